@@ -1,0 +1,44 @@
+PYTHON ?= python3
+BIN := .venv/bin
+RUN ?= runs/default
+EXTRA := pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lab notebooks lint clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: .venv/.installed ## every chapter in order, then the report card $(RUN)/report.html
+	$(BIN)/python ch01_text/main.py --run $(RUN)
+	$(BIN)/python ch02_attention/main.py --run $(RUN)
+	$(BIN)/python ch03_gpt/main.py --run $(RUN)
+	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text
+	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
+	$(BIN)/python ch07_practice/main.py report --run $(RUN)
+
+test: .venv/.installed-test ## all tests (fast ones only: make test ARGS='-m "not slow"')
+	$(BIN)/python -m pytest $(ARGS)
+
+lab: .venv/.installed-notebook ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab
+
+notebooks: .venv/.installed-notebook ## execute every notebook in place
+	$(BIN)/jupyter execute --inplace $$(ls */*.ipynb)
+
+lint: .venv/.installed-test ## check the code's style
+	$(BIN)/ruff check .
+
+clean: ## remove the environment, results and caches
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/$(EXTRA) .
+	@touch $@
+
+.venv/.installed-%: .venv/.installed
+	$(BIN)/$(EXTRA) ".[$*]"
+	@touch $@

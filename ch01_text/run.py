@@ -1,0 +1,52 @@
+"""The command line and the run folder, the same for every chapter.
+
+A chapter's `main(...)` is an ordinary function; `command_line(main)` makes flags of its keyword
+arguments and turns bad input into one line and a non-zero exit code. What a chapter makes goes to
+`<run>/<chapter>/`, so that the next chapter finds it there.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def command_line(main: Callable[..., dict]) -> None:
+    """Run `main` with flags made from its signature and docstring; report bad input in one line."""
+    import tyro
+
+    try:
+        tyro.cli(main)
+    except (ValueError, OSError) as error:
+        sys.exit("error: " + " ".join(str(error).split()))
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def chapter_folder(run: str | Path, chapter: str) -> Path:
+    """Create `<run>/<chapter>` and return it; raise OSError with a remedy where that is impossible."""
+    folder = Path(run) / chapter
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise OSError(f"cannot create the run folder {folder} ({error.strerror}); "
+                      "choose another with --run") from error
+    if not writable:
+        raise PermissionError(f"cannot write into the run folder {folder}; choose another with --run")
+    return folder
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path` through a temporary file, so that no reader sees half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def write_metrics(folder: Path, metrics: dict) -> dict:
+    """Save `metrics` (plain numbers, strings, lists, dicts) as `metrics.json` and return it."""
+    write_atomically(folder / "metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    return metrics

@@ -1,0 +1,107 @@
+"""GPTModel: embeddings, a stack of pre-norm transformer blocks, a final norm and the output head.
+
+GPT-2's architecture (Radford et al. 2019), with switches in `GPTConfig` that turn it into a
+Llama-shaped model (RoPE, RMSNorm, SwiGLU, grouped-query heads). Attribute names are the book's.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ch02_attention import KVCache, MultiHeadAttention
+from ch03_gpt.config import GPTConfig
+from ch03_gpt.layers import make_feed_forward, make_norm
+
+
+class TransformerBlock(nn.Module):
+    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
+
+    def __init__(self, config: GPTConfig | Mapping):
+        super().__init__()
+        config = GPTConfig.of(config)
+        self.att = MultiHeadAttention(
+            config.emb_dim, config.emb_dim, config.context_length, config.drop_rate, config.n_heads,
+            config.qkv_bias, num_kv_heads=config.n_kv_heads, window=config.window, out_bias=config.bias,
+            rope_base=config.rope_base if config.position == "rope" else None,
+        )
+        self.ff = make_feed_forward(config)
+        self.norm1 = make_norm(config)
+        self.norm2 = make_norm(config)
+        self.drop_shortcut = nn.Dropout(config.drop_rate)
+
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))
+        return x + self.drop_shortcut(self.ff(self.norm2(x)))
+
+
+class GPTModel(nn.Module):
+    """Token ids (B, T), int64 -> logits (B, T, V).
+
+    `config` is a GPTConfig or the book's dictionary. Weights start as GPT-2's did: normal with
+    standard deviation 0.02, the two matrices that write into the residual stream divided by
+    sqrt(2 x layers), biases zero.
+    """
+
+    def __init__(self, config: GPTConfig | Mapping):
+        super().__init__()
+        self.config = config = GPTConfig.of(config)
+        self.tok_emb = nn.Embedding(config.vocab_size, config.emb_dim)
+        self.pos_emb = None
+        if config.position == "learned":
+            self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        self.drop_emb = nn.Dropout(config.drop_rate)
+        self.trf_blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
+        self.final_norm = make_norm(config)
+        self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
+        self.reset_parameters()
+        if config.tie_embeddings:
+            self.out_head.weight = self.tok_emb.weight
+
+    def reset_parameters(self) -> None:
+        """Draw all weights anew from the default generator (`torch.manual_seed` decides)."""
+        for name, parameter in self.named_parameters():
+            if name.endswith("bias"):
+                nn.init.zeros_(parameter)
+            elif parameter.dim() >= 2:
+                writes_to_residual = name.endswith(("out_proj.weight", "layers.2.weight", "down.weight"))
+                depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
+                nn.init.normal_(parameter, std=0.02 / depth)
+
+    @property
+    def device(self) -> torch.device:
+        return self.tok_emb.weight.device
+
+    def n_parameters(self) -> int:
+        """Number of parameters; a tied output head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def make_cache(self, batch_size: int, max_length: int | None = None) -> list[KVCache]:
+        """Empty key/value caches, one a layer, for `max_length` tokens (default: the context length)."""
+        length = max_length or self.config.context_length
+        weight = self.trf_blocks[0].att.qkv.weight
+        return [KVCache(batch_size, self.config.kv_heads, length, self.config.head_dim,
+                        dtype=weight.dtype, device=weight.device) for _ in self.trf_blocks]
+
+    def hidden_states(self, ids: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        """(B, T) ids -> (B, T, C): everything but the output head.
+
+        With a cache, `ids` continue the tokens that it holds, and it is extended. ValueError where
+        cached and new tokens together exceed the context length.
+        """
+        T = ids.shape[1]
+        past = cache[0].length if cache else 0
+        if past + T > self.config.context_length:
+            raise ValueError(f"{past + T} tokens exceed the context length {self.config.context_length}; "
+                             "shorten the input or build the model with a longer context")
+        x = self.tok_emb(ids)  # (B, T, C)
+        if self.pos_emb is not None:
+            x = x + self.pos_emb.weight[past : past + T]
+        x = self.drop_emb(x)
+        for layer, block in enumerate(self.trf_blocks):
+            x = block(x, cache[layer] if cache else None)
+        return self.final_norm(x)
+
+    def forward(self, ids: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        return self.out_head(self.hidden_states(ids, cache))

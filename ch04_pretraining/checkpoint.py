@@ -1,0 +1,139 @@
+"""Checkpoints: a folder with `model.safetensors`, `config.json`, `tokenizer.json`, `train_state.pt`.
+
+A folder is written under a temporary name, flushed to disk, and then renamed, so that a crash at
+any moment leaves a whole checkpoint behind. Nothing in it is executed when it is loaded.
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.optim import Optimizer
+
+from ch01_text import RandomWindows, load_tokenizer
+from ch03_gpt import GPTConfig, GPTModel
+from ch04_pretraining.training import Progress
+
+MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
+TRAIN_STATE = "train_state.pt"
+
+
+def model_tensors(model: GPTModel) -> dict[str, torch.Tensor]:
+    """The model's named weights, each stored once: a tied output head is left out."""
+    tied = model.out_head.weight is model.tok_emb.weight
+    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()
+            if not (tied and name == "out_head.weight")}
+
+
+def save_checkpoint(folder: Path, model: GPTModel, tokenizer, train_state: dict | None = None) -> None:
+    """Write `folder` whole or not at all; a checkpoint that stands there is replaced."""
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    save_file(model_tensors(model), temporary / "model.safetensors")
+    (temporary / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    tokenizer.save(temporary)
+    if train_state is not None:
+        torch.save(train_state, temporary / TRAIN_STATE)
+    for file in temporary.iterdir():
+        _flush(file)
+    _swap(temporary, folder)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """Put `new` in the place of `folder`. Between the two renames the old one stands as `.old`."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(new, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def find_checkpoint(folder: Path) -> Path | None:
+    """Return the whole checkpoint at `folder`, the one that a crash left beside it, or None."""
+    for candidate in (folder, folder.with_name(folder.name + ".old")):
+        if candidate.is_dir():
+            return candidate
+    return None
+
+
+def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu"):
+    """Return (model in eval mode, tokenizer) from a checkpoint folder.
+
+    ValueError where the folder is incomplete, or where weights, config and vocabulary do not fit.
+    """
+    folder = Path(folder)
+    whole = find_checkpoint(folder)
+    if whole is None:
+        raise FileNotFoundError(f"there is no checkpoint at {folder}; run ch04_pretraining/main.py first")
+    for name in MODEL_FILES:
+        if not (whole / name).is_file():
+            raise ValueError(f"the checkpoint {whole} is incomplete: {name} is missing; train it again")
+    tokenizer = load_tokenizer(whole)
+    try:
+        config = GPTConfig.of(json.loads((whole / "config.json").read_text(encoding="utf-8")))
+        tensors = load_file(whole / "model.safetensors")
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(f"the checkpoint {whole} is damaged ({error}); train it again") from error
+    if tokenizer.n_vocab != config.vocab_size:
+        raise ValueError(f"the checkpoint {whole} has a model of {config.vocab_size} tokens but a tokenizer "
+                         f"of {tokenizer.n_vocab}: they are not from the same run")
+    model = GPTModel(config)
+    load_tensors(model, tensors)
+    return model.to(device).eval(), tokenizer
+
+
+def load_tensors(model: GPTModel, tensors: dict[str, torch.Tensor]) -> None:
+    """Copy named weights into `model`; ValueError names what is missing, left over or misshapen."""
+    expected = model_tensors(model)
+    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        raise ValueError(f"the weights do not fit the model: missing {missing[:3]}, left over {unknown[:3]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"the weights do not fit the model: {name} is {tuple(tensor.shape)}, "
+                             f"the model has {tuple(expected[name].shape)}")
+    model.load_state_dict(tensors, strict=False)
+
+
+def training_state(optimizers: list[Optimizer], batches: RandomWindows, progress: Progress,
+                   settings: dict) -> dict:
+    """Everything beside the weights that the next step depends on, and the settings of the run."""
+    return {
+        "settings": settings,
+        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "batches": batches.state_dict(),
+        "progress": vars(progress),
+        "torch_rng": torch.get_rng_state(),
+        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def load_training_state(folder: Path, optimizers: list[Optimizer],
+                        batches: RandomWindows) -> tuple[Progress, dict]:
+    """Put optimizers, batches and random generators back to where the checkpoint was saved.
+
+    Returns the progress and the settings that the run was begun with.
+    """
+    path = folder / TRAIN_STATE
+    if not path.is_file():
+        raise ValueError(f"the checkpoint {folder} cannot be resumed: {TRAIN_STATE} is missing")
+    state = torch.load(path, weights_only=True)
+    for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        optimizer.load_state_dict(saved)
+    batches.load_state_dict(state["batches"])
+    torch.set_rng_state(state["torch_rng"])
+    if state["cuda_rng"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda_rng"])
+    return Progress(**state["progress"]), state["settings"]

@@ -1,0 +1,81 @@
+"""From the name of a text to training batches: tokenizer, token arrays, held-out split.
+
+Storyworld's held-out text comes from its test worlds, which share no cast with the training worlds;
+any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ch01_text import (
+    BPETokenizer,
+    CharTokenizer,
+    document_starts,
+    encode_documents,
+    gpt2_tokenizer,
+    load_documents,
+    load_tokenizer,
+    split_documents,
+)
+
+STORIES = {"train": 20_000, "test": 500}
+TOKENIZERS = ("bpe", "char", "gpt2")
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text ready for training: one array of token ids a split, `<|endoftext|>` after every document."""
+
+    name: str
+    tokenizer: object
+    train: np.ndarray
+    val: np.ndarray
+    val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
+    starts: np.ndarray | None  # where training windows may begin; None: anywhere
+
+
+def story_documents(split: str, n: int, seed: int) -> list[str]:
+    """The texts of `n` storyworld stories with their questions and answers in between."""
+    from ch01_text.storyworld import stories
+
+    return [story.text for story in stories(n, split=split, seed=seed)]
+
+
+def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int, run: Path):
+    """Return the tokenizer that `choice` names: bpe, char, gpt2 or a folder with a tokenizer.json.
+
+    `bpe` takes chapter 1's from the run folder if it was trained on `data`, else trains one.
+    """
+    if choice == "char":
+        return CharTokenizer.train(documents)
+    if choice == "gpt2":
+        return gpt2_tokenizer()
+    if choice != "bpe":
+        if not (Path(choice) / "tokenizer.json").is_file():
+            raise ValueError(f"{choice} is no folder with a tokenizer.json; choose one or {', '.join(TOKENIZERS)}")
+        return load_tokenizer(choice)
+    folder = Path(run) / "ch01_text"
+    if (folder / "tokenizer.json").is_file():
+        tokenizer = load_tokenizer(folder)
+        if tokenizer.metadata.get("trained_on") == data:
+            print(f"using chapter 1's tokenizer in {folder} ({tokenizer.n_vocab} tokens)")
+            return tokenizer
+        print(f"chapter 1's tokenizer in {folder} was trained on {tokenizer.metadata.get('trained_on')}")
+    print(f"training a byte-pair encoding of {vocab_size} tokens on {data}")
+    return BPETokenizer.train(documents, vocab_size, metadata={"trained_on": data})
+
+
+def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None) -> Corpus:
+    """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of `choice`."""
+    if data == "storyworld":
+        print(f"writing {STORIES['train']:,} stories")
+        train, val = (story_documents(split, n, seed) for split, n in STORIES.items())
+    else:
+        train, val = split_documents(load_documents(data))
+    tokenizer = tokenizer or find_tokenizer(choice, data, train[:2000], vocab_size, run)
+    encoded = encode_documents(tokenizer, train)
+    return Corpus(data, tokenizer, encoded, encode_documents(tokenizer, val),
+                  val_bytes=sum(len(text.encode()) for text in val),
+                  starts=document_starts(encoded, tokenizer.eot_id) if data == "storyworld" else None)

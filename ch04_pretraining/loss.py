@@ -1,0 +1,58 @@
+"""Next-token cross-entropy, always as a sum and a count.
+
+Sums over tokens add up exactly across micro-batches, batches and validation sets whose numbers of
+tokens differ; means of means do not. Targets of IGNORE count for nothing.
+"""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ch03_gpt import Precision
+
+IGNORE = -100
+Batch = tuple[Tensor, Tensor]
+
+
+def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+    """(inputs (B, T), targets (B, T)) -> (sum of the losses in nats, number of targets), scalars."""
+    inputs, targets = batch
+    logits = model(inputs)  # (B, T, V)
+    total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    return total, (targets != IGNORE).sum()
+
+
+@torch.inference_mode()
+def evaluate_loss(model: nn.Module, batches: Iterable[Batch], precision: Precision | None = None,
+                  loss_fn=next_token_loss) -> tuple[float, int]:
+    """Return (mean loss in nats per token, number of tokens) over all of `batches`.
+
+    ValueError where they hold no token.
+    """
+    was_training = model.training
+    model.eval()
+    total, count = 0.0, 0
+    for batch in batches:
+        if precision is None:
+            loss, tokens = loss_fn(model, batch)
+        else:
+            with precision.autocast():
+                loss, tokens = loss_fn(model, batch)
+        total += loss.double().item()
+        count += int(tokens)
+    model.train(was_training)
+    if not count:
+        raise ValueError("there is no token to evaluate on; give a longer text or a shorter window")
+    return total / count, count
+
+
+def bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
+    """Turn a mean loss in nats per token into bits per byte, which does not depend on the tokenizer.
+
+    >>> round(bits_per_byte(math.log(2), n_tokens=100, n_bytes=400), 3)
+    0.25
+    """
+    return loss * n_tokens / math.log(2) / n_bytes

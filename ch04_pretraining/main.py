@@ -1,0 +1,148 @@
+"""Chapter 4: pretrain a GPT on a text, watch it learn, and save it."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ch01_text import RandomWindows, gpt2_tokenizer
+from ch01_text.run import chapter_folder, command_line, write_metrics
+from ch03_gpt import (
+    GPTModel,
+    pick_device,
+    pick_precision,
+    preset_config,
+)
+from ch04_pretraining.checkpoint import (
+    find_checkpoint,
+    load_checkpoint,
+    load_training_state,
+)
+from ch04_pretraining.corpus import Corpus, load_corpus
+from ch04_pretraining.experiment import Experiment
+from ch04_pretraining.optimizer import make_optimizers
+from ch04_pretraining.plots import draw_losses
+from ch04_pretraining.pretrained import from_pretrained
+from ch04_pretraining.training import Progress
+
+CHAPTER = "ch04_pretraining"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What suits a text where the command line does not say otherwise."""
+
+    preset: str
+    batch_size: int
+    seconds: float
+    prompt: str = ""  # samples begin with it; empty: with the end-of-text token
+
+
+RECIPES = {"storyworld": Recipe("story", 32, 180), "shakespeare": Recipe("small", 16, 60, "ROMEO:\n")}
+DEFAULT_RECIPE = Recipe("small", 16, 60)
+
+
+def build_model(init: str | None, recipe: Recipe, corpus: Corpus, seed: int) -> GPTModel:
+    """A freshly drawn model of the recipe's preset, or the one that `init` names."""
+    if init is None:
+        torch.manual_seed(seed)
+        return GPTModel(preset_config(recipe.preset, vocab_size=corpus.tokenizer.n_vocab))
+    model = from_pretrained(init)
+    if model.config.vocab_size != corpus.tokenizer.n_vocab:
+        raise ValueError(f"{init} knows {model.config.vocab_size} tokens, the tokenizer {corpus.tokenizer.n_vocab}; "
+                         "leave out --tokenizer to use the one that belongs to the weights")
+    return model
+
+
+def tokenizer_of(init: str | None, resume_from: Path | None):
+    """The tokenizer that belongs to weights which are there already, if any."""
+    if resume_from is not None:
+        return load_checkpoint(resume_from)[1]
+    if init is None:
+        return None
+    folder = Path(init)
+    return load_checkpoint(folder)[1] if (folder / "tokenizer.json").is_file() else gpt2_tokenizer()
+
+
+def check_settings(saved: dict, wanted: dict) -> None:
+    """Refuse to continue a run with settings under which it was not begun."""
+    for name, value in wanted.items():
+        if name not in ("steps", "seconds") and saved.get(name) != value:
+            raise ValueError(f"the checkpoint was begun with {name}={saved.get(name)}, not {value}; "
+                             "resume with the same settings, or start anew without --resume")
+
+
+def print_summary(metrics: dict, folder: Path) -> None:
+    """A short table of what was reached, and the last sample."""
+    import pandas as pd
+
+    rows = {"parameters": f"{metrics['n_params']:,}", "held-out loss": f"{metrics['val_loss']:.3f} nats per token",
+            "bits per byte": f"{metrics['val_bits_per_byte']:.3f}",
+            "training": f"{metrics['steps']:,} steps, {metrics['tokens']:,} tokens, {metrics['seconds']:.0f} s",
+            "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, {metrics['mfu']:.0%} of the matrix-product peak",
+            "saved in": str(folder / "checkpoint")}
+    print(pd.Series(rows).to_string())
+    print(f"\nsample after {metrics['steps']} steps:\n{metrics['samples'][-1]['text']}")
+
+
+def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = None, steps: int | None = None,
+         seconds: float | None = None, batch_size: int | None = None, grad_accumulation: int = 1,
+         optimizer: Literal["muon", "adamw"] = "muon", lr: float = 3e-3,
+         dtype: Literal["auto", "float32", "bfloat16"] = "auto", compile: bool = False, resume: bool = False,
+         init: str | None = None, run: Path = Path("runs/default"), seed: int = 1337,
+         device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+    """Pretrain a GPT on a text and save it as the checkpoint that the later chapters use.
+
+    Args:
+        data: storyworld, shakespeare, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
+        tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder with a tokenizer.json.
+        preset: Size and shape of the model; by default what suits the text.
+        steps: Stop after so many updates.
+        seconds: Stop after so much training time; by default 60, or 180 for storyworld.
+        batch_size: Windows in a batch; by default what suits the text.
+        grad_accumulation: Batches in an update.
+        optimizer: muon (with AdamW for embeddings and vectors), or adamw for everything.
+        lr: Peak learning rate of AdamW.
+        dtype: Number format of matrix products; auto takes bfloat16 where the device is good at it.
+        compile: Compile the model with torch.compile.
+        resume: Continue from the run folder's checkpoint.
+        init: Start from these weights: a checkpoint folder, gpt2 to gpt2-xl, a Hub repository or its folder.
+        run: Folder of the run; results go to RUN/ch04_pretraining.
+        seed: Of weights, batches and stories.
+        device: Where to compute; auto prefers a GPU.
+    """
+    precision = pick_precision(pick_device(device), dtype)
+    recipe = RECIPES.get(data, DEFAULT_RECIPE)
+    recipe = replace(recipe, preset=preset or recipe.preset, batch_size=batch_size or recipe.batch_size)
+    seconds = seconds if steps or seconds else recipe.seconds
+    settings = {"data": data, "tokenizer": tokenizer, "preset": recipe.preset, "batch_size": recipe.batch_size,
+                "grad_accumulation": grad_accumulation, "optimizer": optimizer, "lr": lr, "dtype": dtype,
+                "init": init, "seed": seed, "steps": steps, "seconds": seconds}
+    checkpoint = find_checkpoint(Path(run) / CHAPTER / "checkpoint") if resume else None
+    if resume and checkpoint is None:
+        raise FileNotFoundError(f"there is nothing to resume in {Path(run) / CHAPTER}; start without --resume")
+
+    size = preset_config(recipe.preset).vocab_size
+    corpus = load_corpus(data, tokenizer, size, run, seed, tokenizer_of(init, checkpoint))
+    model = build_model(init if checkpoint is None else str(checkpoint), recipe, corpus, seed).to(precision.device)
+    optimizers = make_optimizers(model, optimizer, lr=lr)
+    batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size, starts=corpus.starts,
+                            generator=torch.Generator().manual_seed(seed), device=precision.device)
+    progress = Progress()
+    if checkpoint:
+        progress, begun_with = load_training_state(checkpoint, optimizers, batches)
+        check_settings(begun_with, settings)
+
+    folder = chapter_folder(run, CHAPTER)
+    experiment = Experiment(folder, corpus, model, optimizers, batches, precision, recipe.prompt, settings)
+    print(f"{model.n_parameters():,} parameters, {len(corpus.train):,} tokens to learn from; {precision}")
+    experiment.train(progress, compile, grad_accumulation)
+    metrics = write_metrics(folder, experiment.summary(progress))
+    draw_losses(progress.log, title=f"pretraining on {data}").savefig(folder / "losses.png", dpi=120)
+    print_summary(metrics, folder)
+    return metrics
+
+
+if __name__ == "__main__":
+    command_line(main)

@@ -1,0 +1,50 @@
+"""AdamW and Muon, set up for a GPT.
+
+AdamW (Loshchilov & Hutter 2019) decays matrices and embeddings but not biases and norms. Muon
+(Jordan et al. 2024) replaces the update of every hidden matrix by the nearest orthogonal matrix;
+embeddings, head and vectors stay with AdamW, as its authors advise.
+"""
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ch03_gpt import GPTModel
+
+OPTIMIZERS = ("muon", "adamw")
+
+
+def _adamw(decayed: list[nn.Parameter], others: list[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95), fused=True)
+
+
+def make_optimizers(model: nn.Module, name: str = "muon", lr: float = 3e-3, muon_lr: float = 2e-2,
+                    weight_decay: float = 0.1) -> list[Optimizer]:
+    """Return the optimizers that together update every trainable parameter of `model` exactly once.
+
+    `lr` is AdamW's peak rate, `muon_lr` that of Muon. With "muon" the matrices of the transformer
+    blocks go to Muon and everything else to AdamW. ValueError where `name` is unknown.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"unknown optimizer {name!r}; choose {' or '.join(OPTIMIZERS)}")
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    vectors = [p for p in trainable if p.dim() < 2]
+    matrices = [p for p in trainable if p.dim() >= 2]
+    if name == "adamw":
+        return [_adamw(matrices, vectors, lr, weight_decay)]
+    blocks = model.trf_blocks if isinstance(model, GPTModel) else model
+    hidden = [p for p in blocks.parameters() if p.requires_grad and p.dim() == 2]
+    if not hidden:
+        return [_adamw(matrices, vectors, lr, weight_decay)]
+    in_muon = {id(p) for p in hidden}
+    rest = [p for p in matrices if id(p) not in in_muon]
+    return [torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay, momentum=0.95),
+            _adamw(rest, vectors, lr, weight_decay)]
+
+
+def set_learning_rate(optimizers: list[Optimizer], multiplier: float) -> None:
+    """Set every group's rate to `multiplier` times its peak rate."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group.setdefault("initial_lr", group["lr"]) * multiplier

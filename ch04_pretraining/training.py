@@ -1,0 +1,154 @@
+"""The one training loop, for every chapter: the loss is an argument.
+
+A step is visible from top to bottom: learning rate, micro-batches, clipping, update. Losses and
+gradient norms stay on the device until a log step, so nothing waits for it in between.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from tqdm import tqdm
+
+from ch03_gpt import Precision, pick_precision
+from ch04_pretraining.loss import Batch, next_token_loss
+from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
+from ch04_pretraining.schedule import Schedule, trapezoid
+
+LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Progress:
+    """How far a training run is: what its log shows and what a checkpoint must keep of it."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0  # spent training, without evaluation and saving
+    clipped: int = 0  # steps whose gradient was clipped
+    log: list[dict] = field(default_factory=list)  # one entry a log step
+    pending: list[Tensor] = field(default_factory=list)  # (loss sum, tokens, norm) of steps not yet logged
+
+    def share(self, steps: int | None, seconds: float | None, ahead: int = 0) -> float:
+        """The share of the plan that is done, in [0, 1], when `ahead` more steps will be over."""
+        by_steps = (self.step + ahead) / steps if steps else 0.0
+        by_time = self.seconds / seconds if seconds else 0.0
+        return min(1.0, max(by_steps, by_time))
+
+    def summarize(self, max_norm: float | None) -> dict:
+        """Average the pending steps by tokens and clear them; ValueError where they are not finite."""
+        losses, counts, norms = torch.stack(self.pending).T.tolist()
+        loss = sum(losses) / sum(counts)
+        if not all(map(_is_finite, (*losses, *norms))):
+            raise ValueError(f"the loss or its gradient became infinite or NaN within the {len(norms)} steps "
+                             f"up to step {self.step}; try a lower learning rate or a longer warm-up")
+        self.clipped += sum(max_norm is not None and norm > max_norm for norm in norms)
+        self.pending = []
+        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "train_loss": loss,
+                "grad_norm": sum(norms) / len(norms), "clipped": self.clipped / self.step}
+
+
+def _is_finite(number: float) -> bool:
+    return abs(number) < float("inf")
+
+
+def divide_and_clip(parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None) -> Tensor:
+    """Turn summed gradients into means over `n_tokens`, shorten them to `max_norm` where they are
+    longer (Pascanu et al. 2013), and return the norm of the means before clipping."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients) / n_tokens
+    factor = 1.0 / n_tokens
+    if max_norm is not None:
+        factor = factor * torch.clamp(max_norm / (norm + 1e-6), max=1.0)
+    torch._foreach_mul_(gradients, factor)
+    return norm
+
+
+def train_step(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction, optimizers: list[Optimizer],
+               grad_accumulation: int, max_norm: float | None, precision: Precision) -> tuple[Tensor, int]:
+    """Do one update on the next `grad_accumulation` batches.
+
+    Returns a (3,) tensor (sum of losses, number of target tokens, gradient norm) that is still on
+    the device, and the number of input tokens.
+    """
+    parameters = [p for group in optimizers for g in group.param_groups for p in g["params"]]
+    loss_sum = count_sum = 0.0
+    n_inputs = 0
+    for _ in range(grad_accumulation):
+        batch = next(batches)
+        with precision.autocast():
+            loss, count = loss_fn(model, batch)
+        loss.backward()
+        loss_sum = loss_sum + loss.detach().float()
+        count_sum = count_sum + count.float()
+        n_inputs += batch[0].numel()
+    norm = divide_and_clip(parameters, count_sum, max_norm)
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return torch.stack((loss_sum, count_sum, norm)), n_inputs
+
+
+def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = next_token_loss, *,
+          steps: int | None = None, seconds: float | None = None,
+          optimizers: list[Optimizer] | None = None, schedule: Schedule | None = None,
+          grad_accumulation: int = 1, max_norm: float | None = 1.0, precision: Precision | None = None,
+          log_every: int = 10, log_path: Path | None = None, progress: Progress | None = None,
+          evaluate: Callable[[Progress], dict] | None = None, save: Callable[[Progress], None] | None = None,
+          should_stop: Callable[[], bool] = lambda: False, description: str = "training") -> Progress:
+    """Train `model` in place on `batches` of device tensors until `steps` or `seconds` are over.
+
+    `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors; a step averages
+    over all tokens of its `grad_accumulation` micro-batches, so that splitting a batch changes
+    nothing. At every log step `evaluate(progress)` may return findings to add to the log entry; where
+    it does, `save(progress)` follows. Neither counts as training time. `progress` continues an
+    earlier run. `should_stop()` is asked after every step; it saves and returns early. ValueError
+    where neither `steps` nor `seconds` is given or where the loss stops being finite.
+    """
+    if not steps and not seconds:
+        raise ValueError("say how long to train: steps, seconds, or both")
+    if grad_accumulation < 1:
+        raise ValueError(f"grad_accumulation must be at least 1, not {grad_accumulation}")
+    precision = precision or pick_precision(next(model.parameters()).device, "float32")
+    optimizers = optimizers or make_optimizers(model)
+    schedule = schedule or trapezoid()
+    progress = progress or Progress()
+    model.train()
+    stopped = False
+    with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
+        while progress.share(steps, seconds) < 1 and not stopped:
+            started = time.perf_counter()
+            set_learning_rate(optimizers, schedule(progress.share(steps, seconds, ahead=1)))
+            sums, n_inputs = train_step(model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision)
+            progress.pending.append(sums)
+            progress.step += 1
+            progress.tokens += n_inputs
+            progress.seconds += time.perf_counter() - started
+            stopped = should_stop()
+            if progress.step % log_every == 0 or progress.share(steps, seconds) >= 1:
+                entry = progress.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]}
+                findings = evaluate(progress) if evaluate else {}
+                _append(progress, entry | findings, log_path)
+                bar.update(round(100 * progress.share(steps, seconds), 1) - bar.n)
+                bar.set_postfix_str(f"step {progress.step:,}, loss {entry['train_loss']:.3f}, "
+                                    f"{progress.tokens / progress.seconds:,.0f} tokens/s")
+                if save and findings and not stopped:
+                    save(progress)
+        if save and stopped:
+            save(progress)
+    return progress
+
+
+_BAR = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"
+
+
+def _append(progress: Progress, entry: dict, path: Path | None) -> None:
+    progress.log.append(entry)
+    if path is not None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
