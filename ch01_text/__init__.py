@@ -1,0 +1,41 @@
+"""Chapter 1: texts, tokenizers, data loaders."""
+
+from ch01_text.bpe import BPETokenizer, gpt2_tokenizer, load_tokenizer
+from ch01_text.corpora import DOWNLOADS, fetch, load_documents, load_text, split_documents
+from ch01_text.data import (
+    GPTDataset,
+    GPTDatasetV1,
+    RandomWindows,
+    create_dataloader,
+    create_dataloader_v1,
+    document_starts,
+    encode_documents,
+    open_tokens,
+    save_tokens,
+    sequential_windows,
+)
+from ch01_text.tokenizer import CharTokenizer, SimpleTokenizerV2, WordTokenizer
+
+__all__ = [
+    "DOWNLOADS",
+    "BPETokenizer",
+    "CharTokenizer",
+    "GPTDataset",
+    "GPTDatasetV1",
+    "RandomWindows",
+    "SimpleTokenizerV2",
+    "WordTokenizer",
+    "create_dataloader",
+    "create_dataloader_v1",
+    "document_starts",
+    "encode_documents",
+    "fetch",
+    "gpt2_tokenizer",
+    "load_documents",
+    "load_text",
+    "load_tokenizer",
+    "open_tokens",
+    "save_tokens",
+    "sequential_windows",
+    "split_documents",
+]

@@ -1,0 +1,155 @@
+"""From token ids to training batches: the book's sliding window, and the fast path that training uses.
+
+The fast path keeps all ids in one array (memory-mapped if it comes from a file, so that a corpus may
+be larger than memory) and cuts a batch of windows out of it with one gather.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from ch01_text.bpe import BPETokenizer, gpt2_tokenizer
+
+Batch = tuple[Tensor, Tensor]
+IGNORE = -100  # PyTorch's default target that counts for no loss
+
+
+class GPTDataset(Dataset):
+    """Windows of `max_length` ids, `stride` apart; item i is (inputs, targets), int64 (T,) views each,
+    the targets shifted by one. ValueError where the text is shorter than one window.
+
+    `text` is a string, encoded here (`<|endoftext|>` counts as the special token), or ids.
+    """
+
+    def __init__(self, text: str | list[int] | Tensor, tokenizer=None, max_length: int = 256, stride: int = 128):
+        if isinstance(text, str):
+            text = tokenizer.encode(text, allowed_special={"<|endoftext|>"})
+        self.ids = torch.as_tensor(text, dtype=torch.long)
+        self.max_length, self.stride = max_length, stride
+        check_length(len(self.ids), max_length)
+
+    def __len__(self) -> int:
+        return (len(self.ids) - self.max_length - 1) // self.stride + 1
+
+    def __getitem__(self, i: int) -> Batch:
+        if not 0 <= i < len(self):
+            raise IndexError(f"window {i} of {len(self)}")
+        start = i * self.stride
+        return (self.ids[start : start + self.max_length], self.ids[start + 1 : start + self.max_length + 1])
+
+
+GPTDatasetV1 = GPTDataset  # the book's name
+
+
+def check_length(n_tokens: int, context_length: int) -> None:
+    """ValueError where a text has no whole window and its next token."""
+    if n_tokens < context_length + 1:
+        raise ValueError(f"the text has {n_tokens} tokens, one window needs {context_length + 1}; "
+                         "take a longer text or a shorter window")
+
+
+def create_dataloader(text: str | list[int] | Tensor, tokenizer=None, batch_size: int = 4, max_length: int = 256,
+                      stride: int = 128, shuffle: bool = True, drop_last: bool = True, num_workers: int = 0,
+                      generator: torch.Generator | None = None) -> DataLoader:
+    """Batches of (inputs, targets), int64 (B, T) each, over a `GPTDataset`; `generator` shuffles."""
+    return DataLoader(GPTDataset(text, tokenizer, max_length, stride), batch_size=batch_size, shuffle=shuffle,
+                      drop_last=drop_last, num_workers=num_workers, generator=generator)
+
+
+def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
+    """Texts -> one array of ids, uint16 where the vocabulary allows it, else uint32; `<|endoftext|>`
+    after every document."""
+    if isinstance(tokenizer, BPETokenizer):
+        encoded = tokenizer.encode_batch(documents)
+    else:
+        encoded = [tokenizer.encode(document) for document in documents]
+    dtype = np.uint16 if tokenizer.n_vocab <= 2**16 else np.uint32
+    ends = np.array([tokenizer.eot_id], dtype)
+    return np.concatenate([part for ids in encoded for part in (np.array(ids, dtype), ends)])
+
+
+def document_starts(tokens: np.ndarray, eot_id: int) -> np.ndarray:
+    """Positions where a document begins: the first, and every one behind an `<|endoftext|>`."""
+    return np.concatenate(([0], np.flatnonzero(tokens[:-1] == eot_id) + 1))
+
+
+def save_tokens(path: str | Path, tokens: np.ndarray) -> None:
+    """Write ids as a `.npy` file."""
+    np.save(path, tokens)
+
+
+def open_tokens(path: str | Path) -> np.ndarray:
+    """Open a `.npy` file of ids without reading it: pages come in as windows are drawn."""
+    return np.load(path, mmap_mode="r")
+
+
+class RandomWindows:
+    """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by `generator`.
+
+    Windows begin anywhere, or only at `starts` (documents, say). Inputs and targets are views of one
+    (B, T + 1) buffer that is copied to the device once. ValueError where no window fits.
+    """
+
+    def __init__(self, tokens: np.ndarray, context_length: int, batch_size: int, generator: torch.Generator,
+                 starts: np.ndarray | None = None, device: torch.device | str = "cpu"):
+        check_length(len(tokens), context_length)
+        self.windows = np.lib.stride_tricks.sliding_window_view(tokens, context_length + 1)  # (N - T, T + 1), no copy
+        self.starts = None if starts is None else starts[starts < len(self.windows)]
+        if self.starts is not None and not len(self.starts):
+            raise ValueError(f"no document begins {context_length + 1} tokens before the end of the text; "
+                             "take a longer text or a shorter window")
+        self.batch_size, self.generator, self.device = batch_size, generator, torch.device(device)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        choices = len(self.windows if self.starts is None else self.starts)
+        drawn = torch.randint(choices, (self.batch_size,), generator=self.generator).numpy()
+        rows = self.windows[drawn if self.starts is None else self.starts[drawn]]  # (B, T + 1)
+        buffer = torch.from_numpy(rows.astype(np.int64))
+        if self.device.type == "cuda":
+            buffer = buffer.pin_memory()
+        buffer = buffer.to(self.device, non_blocking=True)
+        return buffer[:, :-1], buffer[:, 1:]
+
+    def state_dict(self) -> dict:
+        """What decides the next batches."""
+        return {"generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on as the saved one would have."""
+        self.generator.set_state(state["generator"])
+
+
+def sequential_windows(tokens: np.ndarray, context_length: int, batch_size: int,
+                       device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Batches (inputs, targets), int64 (B, T) each, that predict every token but the first exactly once.
+
+    The last window is filled up with targets of IGNORE. ValueError where there is nothing to predict.
+    """
+    if len(tokens) < 2:
+        raise ValueError(f"the text has {len(tokens)} tokens, evaluation needs 2; take a longer text")
+    T = context_length
+    for first in range(0, len(tokens) - 1, batch_size * T):
+        chunk = torch.from_numpy(np.asarray(tokens[first : first + batch_size * T + 1]).astype(np.int64))
+        inputs, targets = chunk[:-1], chunk[1:]
+        missing = -len(inputs) % T
+        if len(inputs) < T:  # a single short window needs no filling up
+            missing = 0
+        inputs = torch.nn.functional.pad(inputs, (0, missing))
+        targets = torch.nn.functional.pad(targets, (0, missing), value=IGNORE)
+        width = min(T, len(inputs))
+        yield inputs.view(-1, width).to(device), targets.view(-1, width).to(device)
+
+
+def create_dataloader_v1(txt: str, batch_size: int = 4, max_length: int = 256, stride: int = 128,
+                         shuffle: bool = True, drop_last: bool = True, num_workers: int = 0,
+                         tokenizer=None) -> DataLoader:
+    """The book's name of `create_dataloader`; GPT-2's tokenizer by default."""
+    return create_dataloader(txt, tokenizer or gpt2_tokenizer(), batch_size, max_length, stride, shuffle, drop_last,
+                             num_workers)
