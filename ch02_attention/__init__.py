@@ -1,4 +1,36 @@
+"""Chapter 2: attention, from plain Python to the fused multi-head layer."""
+
 from ch02_attention.attention import MultiHeadAttention, attention_reference, causal_mask
 from ch02_attention.cache import KVCache
 from ch02_attention.device import pick_device
-from ch02_attention.rope import apply_rope, rope_table
+from ch02_attention.ladder import (
+    CausalAttention,
+    MultiHeadAttentionWrapper,
+    SelfAttention_v1,
+    SelfAttention_v2,
+    attention_lists,
+    copy_heads,
+    copy_matrices,
+)
+from ch02_attention.maps import attention_maps, draw_attention
+from ch02_attention.rope import apply_rope, rope_reference, rope_table
+
+__all__ = [
+    "CausalAttention",
+    "KVCache",
+    "MultiHeadAttention",
+    "MultiHeadAttentionWrapper",
+    "SelfAttention_v1",
+    "SelfAttention_v2",
+    "apply_rope",
+    "attention_lists",
+    "attention_maps",
+    "attention_reference",
+    "causal_mask",
+    "copy_heads",
+    "copy_matrices",
+    "draw_attention",
+    "pick_device",
+    "rope_reference",
+    "rope_table",
+]

@@ -15,7 +15,7 @@ Step = tuple[str, list[Event]]  # the key of the phrasings, and the events that 
 # Beats in proportion to how often they are tried.
 BEATS = tuple(
     """fetch fetch fetch take_here take_go take_go deliver deliver deliver give_here give_here stash stash
-    drop_here wander wander wander wander wander visit visit visit visit greet together together lose find find chatter greet
+    drop_here wander wander wander wander wander visit visit visit visit greet together together lose find find chatter chatter greet
     refuse take_out take_out""".split()
 )
 PACK_RATE = 0.5  # with a container in the story: how often packing something is tried first
@@ -223,10 +223,10 @@ class Beats:
     def chatter(self, a: str) -> list[Step]:
         """Talk or think of a place, a person or a thing elsewhere, or look at a thing here."""
         place, draw = self.where[a], self.random()
-        if draw < 0.4:
+        if draw < 0.3:
             elsewhere = [one for one in self.cast.places if one != place]
             return [("mention", [Event("mention", a, "", pick(self.rng, elsewhere))])]
-        if draw < 0.6:
+        if draw < 0.45:
             people = self.others(a, here=False)
             return [("ask", [Event("ask", a, "", "", pick(self.rng, people))])] if people else []
         thing = pick(self.rng, self.things)

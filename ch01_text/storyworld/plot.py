@@ -63,10 +63,9 @@ class Plot:
         for thing in self.beats.things:
             homeless = cast.homes[thing] not in cast.places
             if thing not in owners and (homeless or self.random() < OWN_RATE):
-                free = [one for one in cast.people if one not in owners.values()]
-                if self.arc == "want" and thing == self.goal:
-                    free.remove(hero)
-                owners[thing] = pick(self.rng, free)
+                wished = self.arc == "want" and thing == self.goal
+                others = [one for one in cast.people if not (wished and one == hero)]
+                owners[thing] = pick(self.rng, [one for one in others if one not in owners.values()] or others)
         return owners
 
     def opening(self) -> list[Step]:

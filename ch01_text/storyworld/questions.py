@@ -19,7 +19,7 @@ UNKNOWN = "nobody knows"
 NUMBERS = ("no", "one", "two", "three", "four", "five")
 # How often a candidate is kept whose answer a shortcut gives, is as before, or is just "nobody" or "nothing".
 LURE_RATES = {"where-person": 0.15, "where-object": 0.1, "who-has": 0.06, "what-has": 0.5, "before": 0.2}
-LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.1
+LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.06
 TRIES, TRIES_A_KIND = 40, 8
 PERSON, PLACE, THING = 0, 1, 2  # what `Heard` holds at each index
 ANSWER_TYPE = {

@@ -13,7 +13,7 @@ def _weighted(weights: str) -> tuple[str, ...]:
     return tuple(name for name, n in zip(words[::2], words[1::2], strict=True) for _ in range(int(n)))
 
 
-KINDS = """where-person 22 where-object 40 who-has 28 what-has 14 before 6 with 5 yes-no 3 count 3 feel 4 why 5
+KINDS = """where-person 22 where-object 44 who-has 40 what-has 12 before 6 with 5 yes-no 3 count 3 feel 4 why 5
     wants 1 unknown 6"""
 
 

@@ -99,7 +99,7 @@ class Writer:
             self.tell(step)
         self.ask(1)
         done = 0
-        while done < total:
+        while done < total or not self.world.wishes:
             steps = plot.beat(first=not done)
             for number, step in enumerate(steps):
                 self.tell(step, fresh=not number and step[1][0].verb in CHANGES)
