@@ -44,9 +44,8 @@ def compare(tokenizers: dict[str, object], text: str) -> pd.DataFrame:
 def compression_by_size(tokenizer: BPETokenizer, text: str) -> pd.DataFrame:
     """Characters per token when only the first so many tokens of a trained encoding are used."""
     rows = []
-    for size in (256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768):
-        if size > len(tokenizer.tokens):
-            break
+    n = len(tokenizer.tokens)
+    for size in [*(2**i for i in range(8, 16) if 2**i < n), n]:
         shorter = BPETokenizer(tokenizer.tokens[:size], {})
         rows.append({"vocabulary": size, "characters/token": len(text) / len(shorter.encode(text))})
     return pd.DataFrame(rows)

@@ -12,12 +12,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def command_line(main: Callable[..., dict]) -> None:
-    """Run `main` with flags made from its signature and docstring; report bad input in one line."""
+def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> None:
+    """Run `main` with flags made from its signature and docstring; a dict offers one subcommand a key.
+
+    Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130.
+    """
     import tyro
 
     try:
-        tyro.cli(main)
+        if callable(main):
+            tyro.cli(main)
+        else:
+            tyro.extras.subcommand_cli_from_dict(main)
     except (ValueError, OSError) as error:
         sys.exit("error: " + " ".join(str(error).split()))
     except KeyboardInterrupt:

@@ -85,7 +85,7 @@ class GPTConfig:
 
 _GPT2 = GPTConfig(qkv_bias=True, tie_embeddings=True)
 _LLAMA = GPTConfig(position="rope", norm="rmsnorm", ffn="swiglu", bias=False)
-_LAPTOP = GPTConfig(position="rope", norm="rmsnorm", bias=False, tie_embeddings=True)
+_LAPTOP = GPTConfig(position="rope", bias=False, tie_embeddings=True)
 
 PRESETS: dict[str, GPTConfig] = {
     # GPT-2, the book's four sizes
@@ -95,8 +95,8 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-1558m": replace(_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
     # small enough to train on a laptop in minutes
     "tiny": replace(_LAPTOP, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
-    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=128, n_heads=4, n_layers=6),
-    "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=8, n_layers=4),
+    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=128, n_heads=2, n_layers=6),
+    "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
     # today's families, at published sizes
     "llama2-7b": replace(_LLAMA, vocab_size=32_000, context_length=4096, emb_dim=4096, n_heads=32,

@@ -13,8 +13,9 @@ from ch01_text import RandomWindows, sequential_windows
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, Precision, flops_per_token, generate, matmul_peak
 from ch04_pretraining.checkpoint import save_checkpoint, training_state
+from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.corpus import Corpus
-from ch04_pretraining.loss import bits_per_byte, evaluate_loss
+from ch04_pretraining.loss import bits_per_byte, evaluate_loss, next_token_loss
 from ch04_pretraining.training import Progress, train
 
 
@@ -77,7 +78,8 @@ class Experiment:
         log_path = self.folder / "log.jsonl"
         write_atomically(log_path, "".join(json.dumps(entry) + "\n" for entry in progress.log))
         with ctrl_c_asks() as interrupted:
-            train(torch.compile(self.model) if compile else self.model, self.batches, steps=steps, seconds=seconds,
+            train(torch.compile(self.model) if compile else self.model, self.batches,
+                  next_token_loss if compile else chunked_next_token_loss, steps=steps, seconds=seconds,
                   optimizers=self.optimizers, grad_accumulation=grad_accumulation, precision=self.precision,
                   log_path=log_path, progress=progress, should_stop=lambda: bool(interrupted),
                   evaluate=self.report, save=self.save,

@@ -24,6 +24,7 @@ from ch04_pretraining.experiment import Experiment
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.plots import draw_losses
 from ch04_pretraining.pretrained import from_pretrained
+from ch04_pretraining.questions import measure_understanding
 from ch04_pretraining.training import Progress
 
 CHAPTER = "ch04_pretraining"
@@ -138,7 +139,13 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
     experiment = Experiment(folder, corpus, model, optimizers, batches, precision, recipe.prompt, settings)
     print(f"{model.n_parameters():,} parameters, {len(corpus.train):,} tokens to learn from; {precision}")
     experiment.train(progress, compile, grad_accumulation)
-    metrics = write_metrics(folder, experiment.summary(progress))
+    metrics = experiment.summary(progress)
+    if data == "storyworld":
+        print("asking questions about unseen stories")
+        understanding = measure_understanding(model, corpus.tokenizer, precision)
+        metrics["questions"] = understanding.to_dict("records")
+        print(understanding.to_string(index=False, float_format="{:.1%}".format) + "\n")
+    write_metrics(folder, metrics)
     draw_losses(progress.log, title=f"pretraining on {data}").savefig(folder / "losses.png", dpi=120)
     print_summary(metrics, folder)
     return metrics

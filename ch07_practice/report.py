@@ -1,0 +1,138 @@
+"""The report card: what was trained on what, how it went, what came out, on one page.
+
+Reads the metrics, logs and plots that the chapters left in a run folder and in the runs inside it;
+writes `report.html` (self-contained), `report.md` and `report.json` beside them.
+"""
+
+import base64
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+
+from ch01_text.run import write_atomically
+
+TITLES = {
+    "ch01_text": "Text to tokens",
+    "ch02_attention": "Attention",
+    "ch03_gpt": "The GPT model",
+    "ch04_pretraining": "Pretraining",
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One chapter's results: its folder, the run it belongs to, its metrics and its plots."""
+
+    chapter: str
+    run: str  # "" for the main run, else the name of the run inside it
+    folder: Path
+    metrics: dict
+
+    @property
+    def title(self) -> str:
+        data = self.metrics.get("data") or self.metrics.get("settings", {}).get("data")
+        return TITLES[self.chapter] + (f" on {data}" if data else "")
+
+    @property
+    def plots(self) -> list[Path]:
+        return sorted(self.folder.glob("*.png"))
+
+
+def find_stages(run: Path) -> list[Stage]:
+    """The stages of a run and of the runs inside it, by chapter; FileNotFoundError where there is none."""
+    stages = []
+    for chapter in TITLES:
+        for path in sorted([*run.glob(f"{chapter}/metrics.json"), *run.glob(f"*/{chapter}/metrics.json")]):
+            inner = path.parent.parent
+            name = "" if inner == run else inner.name
+            stages.append(Stage(chapter, name, path.parent, json.loads(path.read_text(encoding="utf-8"))))
+    if not stages:
+        raise FileNotFoundError(f"there are no results in {run}; run the chapters first, or name another with --run")
+    return stages
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
+        if info.is_file() else []
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def describe_machine() -> dict[str, str]:
+    """The processor, the operating system and the versions that decide the figures."""
+    import torch
+
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {"processor": f"{_cpu_name()}, {os.cpu_count()} cores", "GPU": gpu, "system": platform.platform(terse=True),
+            "Python": platform.python_version(), "PyTorch": version("torch")}
+
+
+def headline(stage: Stage) -> str:
+    """A stage's result in a few words."""
+    m = stage.metrics
+    if stage.chapter == "ch01_text":
+        return (f"{m['n_chars']:,} characters become {m['n_tokens']:,} tokens of {m['vocab_size']:,} kinds "
+                f"({m['chars_per_token']:.2f} characters each), learned in {m['train_seconds']:.1f} s")
+    if stage.chapter == "ch02_attention":
+        return (f"every rung equals the next within {m['max_abs_diff']:.0e}; the fused kernel is "
+                f"{m['speedup_at_1024']:.1f} times as fast at 1,024 tokens")
+    if stage.chapter == "ch03_gpt":
+        speed = f"; the cache writes {m['cached_speedup']:.1f} times as fast" if m["cached_speedup"] else ""
+        return f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a token{speed}"
+    return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
+            f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte")
+
+
+def stage_table(stages: list[Stage]) -> pd.DataFrame:
+    """A row a stage: what it did, and how long its command took."""
+    return pd.DataFrame([{"stage": stage.title, "result": headline(stage),
+                          "seconds": round(stage.metrics["wall_seconds"], 1)} for stage in stages])
+
+
+def question_table(stage: Stage) -> pd.DataFrame | None:
+    """A story model's answers beside the shortcuts, in per cent; None where it was asked none."""
+    if "questions" not in stage.metrics:
+        return None
+    table = pd.DataFrame(stage.metrics["questions"])
+    shares = [column for column in table if column not in ("test set", "questions", "hops", "n")]
+    table[shares] = table[shares].map("{:.1%}".format)
+    return table
+
+
+def as_markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows) + "\n"
+
+
+def _embedded(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
+    """Fill the HTML or Markdown template; plots are embedded in it or linked."""
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(loader=PackageLoader("ch07_practice", "templates"), autoescape=embed, trim_blocks=True,
+                              lstrip_blocks=True)
+    return environment.get_template(template).render(
+        stages=stages, machine=describe_machine(), stage_table=stage_table(stages), question_table=question_table,
+        as_markdown=as_markdown, total=sum(stage.metrics["wall_seconds"] for stage in stages),
+        image=_embedded if embed else lambda path: path.relative_to(run).as_posix())
+
+
+def write_report(run: Path) -> dict:
+    """Write report.html, report.md and report.json into `run`; returns what the last one holds."""
+    stages = find_stages(run)
+    summary = {"machine": describe_machine(),
+               "stages": [{"chapter": s.chapter, "run": s.run, "title": s.title, "result": headline(s),
+                           "metrics": s.metrics} for s in stages]}
+    write_atomically(run / "report.html", render(stages, run, "report.html", embed=True))
+    write_atomically(run / "report.md", render(stages, run, "report.md", embed=False))
+    write_atomically(run / "report.json", json.dumps(summary, indent=2) + "\n")
+    return summary
