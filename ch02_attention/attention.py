@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from ch02_attention.cache import KVCache
 from ch02_attention.rope import apply_rope, rope_table
 
-
 SHORT = 512  # tokens up to which short_causal_attention is the faster one on a CPU, in bfloat16
 
 

@@ -33,7 +33,7 @@ def draw_attention(weights: Tensor, tokens: list[str], title: str = "") -> Figur
         if head >= H:
             axes.set_visible(False)
             continue
-        image = axes.imshow(weights[head].cpu(), vmin=0, vmax=1, cmap="Blues")
+        image = axes.imshow(weights[head].cpu().numpy(), vmin=0, vmax=1, cmap="Blues")
         axes.set_title(f"head {head}", fontsize=10)
         axes.set_xticks(range(T), tokens, rotation=90, fontsize=8)
         axes.set_yticks(range(T), tokens if head % columns == 0 else [], fontsize=8)

@@ -119,12 +119,14 @@ def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 13
         seed: Of the random weights and samples.
         device: Where to compute; auto prefers a GPU.
     """
+    began = time.perf_counter()
     config = preset_config(preset)
     precision = pick_precision(pick_device(device))
     folder = chapter_folder(run, CHAPTER)
     print(cost_table(list(PRESETS)).to_string(index=False))
     metrics = {"preset": preset, "n_params": count_parameters(config), "flops_per_token": flops_per_token(config),
-               "cache_bytes_per_token": cache_bytes_per_token(config), "tokens_per_s": None, "cached_speedup": None}
+               "cache_bytes_per_token": cache_bytes_per_token(config), "tokens_per_s": None, "cached_speedup": None,
+               "wall_seconds": time.perf_counter() - began}
     if not fits_memory(metrics["n_params"]):
         print(f"\n{preset} is counted only: its weights are too large for this machine's memory")
         return write_metrics(folder, metrics)
@@ -141,7 +143,7 @@ def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 13
     metrics["tokens_per_s"] = last["new tokens"] / last["cached"]
     metrics["cached_speedup"] = last["uncached"] / last["cached"]
     print(f"\nwith the cache {metrics['tokens_per_s']:,.0f} tokens/s, {metrics['cached_speedup']:.1f} times as fast")
-    return write_metrics(folder, metrics)
+    return write_metrics(folder, metrics | {"wall_seconds": time.perf_counter() - began})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Chapter 4: pretrain a GPT on a text, watch it learn, and save it."""
 
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -113,6 +114,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         seed: Of weights, batches and stories.
         device: Where to compute; auto prefers a GPU.
     """
+    began = time.perf_counter()
     precision = pick_precision(pick_device(device), dtype)
     recipe = RECIPES.get(data, DEFAULT_RECIPE)
     recipe = replace(recipe, preset=preset or recipe.preset, batch_size=batch_size or recipe.batch_size)
@@ -145,6 +147,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         understanding = measure_understanding(model, corpus.tokenizer, precision)
         metrics["questions"] = understanding.to_dict("records")
         print(understanding.to_string(index=False, float_format="{:.1%}".format) + "\n")
+    metrics["wall_seconds"] = time.perf_counter() - began
     write_metrics(folder, metrics)
     draw_losses(progress.log, title=f"pretraining on {data}").savefig(folder / "losses.png", dpi=120)
     print_summary(metrics, folder)

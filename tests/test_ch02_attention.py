@@ -1,0 +1,286 @@
+"""Attention against torch, transformers, the plain-Python rung, finite differences and itself."""
+
+import doctest
+import importlib
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from ch02_attention import (
+    CausalAttention,
+    KVCache,
+    MultiHeadAttention,
+    MultiHeadAttentionWrapper,
+    SelfAttention_v1,
+    SelfAttention_v2,
+    apply_rope,
+    attention_lists,
+    attention_maps,
+    attention_reference,
+    causal_mask,
+    copy_heads,
+    copy_matrices,
+    draw_attention,
+    pick_device,
+    rope_reference,
+    rope_table,
+)
+from ch02_attention.attention import short_causal_attention
+from ch02_attention.ladder import project_lists
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("name", ["attention", "ladder"])
+def test_docstring_examples(name):
+    """Oracle: the worked examples in the docstrings."""
+    module = importlib.import_module(f"ch02_attention.{name}")
+    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_reference_equals_torchs_attention():
+    """Oracle: F.scaled_dot_product_attention."""
+    q, k, v = torch.randn(3, 2, 4, 9, 8)
+    torch.testing.assert_close(attention_reference(q, k, v)[0], F.scaled_dot_product_attention(q, k, v, is_causal=True))
+    torch.testing.assert_close(attention_reference(q, k, v, causal=False)[0], F.scaled_dot_product_attention(q, k, v))
+
+
+@given(st.integers(1, 6), st.integers(0, 5), st.one_of(st.none(), st.integers(1, 8)))
+def test_mask_equals_its_definition(T, past, window):
+    """Oracle: a loop over query and key positions."""
+    S = T + past
+    mask = causal_mask(T, S, window)
+    for i in range(T):
+        for j in range(S):
+            position = past + i
+            assert mask[i, j] == (j <= position and (window is None or position - j < window))
+
+
+def test_every_rung_equals_the_next():
+    """Oracle: plain Python on lists of floats, then each rung for the next."""
+    x = torch.randn(7, 12)
+    v1, v2, causal = SelfAttention_v1(12, 6), SelfAttention_v2(12, 6), CausalAttention(12, 6, 7, 0.0)
+    copy_matrices(v1, v2)
+    copy_matrices(v1, causal)
+    q, k, v = (project_lists(x.tolist(), w.tolist()) for w in (v1.W_query, v1.W_key, v1.W_value))
+    torch.testing.assert_close(torch.tensor(attention_lists(q, k, v)[0]), v1(x))
+    torch.testing.assert_close(v1(x), v2(x))
+    torch.testing.assert_close(torch.tensor(attention_lists(q, k, v, causal=True)[0]), causal(x.unsqueeze(0))[0])
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_wrapper_equals_the_fused_layer(bias):
+    """Oracle: separate heads side by side."""
+    wrapper, fused = MultiHeadAttentionWrapper(12, 4, 9, 0.0, 3, bias), MultiHeadAttention(12, 12, 9, 0.0, 3, bias)
+    copy_heads(wrapper, fused)
+    x = torch.randn(2, 9, 12)
+    torch.testing.assert_close(wrapper(x), fused(x))
+    torch.testing.assert_close(wrapper(x[:, :4]), fused(x[:, :4]))
+
+
+def test_fused_layer_equals_torchs_multihead_attention():
+    """Oracle: torch.nn.MultiheadAttention with copied weights."""
+    ours = MultiHeadAttention(16, 16, 10, 0.0, 4, qkv_bias=True)
+    theirs = torch.nn.MultiheadAttention(16, 4, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(ours.qkv.weight)
+        theirs.in_proj_bias.copy_(ours.qkv.bias)
+        theirs.out_proj.weight.copy_(ours.out_proj.weight)
+        theirs.out_proj.bias.copy_(ours.out_proj.bias)
+    x = torch.randn(3, 10, 16)
+    expected, weights = theirs(x, x, x, attn_mask=~causal_mask(10, 10), average_attn_weights=False)
+    torch.testing.assert_close(ours(x), expected)
+    torch.testing.assert_close(attention_maps(ours, x), weights)
+
+
+def test_short_attention_equals_the_reference_with_gradients():
+    """Oracle: attention_reference, values and gradients."""
+    inputs = [torch.randn(2, 3, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    upstream = torch.randn(2, 3, 11, 8, dtype=torch.float64)
+    fast, slow = short_causal_attention(*inputs), attention_reference(*inputs)[0]
+    torch.testing.assert_close(fast, slow)
+    gradients = [torch.autograd.grad(result, inputs, upstream) for result in (fast, slow)]
+    for a, b in zip(*gradients, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_bfloat16_layer_is_close_to_float32():
+    """Oracle: the float32 result; bfloat16 has 8 bits of precision."""
+    layer, x = MultiHeadAttention(64, 64, 32, 0.0, 2, rope_base=10_000.0), torch.randn(2, 32, 64)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close = layer(x)
+    assert close.dtype == torch.bfloat16
+    torch.testing.assert_close(close.float(), layer(x), atol=0.02, rtol=0.05)
+
+
+def test_grouped_heads_equal_repeated_heads():
+    """Oracle: a full layer whose key and value weights are repeated for each group."""
+    grouped = MultiHeadAttention(16, 16, 8, 0.0, 4, num_kv_heads=2, rope_base=100.0)
+    full = MultiHeadAttention(16, 16, 8, 0.0, 4, rope_base=100.0)
+    q, k, v = grouped.qkv.weight.split((16, 8, 8))
+    repeated = [w.view(2, 4, 16).repeat_interleave(2, dim=0).reshape(16, 16) for w in (k, v)]
+    full.load_state_dict(grouped.state_dict() | {"qkv.weight": torch.cat((q, *repeated))})
+    x = torch.randn(2, 8, 16)
+    torch.testing.assert_close(grouped(x), full(x))
+    torch.testing.assert_close(attention_maps(grouped, x), attention_maps(full, x))
+
+
+LAYERS = st.fixed_dictionaries({"num_kv_heads": st.sampled_from([None, 1, 2]),
+                                "rope_base": st.sampled_from([None, 10_000.0]),
+                                "window": st.sampled_from([None, 1, 3, 30])})
+
+
+@settings(max_examples=40, deadline=None)
+@given(LAYERS, st.lists(st.integers(1, 6), min_size=1, max_size=5))
+def test_cached_equals_uncached_however_it_is_cut(options, chunks):
+    """Oracle: the same layer on the whole text at once."""
+    torch.manual_seed(1)
+    layer = MultiHeadAttention(16, 16, 30, 0.0, 4, **options)
+    x = torch.randn(2, sum(chunks), 16)
+    cache = KVCache(2, layer.num_kv_heads, 30, 4, dtype=torch.float32, device="cpu")
+    parts = [layer(part, cache) for part in x.split(chunks, dim=1)]
+    assert cache.length == sum(chunks)
+    torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), atol=1e-5, rtol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(LAYERS, st.integers(0, 9))
+def test_the_future_cannot_change_the_past(options, changed):
+    """Oracle: self-consistency; beyond the window the past does not matter either."""
+    layer = MultiHeadAttention(16, 16, 10, 0.0, 4, **options)
+    x = torch.randn(1, 10, 16)
+    y = x.clone()
+    y[:, changed] += 10.0
+    difference = (layer(x) - layer(y)).abs().amax(dim=(0, 2))
+    assert torch.all(difference[:changed] == 0)
+    assert difference[changed] > 0
+    if options["window"]:
+        assert torch.all(difference[changed + options["window"]:] == 0)
+
+
+@pytest.mark.parametrize("layer", [
+    SelfAttention_v1(3, 4), SelfAttention_v2(3, 4), CausalAttention(3, 4, 5, 0.0),
+    MultiHeadAttentionWrapper(3, 2, 5, 0.0, 2), MultiHeadAttention(3, 4, 5, 0.0, 2, num_kv_heads=1, rope_base=10.0),
+], ids=lambda layer: type(layer).__name__)
+def test_gradients_against_finite_differences(layer):
+    """Oracle: torch.autograd.gradcheck in float64, for the input and every weight."""
+    layer = layer.double()
+    x = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+    names = [name for name, _ in layer.named_parameters()]
+
+    def run(x, *weights):
+        return torch.func.functional_call(layer, dict(zip(names, weights, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(run, (x, *layer.parameters()))
+
+
+def test_rope_equals_transformers_and_complex_numbers():
+    """Oracles: transformers' Llama rotation, and multiplication by complex numbers."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+
+    x = torch.randn(2, 3, 12, 16)
+    cos, sin = rope_table(12, 16)
+    config = LlamaConfig(hidden_size=48, num_attention_heads=3, head_dim=16, max_position_embeddings=12)
+    theirs = LlamaRotaryEmbedding(config)(x, torch.arange(12).unsqueeze(0))
+    torch.testing.assert_close(apply_rope(x, cos, sin), apply_rotary_pos_emb(x, x, *theirs)[0])
+    torch.testing.assert_close(apply_rope(x, cos, sin), rope_reference(x, torch.arange(12)), atol=1e-5, rtol=1e-4)
+
+
+def test_rope_scores_depend_on_the_distance_only_and_keep_lengths():
+    """Oracle: the paper's two properties (Su et al. 2021, section 3)."""
+    q, k = torch.randn(2, 1, 1, 1, 8)
+    cos, sin = rope_table(20, 8)
+    turned_q = apply_rope(q.expand(1, 1, 20, 8), cos, sin)[0, 0]
+    turned_k = apply_rope(k.expand(1, 1, 20, 8), cos, sin)[0, 0]
+    scores = turned_q @ turned_k.T
+    for distance in (-3, 0, 5):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[0].expand_as(diagonal), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(turned_q.norm(dim=-1), q.norm().expand(20))
+
+
+def test_dropout_only_while_training():
+    """Oracle: self-consistency; in training two passes differ."""
+    layer, x = MultiHeadAttention(16, 16, 8, 0.5, 2), torch.randn(1, 8, 16)
+    assert not torch.equal(layer(x), layer(x))
+    layer.eval()
+    assert torch.equal(layer(x), layer(x))
+
+
+def test_attention_maps_are_causal_distributions_and_can_be_drawn():
+    """Oracle: rows sum to one, nothing above the diagonal; the figure has one panel a head."""
+    weights = attention_maps(MultiHeadAttention(16, 16, 6, 0.0, 2), torch.randn(1, 6, 16))[0]
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 6))
+    assert torch.all(weights.triu(1) == 0)
+    figure = draw_attention(weights, list("abcdef"))
+    assert sum(axes.get_title().startswith("head") for axes in figure.axes) == 2
+    with pytest.raises(ValueError, match="3 tokens for weights over 6"):
+        draw_attention(weights, list("abc"))
+
+
+def test_bad_shapes_are_refused_with_both_numbers():
+    for arguments, words in (
+        (dict(d_out=10, num_heads=4), "num_heads=4 does not divide d_out=10"),
+        (dict(d_out=16, num_heads=4, num_kv_heads=3), "num_kv_heads=3 does not divide num_heads=4"),
+        (dict(d_out=12, num_heads=4, rope_base=10.0), "must be even, not 3"),
+        (dict(d_out=16, num_heads=4, window=0), "window must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            MultiHeadAttention(d_in=8, context_length=8, dropout=0.0, **arguments)
+    with pytest.raises(ValueError, match="9 tokens exceed the context length 8"):
+        MultiHeadAttention(8, 8, 8, 0.0, 2)(torch.randn(1, 9, 8))
+    cache = KVCache(1, 1, 4, 8, dtype=torch.float32, device="cpu")
+    with pytest.raises(ValueError, match="holds 4 tokens, 5"):
+        cache.append(torch.zeros(1, 1, 5, 8), torch.zeros(1, 1, 5, 8))
+
+
+def test_device_policy():
+    """Oracle: what torch says is there."""
+    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    assert pick_device().type == best
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="there is no device 'tpu' here"):
+        pick_device("tpu")
+
+
+@pytest.mark.slow
+def test_main_leaves_complete_metrics_and_refuses_bad_texts(tmp_path):
+    command = [sys.executable, "ch02_attention/main.py", "--run", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    metrics = json.loads((tmp_path / "ch02_attention" / "metrics.json").read_text())
+    assert metrics["max_abs_diff"] < 1e-5
+    assert metrics["speedup_at_1024"] > 0
+    plots = {path.name for path in (tmp_path / "ch02_attention").glob("*.png")}
+    assert plots == {"attention_maps.png", "time_and_memory.png"}
+    for text in ("one", "word " * 41):
+        result = subprocess.run([*command[:2], "--text", text, "--run", str(tmp_path / "no")], cwd=ROOT,
+                                capture_output=True, text=True, check=False)
+        assert result.returncode != 0
+        assert result.stderr.startswith("error: the text has")
+        assert result.stderr.count("\n") == 1
+        assert not (tmp_path / "no").exists()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_cpu():
+    layer, x = MultiHeadAttention(32, 32, 16, 0.0, 4, num_kv_heads=2, rope_base=10_000.0), torch.randn(2, 16, 32)
+    expected = layer(x)
+    torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-4)
+    assert math.isfinite(float(expected.sum()))
