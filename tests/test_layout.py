@@ -52,7 +52,7 @@ def test_imports_point_to_earlier_chapters_only(path):
 def test_no_module_hides_another_package(path):
     """`python chXX/main.py` puts its folder first on the path, so a file there must not be named like a library."""
     assert path.stem not in sys.stdlib_module_names
-    assert path.stem not in {"tokenizers", "datasets", "evaluate", "transformers", "torch", "numpy", "regex", "requests"}
+    assert path.stem not in {"tokenizers", "datasets", "evaluate", "transformers", "torch", "numpy", "regex"}
     assert path.stem not in {"util", "utils", "common", "helpers", "misc"}
 
 

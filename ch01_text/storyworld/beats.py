@@ -15,8 +15,8 @@ Step = tuple[str, list[Event]]  # the key of the phrasings, and the events that 
 # Beats in proportion to how often they are tried.
 BEATS = tuple(
     """fetch fetch fetch take_here take_go take_go deliver deliver deliver give_here give_here stash stash
-    drop_here wander wander wander wander wander visit visit visit visit greet together together lose find find chatter chatter greet
-    refuse take_out take_out""".split()
+    drop_here wander wander wander wander wander visit visit visit visit greet greet together together lose
+    find find chatter chatter refuse take_out take_out""".split()
 )
 PACK_RATE = 0.5  # with a container in the story: how often packing something is tried first
 

@@ -5,18 +5,34 @@ that to ask what cheap shortcuts get wrong. Left out: what happens (`plot`) and 
 """
 
 from random import Random
+from typing import NamedTuple
 
 from ch01_text.storyworld.phrases import PHRASES, Phrase
 from ch01_text.storyworld.words import APART, PLACES, PRONOUNS, indefinite, the
+from ch01_text.storyworld.world import Event
 
-OPENERS = ("Then", "Soon", "After a while,", "A little later,", "Next,", "Meanwhile,")  # the last: not for "she"
+OPENERS = ("Then", "Soon", "After a while,", "A little later,", "Next,", "Meanwhile,")
 # Sentences about somebody who may be far away: "she" would not mean that person next.
 DISTANT = frozenset(("ask", "wish_meet"))
 ADJECTIVE_RATE, OPENER_RATE, PRONOUN_RATE, OTHER_PRONOUN_RATE = 0.15, 0.2, 0.75, 0.5
+TRIES = 6  # for a sentence that the story does not have yet
+
+
+class Moment(NamedTuple):
+    """What one sentence has to say; "" for nothing."""
+
+    actor: str
+    thing: str
+    place: str
+    other: str  # a person, or a container
+    origin: str
+    because: str
+    title: str
+    fresh: bool
 
 
 class Heard:
-    """The names in the order of their telling; `near[e]`: the newest (person, place, thing) when e was named."""
+    """The newest (person, place, thing) named: `last` of all, `near` and `first` when a name was told."""
 
     def __init__(self):
         self.last = ("", "", "")
@@ -82,59 +98,62 @@ class Narrator:
         """Name a thing already known, now and then with its adjective."""
         return f"the {self.adjectives[noun]} {noun}" if self.random() < ADJECTIVE_RATE else "the " + noun
 
-    def tell(
-        self, key: str, events: list, origin: str = "", because: str = "", fresh: bool = False, title: str = ""
-    ) -> None:
+    def tell(self, key: str, events: list[Event], origin: str, because: str, title: str, fresh: bool) -> None:
         """Tell `events` in one sentence.
 
-        `origin`: the place that is left; `because`: a cause in words; `fresh`: a new strand of the story
-        begins, so that "Meanwhile," may come first; `title`: what follows the actor's name.
+        `origin`: the place that is left; `because`: a cause in words; `title`: what follows the actor's
+        name; `fresh`: a new strand of the story begins, so that "Meanwhile," may come first.
         """
-        first = events[0]
-        actor, thing, place, other = first[1:5]
+        actor, thing, place, other = events[0][1:5]
         for event in events[1:]:
             thing, place = thing or event.object, place or event.place
             other = other or event.other or (event.actor if event.actor != actor else "")
-        for _ in range(6):
+        moment = Moment(actor, thing, place, other, origin, because, title, fresh)
+        for _ in range(TRIES):
             phrase = self.choose(key)
-            sentence, names = self.fill(phrase, actor, thing, place, other, origin, because, fresh, title)
+            sentence, names = self.fill(phrase, moment)
             if self.say(sentence):
                 break
         else:
             self.sentences.append(sentence)
         self.told.add(phrase.text)
         self.heard.hear(names)
-        distant = key in DISTANT
-        others = (other,) if other in PRONOUNS else ()
         people = (actor,) if actor else ()
-        self.recent, self.blocked = (people, others) if distant else (people + others, ())
+        others = (other,) if other in PRONOUNS else ()
+        self.recent, self.blocked = (people, others) if key in DISTANT else (people + others, ())
 
-    def fill(self, phrase, actor, thing, place, other, origin, because, fresh, title) -> tuple[str, list[str]]:
+    def him(self, person: str, actor: str) -> str:
+        """Return "him" or "her" where that is clear beside `actor`, else the name."""
+        he, him, _ = PRONOUNS[person]
+        clear = self.recent and he != PRONOUNS[actor][0] and self.clear(person)
+        return him if clear and self.random() < OTHER_PRONOUN_RATE else person
+
+    def fill(self, phrase: Phrase, moment: Moment) -> tuple[str, list[str]]:
         """Fill the slots of `phrase`; return the sentence and the names in it, in order."""
-        random = self.random
+        actor, thing, place, other, origin, because, title, fresh = moment
         he, him, his = PRONOUNS.get(actor, ("", "", ""))
-        shown = he if self.recent and self.clear(actor) and random() < PRONOUN_RATE else actor
+        shown = he if self.recent and self.clear(actor) and self.random() < PRONOUN_RATE else actor
         values = {"a": shown + title, "A": actor, "he": he, "him": him, "his": his, "because": because}
-        entities = {"a": actor if shown is actor else "", "A": actor, "x": thing, "p": place, "q": origin}
+        names = {"a": actor if shown is actor else "", "A": actor, "x": thing, "p": place, "q": origin}
         if other in PRONOUNS:
-            values["b"] = values["B"] = entities["b"] = entities["B"] = other
+            values["B"] = names["B"] = other
+            values["b"] = self.him(other, actor) if "B" not in phrase.slots else other
+            names["b"] = other if values["b"] is other else ""
             _, values["b_him"], values["b_his"] = PRONOUNS[other]
-            if self.recent and "B" not in phrase.slots and he != PRONOUNS[other][0] and self.clear(other) and random() < OTHER_PRONOUN_RATE:
-                values["b"], entities["b"] = PRONOUNS[other][1], ""
         elif other:
-            values["c"], entities["c"] = "the " + other, other
+            values["c"], names["c"] = the(other), other
         if thing:
             values["x"] = self.thing(thing)
             values["ix"] = indefinite(f"{self.adjectives[thing]} {thing}")
         if place:
-            values["p"], values["at"] = "the " + place, f"{PLACES[place]} the {place}"
+            values["p"], values["at"] = the(place), f"{PLACES[place]} the {place}"
         if origin:
             values["q"] = the(origin)
         sentence = phrase.text.format_map(values)
-        if fresh and phrase.actor_first and random() < OPENER_RATE:
-            choices = len(OPENERS) - (shown is he)
-            sentence = f"{OPENERS[int(random() * choices)]} {sentence}"
-        names = [entities[slot] for slot in phrase.slots if entities[slot]]
+        if fresh and phrase.actor_first and self.random() < OPENER_RATE:
+            choices = len(OPENERS) - (shown is he)  # no "Meanwhile, she"
+            sentence = f"{OPENERS[int(self.random() * choices)]} {sentence}"
+        named = [names[slot] for slot in phrase.slots if names[slot]]
         if because:
-            names += [word for word in because.split() if word in APART or word in PLACES]
-        return sentence[0].upper() + sentence[1:], names
+            named += [word for word in because.split() if word in APART or word in PLACES]
+        return sentence[0].upper() + sentence[1:], named

@@ -21,12 +21,12 @@ class Phrase(NamedTuple):
 
 def _phrase(text: str) -> Phrase:
     """Read the slots of one template."""
-    names = {"a": "a", "A": "A", "b": "b", "B": "B", "x": "x", "ix": "x", "c": "c", "p": "p", "at": "p", "q": "q"}
     slots = [piece.split("}")[0] for piece in text.split("{")[1:]]
-    return Phrase(text, tuple(names[slot] for slot in slots if slot in names), text[:3] == "{a}")
+    naming = [{"ix": "x", "at": "p"}.get(slot, slot) for slot in slots]
+    return Phrase(text, tuple(slot for slot in naming if slot in "aAbBxcpq"), text.startswith("{a}"))
 
 
-_EVENTS = {
+EVENTS = {
     "start": """
         {a} was {at}.
         {a} stood {at}.
@@ -152,6 +152,11 @@ _EVENTS = {
         {a} laid {x} down {at}.
         {a} set {x} down {at}.
         {a} forgot {x} {at}.""",
+    "arrive": """
+        {a} put {x} down.
+        {a} set {x} down carefully.
+        {a} laid {x} down with a smile.
+        {a} left {x} there, as planned.""",
     "go_drop": """
         {a} went to {p} and left {x} there.
         {a} walked to {p} and put {x} down.
@@ -197,4 +202,4 @@ def _lines(text: str) -> tuple[Phrase, ...]:
     return tuple(_phrase(line.strip()) for line in text.strip().split("\n"))
 
 
-PHRASES = {key: _lines(text) for key, text in (_EVENTS | MOODS).items()}
+PHRASES = {key: _lines(text) for key, text in (EVENTS | MOODS).items()}

@@ -8,7 +8,7 @@ from random import Random
 
 from ch01_text.storyworld.beats import Beats, Step
 from ch01_text.storyworld.casting import Cast, pick
-from ch01_text.storyworld.words import PLACES, PRONOUNS
+from ch01_text.storyworld.words import BULKY, PLACES, PRONOUNS
 from ch01_text.storyworld.world import Event, World
 
 ARCS = ("want", "want", "lost", "meet", "errand")
@@ -57,7 +57,7 @@ class Plot:
         return places
 
     def owners(self) -> dict[str, str]:
-        """Draw who has what, one thing at most; a thing with no owner lies at its home."""
+        """Draw who has what, one thing at most, and a container for it; the rest lies at its home."""
         hero, cast = self.hero, self.cast
         owners = {self.goal: hero} if self.arc in ("lost", "errand") else {}
         for thing in self.beats.things:
@@ -65,7 +65,9 @@ class Plot:
             if thing not in owners and (homeless or self.random() < OWN_RATE):
                 wished = self.arc == "want" and thing == self.goal
                 others = [one for one in cast.people if not (wished and one == hero)]
-                owners[thing] = pick(self.rng, [one for one in others if one not in owners.values()] or others)
+                idle = [one for one in others if one not in owners.values()]
+                packers = [one for x, one in owners.items() if x not in BULKY and thing == cast.container]
+                owners[thing] = pick(self.rng, packers or idle or others)
         return owners
 
     def opening(self) -> list[Step]:
@@ -78,8 +80,9 @@ class Plot:
                 continue
             start = Event("start", person, "", place)
             partner = next((one for one in places if places[one] == place and one not in (person, *told)), "")
-            told |= {person, partner}
-            owns = [Event("own", owner, thing) for thing, owner in owners.items() if owner in (person, partner)]
+            pair = (person, partner)
+            told.update(pair)
+            owns = [Event("own", owner, thing) for thing, owner in owners.items() if owner in pair]
             if partner:
                 steps.append(("start_together", [start, Event("start", partner, "", place)]))
             elif owns and self.random() < 0.6:
@@ -127,8 +130,8 @@ class Plot:
 
     def loss(self) -> list[Step]:
         """Let the hero lose the thing, and wish for it."""
-        lose = Event("lose", self.hero, self.goal)
-        return [("lose", [lose]), *self.mood(self.hero, "sad"), ("wish_back", [Event("wish", self.hero, self.goal)])]
+        lose, wish = Event("lose", self.hero, self.goal), Event("wish", self.hero, self.goal)
+        return [("lose", [lose]), *self.mood(self.hero, "sad"), ("wish_back", [wish])]
 
     def beat(self, first: bool) -> list[Step]:
         """Propose what happens next, with a feeling about it now and then."""
@@ -165,7 +168,8 @@ class Plot:
         """Make the wish come true, or bring what dashes the last hope."""
         hero, goal, where = self.hero, self.goal, self.where
         if self.arc == "meet":
-            return [self.beats.approach(hero, self.friend), ("meet", [Event("meet", hero, "", "", self.friend)])] * self.happy
+            meet = ("meet", [Event("meet", hero, "", "", self.friend)])
+            return [self.beats.approach(hero, self.friend), meet] if self.happy else []
         if self.arc == "errand":
             if self.happy:
                 return self.delivery()
@@ -177,7 +181,8 @@ class Plot:
             return [("refuse", [Event("refuse", hero, goal, "", holder)])] if near else []
         if where[goal] in PLACES:
             take = ("take", [Event("take", hero, goal)])
-            return [take] if where[goal] == where[hero] else [("move", [Event("move", hero, "", where[goal])]), take]
+            go = ("move", [Event("move", hero, "", where[goal])])
+            return [take] if where[goal] == where[hero] else [go, take]
         if where[goal] in PRONOUNS:
             return self.handover(where[goal])
         finder = pick(self.rng, self.cast.people)
@@ -187,14 +192,15 @@ class Plot:
     def handover(self, giver: str) -> list[Step]:
         """Let `giver` come to the hero with the thing."""
         give = ("give", [Event("give", giver, self.goal, "", self.hero)])
-        return [give] if self.where[giver] == self.where[self.hero] else [self.beats.approach(giver, self.hero), give]
+        together = self.where[giver] == self.where[self.hero]
+        return [give] if together else [self.beats.approach(giver, self.hero), give]
 
     def delivery(self) -> list[Step]:
         """Let the hero bring the thing to where it had to go."""
         go, drop = Event("move", self.hero, "", self.target), Event("drop", self.hero, self.goal, self.target)
         if self.random() < 0.4:
             return [("go_drop", [go, drop])]
-        return [("carry", [go._replace(object=self.goal)]), ("drop", [drop._replace(place="")])]
+        return [("carry", [go._replace(object=self.goal)]), ("arrive", [drop._replace(place="")])]
 
     def ending(self) -> str:
         """Say from the state alone whether the wish came true: "happy" or "sad"."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ch01_text.storyworld.casting import Cast, pick
+from ch01_text.storyworld.levels import Level
 from ch01_text.storyworld.narration import Heard
 from ch01_text.storyworld.words import CONTAINERS, KIND, PLACES, PRONOUNS, the
 from ch01_text.storyworld.world import World
@@ -16,9 +17,9 @@ from ch01_text.storyworld.world import World
 MAIN_KINDS = ("where-person", "where-object", "who-has", "what-has")
 KINDS = (*MAIN_KINDS, "before", "with", "yes-no", "count", "feel", "why", "wants", "inside", "unknown")
 UNKNOWN = "nobody knows"
-NUMBERS = ("no", "one", "two", "three", "four", "five")
-# How often a candidate is kept whose answer a shortcut gives, is as before, or is just "nobody" or "nothing".
-LURE_RATES = {"where-person": 0.15, "where-object": 0.1, "who-has": 0.06, "what-has": 0.5, "before": 0.2}
+NUMBERS = ("none", "one", "two", "three", "four", "five")
+# How often a candidate is kept whose answer a shortcut gives, has not changed, or is "nobody"/"nothing".
+LURE_RATES = {"where-person": 0.2, "where-object": 0.08, "who-has": 0.06, "what-has": 0.25, "before": 0.2}
 LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.06
 TRIES, TRIES_A_KIND = 40, 8
 PERSON, PLACE, THING = 0, 1, 2  # what `Heard` holds at each index
@@ -49,18 +50,18 @@ class Question:
     about: tuple[str, ...]
 
 
-Draft = tuple[str, str, int, str]  # text, answer (a bare name or noun, or a phrase), hops, who or what is asked about
+Draft = tuple[str, str, int, str]  # text, answer (nouns without "the"), hops, whom or what it is about
 
 
 class Interviewer:
     """Asks about one world while it changes."""
 
-    def __init__(self, rng: Random, cast: Cast, world: World, heard: Heard, kinds: tuple[str, ...], max_hops: int):
+    def __init__(self, rng: Random, cast: Cast, world: World, heard: Heard, level: Level):
         self.rng, self.random = rng, rng.random
         self.cast, self.world, self.where, self.heard = cast, world, world.where, heard
         self.things = (*cast.things, cast.container) if cast.container else cast.things
-        self.kinds, self.max_hops = kinds, max_hops
-        self.asked: dict[str, str] = {}
+        self.level = level
+        self.asked: dict[str, tuple[str, int]] = {}  # the newest answer to a question, and where it was
         self.drafts = {kind: getattr(self, "draft_" + kind.replace("-", "_")) for kind in KINDS}
 
     def ask(self, position: int) -> Question | None:
@@ -68,29 +69,29 @@ class Interviewer:
         rejected: set[str] = set()
         for attempt in range(TRIES):
             if attempt % TRIES_A_KIND == 0:
-                kind = pick(self.rng, self.kinds)
+                kind = pick(self.rng, self.level.kinds)
             draft = self.drafts[kind]()
             if draft is None or draft[0] in rejected:
                 continue
             text, answer, hops, about = draft
-            if hops > self.max_hops or not self.keeps(kind, text, answer, about):
+            known, when = self.asked.get(text, ("", -1))
+            keeps = when < position and self.random() < self.chance(kind, answer, about, answer == known)
+            if hops > self.level.max_hops or not keeps:
                 rejected.add(text)
                 continue
-            self.asked[text] = answer
+            self.asked[text] = answer, position
             phrase = the(answer) if answer in PLACES or answer in KIND else answer
             return Question(text, phrase, kind, hops, position, (about,))
         return None
 
-    def keeps(self, kind: str, text: str, answer: str, about: str) -> bool:
-        """Decide whether a candidate is asked."""
-        rate = 1.0
-        if text in self.asked:
-            rate = SAME_AGAIN_RATE if self.asked[text] == answer else 1.0
+    def chance(self, kind: str, answer: str, about: str, again: bool) -> float:
+        """Return how often such a candidate is asked; `again`: it was, with the same answer."""
+        rate = SAME_AGAIN_RATE if again else 1.0
         if answer in ("nobody", "nothing"):
             rate *= NOBODY_RATE
         if kind in ANSWER_TYPE and answer in self.lures(kind, about):
-            rate *= LURE_RATES.get(kind, LURE_RATE)
-        return self.random() < rate
+            rate *= LURE_RATES.get(kind, LURE_RATE) * self.level.lures
+        return rate
 
     def lures(self, kind: str, about: str) -> tuple[str, ...]:
         """List the answers that shortcuts would give."""
@@ -153,12 +154,13 @@ class Interviewer:
         asked = place if right else pick(self.rng, visited if self.random() < 0.5 else self.cast.places)
         if (asked == place) is not right:
             return None
-        return f"Is {person} {PLACES[asked]} the {asked}?", "yes" if right else "no", self.world.hops(person), person
+        text = f"Is {person} {PLACES[asked]} the {asked}?"
+        return text, "yes" if right else "no", self.world.hops(person), person
 
     def draft_count(self) -> Draft | None:
         person = self.person()
         things = self.world.inside(person)
-        if not things and self.random() < 0.7 or any(self.world.inside(thing) for thing in things):
+        if any(self.world.inside(thing) for thing in things) or (not things and self.random() < 0.7):
             return None
         return f"How many things does {person} have?", NUMBERS[len(things)], max(1, len(things)), person
 

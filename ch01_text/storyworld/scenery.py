@@ -244,5 +244,6 @@ _WEATHERS = (
 )
 
 WEATHERS = tuple(
-    Weather(openings, _SCENES + scenes * 2, _CLOSINGS + closings * 3) for openings, scenes, closings in _WEATHERS
+    Weather(openings, _SCENES + scenes * 2, _CLOSINGS + closings * 3)  # what is special comes more often
+    for openings, scenes, closings in _WEATHERS
 )

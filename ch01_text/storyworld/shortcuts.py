@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from ch01_text.storyworld.narration import Heard
 from ch01_text.storyworld.questions import ANSWER_TYPE, MAIN_KINDS, Question
 from ch01_text.storyworld.story import Story
-from ch01_text.storyworld.words import APART, PLACES, PRONOUNS, the
+from ch01_text.storyworld.words import APART, KIND, PLACES, the
 
 Pair = tuple[Story, Question]
 
@@ -44,7 +44,8 @@ def shortcut_answers(story: Story, question: Question) -> dict[str, str]:
     thing at the first and the newest sentence that names whom or what the question is about; "last
     answer": the answer given before to the same question. Other kinds have "last answer" only.
     """
-    earlier = [q.answer for q in story.questions if q.text == question.text and q.position < question.position]
+    asked = [one for one in story.questions if one.position < question.position]
+    earlier = [one.answer for one in asked if one.text == question.text]
     answers = dict.fromkeys(TEXT_SHORTCUTS, "") | {"last answer": earlier[-1] if earlier else ""}
     if question.kind not in ANSWER_TYPE:
         return answers
@@ -56,7 +57,8 @@ def shortcut_answers(story: Story, question: Question) -> dict[str, str]:
         "first mention": heard.first.get(about, unheard)[wanted],
         "same sentence": heard.near.get(about, unheard)[wanted],
     }
-    return answers | {name: the(word) if word and word not in PRONOUNS else word for name, word in found.items()}
+    nouns = {name: the(word) for name, word in found.items() if word in PLACES or word in KIND}
+    return answers | found | nouns
 
 
 def fit_majority(questions: Iterable[Question]) -> dict[str, str]:
@@ -91,10 +93,11 @@ def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[s
             model = make_pipeline(CountVectorizer(analyzer=words), LogisticRegression(C=0.1, max_iter=1000))
             models[kind] = model.fit(examples, answers)
 
-    def answer(pairs: Sequence[Pair]) -> list[str]:
-        return [str(models[pair[1].kind].predict([pair])[0]) if pair[1].kind in models else "" for pair in pairs]
+    def answer(pair: Pair) -> str:
+        kind = pair[1].kind
+        return str(models[kind].predict([pair])[0]) if kind in models else ""
 
-    return answer
+    return lambda pairs: [answer(pair) for pair in pairs]
 
 
 def shortcut_table(

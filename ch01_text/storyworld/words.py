@@ -31,8 +31,8 @@ PLACES = {
     place: preposition
     for preposition, places in {
         "at": "mill school market inn forge farm station harbour lighthouse bakery",
-        "in": "orchard barn church stable garden meadow library tower forest castle square cottage vineyard "
-        "greenhouse cellar",
+        "in": "orchard barn church stable garden meadow library tower forest castle square cottage "
+        "vineyard greenhouse cellar",
         "by": "river lake pond fountain",
         "on": "bridge hill beach",
     }.items()
@@ -93,7 +93,7 @@ food plum purple sweet juicy ripe
 food pie cherry warm tasty blackberry
 food loaf fresh crusty warm rye
 food cake chocolate birthday delicious honey
-food cheese round creamy smelly mouldy
+food cheese round creamy smelly mild
 food pumpkin huge orange ripe knobbly
 food carrot crunchy orange fresh fat
 food melon juicy huge sweet heavy
@@ -112,7 +112,7 @@ paper notebook little dusty thick chequered
 paper postcard faded colourful lovely creased
 nature shell pink smooth curly spiral
 nature feather white long fluffy peacock
-nature flower blue lovely wild wilted
+nature flower blue lovely wild fragrant
 nature stone smooth grey sparkling heart-shaped
 container basket wicker big brown straw
 container box wooden square-cut little cardboard
@@ -131,7 +131,7 @@ for _line in _THINGS.split("\n")[1:-1]:
 CONTAINERS = tuple(thing for thing, kind in KIND.items() if kind == "container")
 THINGS = tuple(KIND)
 BULKY = frozenset(  # what does not go into a container
-    "kite drum guitar violin rope shovel broom rake ladder umbrella pumpkin coat blanket cloak lantern".split()
+    "kite balloon drum guitar violin rope shovel broom rake umbrella pumpkin coat blanket cloak".split()
 )
 STARTS = {thing: tuple(KEPT[kind].split()) for thing, kind in KIND.items()}
 PLACE_NAMES = tuple(PLACES)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ch01_text.storyworld.words import PLACES, PRONOUNS, the
 
-
+STIRRING = frozenset(("give", "take", "find", "lose", "meet", "refuse"))  # old feelings end with these
 PAST = {"take": "got", "find": "found", "lose": "lost"}
 
 
@@ -105,6 +105,9 @@ class World:
             self._put(actor, "")
         elif verb == "lose":
             self._put(thing, "")
+        if verb in STIRRING:
+            self.feels.pop(actor, None)
+            self.feels.pop(other, None)
         elif verb == "feel":
             self.feels[actor] = event
         elif verb == "wish":

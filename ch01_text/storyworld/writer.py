@@ -10,17 +10,18 @@ from random import Random
 
 from ch01_text.storyworld.beats import Step
 from ch01_text.storyworld.casting import draw_cast, pick
+from ch01_text.storyworld.levels import LEVELS, Level
 from ch01_text.storyworld.narration import Narrator
 from ch01_text.storyworld.plot import Plot
 from ch01_text.storyworld.questions import Interviewer, Question
 from ch01_text.storyworld.scenery import WEATHERS
-from ch01_text.storyworld.story import LEVELS, Level, Story, question_lines
+from ch01_text.storyworld.story import Story, question_lines
 from ch01_text.storyworld.words import APART, ROLES
 from ch01_text.storyworld.world import World, because
 
 SPLITS = ("train", "test")
 # Chances: of scenery after a beat, of naming the hero's trade, of all questions at the end.
-SCENE_RATE, ROLE_RATE, LATE_RATE = 0.08, 0.35, 0.3
+SCENE_RATE, ROLE_RATE, LATE_RATE = 0.06, 0.35, 0.3
 CHANGES = frozenset(("move", "join", "take", "find", "drop", "put", "give", "lose"))
 START_KEYS = ("start", "start_own")
 
@@ -30,13 +31,12 @@ class Writer:
 
     def __init__(self, rng: Random, level: Level, split: str):
         self.rng, self.random, self.level = rng, rng.random, level
-        self.cast = draw_cast(
-            rng, self.between(level.people), self.between(level.things), self.between(level.places), level.container, split
-        )
+        sizes = [self.between(pair) for pair in (level.people, level.things, level.places)]
+        self.cast = draw_cast(rng, *sizes, level.container, split)
         self.world = World()
         self.plot = Plot(rng, self.cast, self.world)
         self.narrator = Narrator(rng, self.cast.adjectives)
-        self.interviewer = Interviewer(rng, self.cast, self.world, self.narrator.heard, level.kinds, level.max_hops)
+        self.interviewer = Interviewer(rng, self.cast, self.world, self.narrator.heard, level)
         self.weather = pick(rng, WEATHERS)
         self.late = rng.random() < LATE_RATE  # all questions at the end
         self.due = rng.random()  # questions to ask
@@ -59,7 +59,7 @@ class Writer:
         if key in START_KEYS and first.actor == self.plot.hero and self.random() < ROLE_RATE:
             title = f" the {pick(self.rng, ROLES)}"
         number = len(self.narrator.sentences)
-        self.narrator.tell(key, events, origin, reason, fresh, title)
+        self.narrator.tell(key, events, origin, reason, title, fresh)
         for event in events:
             world.apply(event._replace(sentence=number, cause=cause))
             self.plot.beats.note(event)

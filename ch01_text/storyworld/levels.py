@@ -1,0 +1,37 @@
+"""The sizes that stories come in: "short" to begin with, "base", "long" (longer than trained on), "hard"."""
+
+from dataclasses import dataclass
+
+
+def _weighted(weights: str) -> tuple[str, ...]:
+    """Repeat names by their weights: "why 2 feel 1" is ("why", "why", "feel")."""
+    words = weights.split()
+    return tuple(name for name, n in zip(words[::2], words[1::2], strict=True) for _ in range(int(n)))
+
+
+# Weights of candidates; guessable ones are mostly dropped, so the mix that is asked differs.
+KINDS = """where-person 18 where-object 60 who-has 52 what-has 14 before 4 with 4 yes-no 2 count 2 feel 4
+    why 4 wants 1 unknown 6"""
+
+
+@dataclass(frozen=True)
+class Level:
+    """How big a story is; the pairs are (at least, at most)."""
+
+    people: tuple[int, int]
+    things: tuple[int, int]
+    places: tuple[int, int]
+    events: tuple[int, int]  # between the opening and the resolution
+    container: bool = False
+    kinds: tuple[str, ...] = _weighted(KINDS)  # of questions, each as often as its weight
+    max_hops: int = 3
+    density: float = 0.75  # questions an event
+    lures: float = 1.0  # scales how often a guessable question is asked
+
+
+LEVELS = {
+    "short": Level((3, 3), (2, 3), (4, 5), (2, 4), max_hops=2, density=0.9, lures=0.5),
+    "base": Level((3, 4), (2, 3), (5, 6), (3, 6)),
+    "long": Level((3, 4), (2, 3), (5, 6), (9, 13), lures=0.7),
+    "hard": Level((3, 4), (2, 3), (5, 6), (6, 9), True, _weighted(KINDS + " inside 8"), 4, lures=0.7),
+}

@@ -1,0 +1,344 @@
+"""The model against torch, transformers, published sizes, a FLOP counter, and itself."""
+
+import doctest
+import importlib
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from torch.nn import functional as F
+
+from ch02_attention import attention_reference
+from ch03_gpt import (
+    GELU,
+    GPT_CONFIG_124M,
+    PRESETS,
+    FeedForward,
+    GPTConfig,
+    GPTModel,
+    LayerNorm,
+    RMSNorm,
+    SwiGLU,
+    TransformerBlock,
+    filter_logits,
+    flops_per_token,
+    generate,
+    generate_text_simple,
+    pick_precision,
+    preset_config,
+    sample,
+    stream,
+)
+from ch03_gpt.layers import gelu_reference, layer_norm_reference, rms_norm_reference
+
+ROOT = Path(__file__).parent.parent
+TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
+LLAMA = replace(TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("name", ["layers", "sampling"])
+def test_docstring_examples(name):
+    """Oracle: the worked examples in the docstrings."""
+    result = doctest.testmod(importlib.import_module(f"ch03_gpt.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_layers_equal_torch_and_their_references():
+    """Oracles: torch's layers and the formulas spelled out."""
+    x = torch.randn(3, 5, 24)
+    norm, rms = LayerNorm(24), RMSNorm(24)
+    for parameter in (norm.scale, norm.shift, rms.scale):
+        torch.nn.init.normal_(parameter)
+    expected = F.layer_norm(x, (24,), norm.scale, norm.shift)
+    torch.testing.assert_close(norm(x), expected)
+    torch.testing.assert_close(layer_norm_reference(x, norm.scale, norm.shift), expected)
+    torch.testing.assert_close(rms(x), F.rms_norm(x, (24,), rms.scale, 1e-5))
+    torch.testing.assert_close(rms_norm_reference(x, rms.scale), rms(x))
+    torch.testing.assert_close(GELU()(x), torch.nn.GELU(approximate="tanh")(x))
+    torch.testing.assert_close(gelu_reference(x), GELU()(x))
+
+
+def test_swiglu_equals_transformers():
+    """Oracle: transformers' LlamaMLP with the same weights."""
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
+    ours = SwiGLU(LLAMA)
+    theirs = LlamaMLP(LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4))
+    gate, up = ours.gate_up.weight.chunk(2)
+    theirs.load_state_dict({"gate_proj.weight": gate, "up_proj.weight": up, "down_proj.weight": ours.down.weight})
+    x = torch.randn(2, 5, 24)
+    torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("config", [TINY, LLAMA], ids=["gpt2", "llama"])
+def test_block_gradients_against_finite_differences(config):
+    """Oracle: torch.autograd.gradcheck in float64."""
+    block = TransformerBlock(replace(config, emb_dim=4, n_heads=2, n_kv_heads=None, ffn_dim=6)).double()
+    assert torch.autograd.gradcheck(block, torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True))
+
+
+@pytest.mark.parametrize(("name", "published"), [
+    ("gpt2-124m", 124_439_808), ("gpt2-355m", 354_823_168), ("gpt2-774m", 774_030_080), ("gpt2-1558m", 1_557_611_200),
+    ("llama2-7b", 6_738_415_616), ("mistral-7b", 7_241_732_096), ("qwen2.5-0.5b", 494_032_768),
+])
+def test_parameter_counts_equal_the_published_ones(name, published):
+    with torch.device("meta"):
+        assert GPTModel(PRESETS[name]).n_parameters() == published
+
+
+def test_the_books_dictionary_builds_the_books_model():
+    """Oracle: the book's count, 163,009,536 without weight tying."""
+    with torch.device("meta"):
+        model = GPTModel(GPT_CONFIG_124M)
+    assert model.n_parameters() == 163_009_536
+    small = GPTModel({**GPT_CONFIG_124M, "vocab_size": 9, "emb_dim": 12, "n_layers": 1})
+    assert small(torch.zeros(1, 2).long()).shape == (1, 2, 9)
+    assert FeedForward(GPT_CONFIG_124M)(torch.zeros(1, 1, 768)).shape == (1, 1, 768)
+
+
+def llama_weights(model: GPTModel) -> dict:
+    """Our weights under the names of transformers' Llama, Mistral and Qwen2."""
+    c = model.config
+    kv = c.kv_heads * c.head_dim
+    weights = {"model.embed_tokens.weight": model.tok_emb.weight, "model.norm.weight": model.final_norm.scale,
+               "lm_head.weight": model.out_head.weight}
+    for i, block in enumerate(model.trf_blocks):
+        p = f"model.layers.{i}."
+        for kind in ("weight", "bias") if c.qkv_bias else ("weight",):
+            q, k, v = getattr(block.att.qkv, kind).split((c.emb_dim, kv, kv))
+            weights |= {f"{p}self_attn.{name}_proj.{kind}": part for name, part in zip("qkv", (q, k, v), strict=True)}
+        gate, up = block.ff.gate_up.weight.chunk(2)
+        weights |= {p + "self_attn.o_proj.weight": block.att.out_proj.weight, p + "mlp.gate_proj.weight": gate,
+                    p + "mlp.up_proj.weight": up, p + "mlp.down_proj.weight": block.ff.down.weight,
+                    p + "input_layernorm.weight": block.norm1.scale,
+                    p + "post_attention_layernorm.weight": block.norm2.scale}
+    return weights
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+def test_llama_shaped_models_equal_transformers(family):
+    """Oracle: transformers' model of the family, random weights copied over, logits within 1e-4."""
+    import transformers
+
+    config = replace(LLAMA, window=5) if family == "mistral" else replace(LLAMA, qkv_bias=family == "qwen2")
+    ours = GPTModel(config).eval()
+    for parameter in ours.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    shape = dict(vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, max_position_embeddings=16, rms_norm_eps=1e-5, rope_theta=10_000.0,
+                 tie_word_embeddings=False, attn_implementation="eager")
+    name = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}[family]
+    if family == "mistral":
+        shape["sliding_window"] = 5
+    theirs = getattr(transformers, name + "ForCausalLM")(getattr(transformers, name + "Config")(**shape)).eval()
+    result = theirs.load_state_dict(llama_weights(ours), strict=False)
+    assert (result.missing_keys, result.unexpected_keys) == ([], [])
+    ids = torch.randint(0, 50, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=3)])
+def test_the_future_cannot_change_the_past(config):
+    """Oracle: self-consistency."""
+    model = GPTModel(config).eval()
+    ids = torch.randint(0, 50, (1, 12))
+    changed = ids.clone()
+    changed[0, 7] = (changed[0, 7] + 1) % 50
+    assert torch.equal(model(ids)[:, :7], model(changed)[:, :7])
+    assert not torch.equal(model(ids)[:, 7], model(changed)[:, 7])
+
+
+def test_an_untrained_model_knows_nothing():
+    """Oracle: the loss of a uniform guess, log V."""
+    model = GPTModel(replace(TINY, vocab_size=1000))
+    ids = torch.randint(0, 1000, (4, 17))
+    loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
+    assert abs(loss.item() - math.log(1000)) < 0.1
+
+
+def test_flops_against_torchs_counter():
+    """Oracle: FlopCounterMode. It sees no fused attention on a CPU, so the scores are counted on the reference;
+    those fill the T x T square, where causality needs T (T + 1) / 2 of it."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    T = 16
+    for config in (TINY, LLAMA):
+        with FlopCounterMode(display=False) as matrices:
+            GPTModel(config)(torch.zeros(1, T, dtype=torch.long))
+        with FlopCounterMode(display=False) as square:
+            attention_reference(*torch.randn(3, config.n_heads, T, config.head_dim))
+        scores = config.n_layers * square.get_total_flops() * (T + 1) / (2 * T)
+        assert T * flops_per_token(config) == matrices.get_total_flops() + scores
+
+
+@pytest.mark.parametrize(("changes", "words"), [
+    (dict(n_heads=5), "n_heads=5 does not divide emb_dim=24"), (dict(n_kv_heads=3), "n_kv_heads=3 does not divide"),
+    (dict(vocab_size=0), "vocab_size must be"), (dict(position="sine"), "position must be one of learned, rope"),
+    (dict(drop_rate=1.0), "drop_rate"), (dict(position="rope", n_heads=8), "must be even"),
+])
+def test_config_refuses_nonsense(changes, words):
+    with pytest.raises(ValueError, match=words):
+        replace(TINY, **changes)
+
+
+def test_unknown_names_are_refused_with_the_known_ones():
+    with pytest.raises(ValueError, match="gpt2-124m"):
+        preset_config("gpt5")
+    with pytest.raises(ValueError, match="unknown config keys width; known: vocab_size"):
+        GPTModel({"width": 3})
+    with pytest.raises(ValueError, match="17 tokens exceed the context length 16"):
+        GPTModel(TINY)(torch.zeros(1, 17, dtype=torch.long))
+    with pytest.raises(ValueError, match="choose auto, float32 or bfloat16"):
+        pick_precision(torch.device("cpu"), "float16")
+
+
+def test_precision_says_which_and_why():
+    assert str(pick_precision(torch.device("cpu"), "float32")) == "computing in float32 on cpu (as asked)"
+    assert "this CPU has" in str(pick_precision(torch.device("cpu")))
+
+
+CONFIGS = st.builds(replace, st.sampled_from([TINY, LLAMA]), window=st.sampled_from([None, 4]),
+                    context_length=st.sampled_from([8, 16]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(CONFIGS, st.integers(1, 20), st.integers(1, 25), st.sampled_from([0.0, 1.0]))
+def test_cached_equals_uncached(config, prompt, new, temperature):
+    """Oracle: generation without a cache, also past the context length."""
+    torch.manual_seed(1)
+    model = GPTModel(config)
+    ids = torch.randint(0, 50, (2, prompt))
+    before = ids.clone()
+    results = [generate(model, ids, new, temperature=temperature, use_cache=cache,
+                        generator=torch.Generator().manual_seed(2)) for cache in (True, False)]
+    assert torch.equal(*results)
+    assert results[0].shape == (2, prompt + new)
+    assert torch.equal(ids, before)
+
+
+def test_greedy_equals_the_books_loop():
+    """Oracle: generate_text_simple, the readable reference."""
+    model = GPTModel(TINY).eval()
+    ids = torch.randint(0, 50, (3, 4))
+    assert torch.equal(generate(model, ids, 12), generate_text_simple(model, ids, 12, context_size=16))
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.integers(1, 12), st.floats(0.05, 1.0), st.floats(0.01, 0.9), st.floats(0.5, 2.0),
+       st.floats(0.3, 2.0))
+def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperature):
+    """Oracle: transformers' logits processors, one after the other."""
+    from transformers import (
+        LogitsProcessorList,
+        MinPLogitsWarper,
+        RepetitionPenaltyLogitsProcessor,
+        TemperatureLogitsWarper,
+        TopKLogitsWarper,
+        TopPLogitsWarper,
+    )
+
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, 12, generator=generator) * 2
+    seen = torch.randint(0, 12, (3, 5), generator=generator)
+    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(penalty), TemperatureLogitsWarper(temperature),
+                                      TopKLogitsWarper(top_k), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)])
+    ours = filter_logits(logits, seen=seen, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                         repetition_penalty=penalty)
+    torch.testing.assert_close(ours, processors(seen, logits))
+
+
+@given(st.lists(st.integers(-20, 20), min_size=2, max_size=9, unique=True), st.floats(0.05, 0.99))
+def test_top_p_equals_its_definition(fifths, p):
+    """Oracle: sort, add up until p is reached, drop the rest."""
+    values = [value / 5 for value in fifths]
+    probabilities = torch.tensor(values, dtype=torch.float64).softmax(dim=0)
+    kept, total = set(), 0.0
+    for i in sorted(range(len(values)), key=lambda i: -values[i]):
+        kept.add(i)
+        total += probabilities[i].item()
+        if abs(total - p) < 1e-5:
+            return  # float32 may decide a tie either way
+        if total > p:
+            break
+    ours = filter_logits(torch.tensor([values]), seen=torch.zeros(1, 1).long(), top_p=p)[0]
+    assert set(ours.isfinite().nonzero().flatten().tolist()) == kept
+
+
+def test_samples_follow_the_distribution():
+    """Oracle: a chi-square test of 20,000 draws against the filtered softmax."""
+    logits = torch.tensor([1.0, 0.5, 0.0, -0.5, -3.0])
+    expected = filter_logits(logits[None], seen=torch.zeros(1, 1).long(), temperature=0.8, top_k=4).softmax(-1)[0]
+    draws = sample(logits.expand(20_000, 5), seen=torch.zeros(20_000, 1).long(), temperature=0.8, top_k=4,
+                   generator=torch.Generator().manual_seed(0)).flatten()
+    counts = draws.bincount(minlength=5)
+    assert counts[4] == 0
+    share = expected[:4].double() / expected[:4].double().sum()
+    assert stats.chisquare(counts[:4].numpy(), (20_000 * share).numpy()).pvalue > 0.001
+
+
+def test_a_finished_row_is_filled_up_and_the_others_go_on():
+    """Oracle: the same rows without stop ids, cut at the first stop."""
+    model = GPTModel(TINY)
+    ids = torch.arange(8).view(8, 1)
+    free = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0))
+    stop = free[3, 4].item()
+    stopped = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0), stop_ids=(stop,))
+    for row, cut in zip(free[:, 1:].tolist(), stopped[:, 1:].tolist(), strict=True):
+        end = row.index(stop) + 1 if stop in row else len(row)
+        assert cut[:end] == row[: min(end, len(cut))]
+        assert set(cut[end:]) <= {stop}
+
+
+def test_generation_ends_early_when_every_row_has_stopped():
+    model = GPTModel(TINY)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    first = generate(model, ids, 1)[0, 1].item()
+    assert generate(model, ids, 10, stop_ids=(first,)).tolist() == [[0, first]]
+
+
+def test_stream_equals_generate_and_keeps_the_mode():
+    model = GPTModel(TINY).train()
+    ids = torch.randint(0, 50, (2, 3))
+    assert torch.equal(torch.cat([ids, *stream(model, ids, 6)], dim=1), generate(model, ids, 6))
+    assert model.training
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (dict(temperature=-1), "temperature"), (dict(top_k=0), "top_k"), (dict(top_p=0), "top_p"), (dict(min_p=2), "min_p"),
+    (dict(repetition_penalty=0), "repetition_penalty"),
+])
+def test_bad_sampling_options_are_refused_before_any_work(options, words):
+    with pytest.raises(ValueError, match=words):
+        stream(GPTModel(TINY), torch.zeros(1, 1, dtype=torch.long), 1, **options)
+    with pytest.raises(ValueError, match="at least one token"):
+        stream(GPTModel(TINY), torch.zeros(1, 0, dtype=torch.long), 1)
+
+
+@pytest.mark.slow
+def test_main_leaves_complete_metrics(tmp_path):
+    command = [sys.executable, "ch03_gpt/main.py", "--preset", "tiny", "--run", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text())
+    assert metrics["n_params"] == 131_264
+    assert min(metrics[name] for name in ("flops_per_token", "tokens_per_s", "cached_speedup")) > 0
+    result = subprocess.run([*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")], cwd=ROOT,
+                            capture_output=True, text=True, check=False)
+    assert result.returncode != 0
+    assert result.stderr.startswith("error: unknown preset 'gpt9'")
+    assert not (tmp_path / "no").exists()
