@@ -42,11 +42,12 @@ def read_tokenizer_file(folder: str | Path, kind: str | None = None) -> dict:
         raise FileNotFoundError(f"there is no {FILE_NAME} in {folder}; train a tokenizer with ch01_text/main.py")
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise ValueError("it holds no object")
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); train the tokenizer again") from error
-    found = saved.get("type") if isinstance(saved, dict) else None
-    if kind is not None and found != kind:
-        raise ValueError(f"{path} holds a tokenizer of type {found!r}, not {kind!r}")
+    if kind is not None and saved.get("type") != kind:
+        raise ValueError(f"{path} holds a tokenizer of type {saved.get('type')!r}, not {kind!r}")
     return saved
 
 

@@ -1,7 +1,6 @@
 """Chapter 3: the GPT model, its parts, and how it writes."""
 
 from ch02_attention.device import pick_device
-
 from ch03_gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, preset_config
 from ch03_gpt.flops import cache_bytes_per_token, flops_per_token, matmul_peak, matrix_parameters
 from ch03_gpt.generation import generate, generate_text_simple, stream

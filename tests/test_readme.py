@@ -61,7 +61,7 @@ def test_chapter_command_runs(command, tmp_path):
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    assert MAKE_TARGETS <= targets
+    assert targets >= MAKE_TARGETS
 
 
 def test_the_file_tree_is_true():

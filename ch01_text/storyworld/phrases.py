@@ -154,9 +154,9 @@ EVENTS = {
         {a} forgot {x} {at}.""",
     "arrive": """
         {a} put {x} down.
-        {a} set {x} down carefully.
-        {a} laid {x} down with a smile.
-        {a} left {x} there, as planned.""",
+        {a} set {x} down.
+        {a} laid {x} down.
+        {a} left {x} there.""",
     "go_drop": """
         {a} went to {p} and left {x} there.
         {a} walked to {p} and put {x} down.

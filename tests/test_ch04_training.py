@@ -1,0 +1,317 @@
+"""The training loop against closed forms, torch's own steps, bigger batches, and uninterrupted runs."""
+
+import doctest
+import importlib
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from ch01_text import CharTokenizer, RandomWindows, create_dataloader_v1
+from ch03_gpt import GPTConfig, GPTModel
+from ch04_pretraining import (
+    IGNORE,
+    Progress,
+    bits_per_byte,
+    calc_loss_batch,
+    calc_loss_loader,
+    draw_losses,
+    evaluate_loss,
+    generate,
+    make_optimizers,
+    next_token_loss,
+    plot_losses,
+    set_learning_rate,
+    text_to_token_ids,
+    token_ids_to_text,
+    train,
+    train_model_simple,
+    trapezoid,
+    warmup_cosine,
+)
+from ch04_pretraining.chunked_loss import chunked_next_token_loss
+from ch04_pretraining.questions import confidence_interval
+from ch04_pretraining.training import divide_and_clip, train_step
+
+TINY = GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True)
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def a_batch(rows: int = 4, T: int = 12):
+    ids = torch.randint(0, 40, (rows, T + 1))
+    return ids[:, :-1], ids[:, 1:]
+
+
+def forever(*batches):
+    while True:
+        yield from batches
+
+
+@pytest.mark.parametrize("name", ["schedule", "loss", "questions"])
+def test_docstring_examples(name):
+    """Oracle: the worked examples in the docstrings."""
+    result = doctest.testmod(importlib.import_module(f"ch04_pretraining.{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0, 0.9))
+def test_cosine_schedule_equals_its_closed_form(progress, warmup, final):
+    expected = progress / warmup if progress < warmup else \
+        final + (1 - final) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    assert warmup_cosine(warmup, final)(progress) == pytest.approx(expected)
+
+
+@given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0.1, 0.5), st.floats(0, 0.9))
+def test_trapezoid_equals_its_corners(progress, warmup, decay, final):
+    """Oracle: straight lines between (0, 0), (warmup, 1), (where the fall begins, 1), (1, final)."""
+    import numpy as np
+
+    # The fall passes through (1, final) with slope (1 - final) / decay, and the peak cuts it off.
+    expected = min(np.interp(progress, [0, warmup], [0, 1]), np.interp(progress, [1 - decay, 1], [1, final]))
+    assert trapezoid(warmup, decay, final)(progress) == pytest.approx(expected)
+
+
+def test_every_parameter_has_exactly_one_optimizer_and_muon_gets_the_blocks_matrices():
+    model = GPTModel(TINY)
+    muon, adamw = make_optimizers(model, "muon")
+    in_muon = [p for g in muon.param_groups for p in g["params"]]
+    in_adamw = [p for g in adamw.param_groups for p in g["params"]]
+    assert sorted(map(id, in_muon + in_adamw)) == sorted(map(id, model.parameters()))
+    assert {id(p) for p in in_muon} == {id(p) for p in model.trf_blocks.parameters() if p.dim() == 2}
+    decayed = {id(p) for g in adamw.param_groups if g["weight_decay"] for p in g["params"]}
+    assert all(p.dim() >= 2 for p in in_adamw if id(p) in decayed)
+    with pytest.raises(ValueError, match="muon or adamw"):
+        make_optimizers(model, "sgd")
+
+
+def test_a_step_equals_torchs_own():
+    """Oracle: mean loss, clip_grad_norm_ and torch.optim.AdamW, written by hand."""
+    ours, theirs = GPTModel(TINY), GPTModel(TINY)
+    theirs.load_state_dict(ours.state_dict())
+    batch = a_batch()
+    train(ours, forever(batch), steps=3, optimizers=[torch.optim.AdamW(ours.parameters(), lr=0.01)], max_norm=0.5,
+          schedule=lambda progress: 1.0)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
+    for _ in range(3):
+        F.cross_entropy(theirs(batch[0]).flatten(0, 1), batch[1].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
+        optimizer.step()
+        optimizer.zero_grad()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_accumulated_batches_equal_one_big_batch():
+    """Oracle: the big batch, also where micro-batches hold different numbers of target tokens."""
+    inputs, targets = a_batch(6)
+    targets = targets.clone()
+    targets[:2, 3:] = IGNORE
+    small, big = GPTModel(TINY), GPTModel(TINY)
+    big.load_state_dict(small.state_dict())
+    parts = list(zip(inputs.split(2), targets.split(2), strict=True))
+    logs = [train(small, forever(*parts), steps=4, grad_accumulation=3, log_every=1).log,
+            train(big, forever((inputs, targets)), steps=4, log_every=1).log]
+    for a, b in zip(small.parameters(), big.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
+    assert [e["train_loss"] for e in logs[0]] == pytest.approx([e["train_loss"] for e in logs[1]], abs=1e-3)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 100.0, None])
+def test_divide_and_clip_against_torch(max_norm):
+    """Oracle: clip_grad_norm_ on the mean."""
+    parameters = [torch.nn.Parameter(torch.randn(3, 4)), torch.nn.Parameter(torch.randn(5))]
+    sums = [torch.randn(3, 4) * 7, torch.randn(5) * 7]
+    for parameter, gradient in zip(parameters, sums, strict=True):
+        parameter.grad = gradient.clone()
+    norm = divide_and_clip(parameters, torch.tensor(7.0), max_norm)
+    ours = [p.grad for p in parameters]
+    for parameter, gradient in zip(parameters, sums, strict=True):
+        parameter.grad = gradient / 7
+    expected = torch.nn.utils.clip_grad_norm_(parameters, max_norm if max_norm else math.inf)
+    torch.testing.assert_close(norm, expected)
+    for a, p in zip(ours, parameters, strict=True):
+        torch.testing.assert_close(a, p.grad)
+
+
+@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
+def test_overfits_one_batch(optimizer):
+    model, batch = GPTModel(TINY), a_batch()
+    progress = train(model, forever(batch), steps=150, optimizers=make_optimizers(model, optimizer, lr=1e-2))
+    assert progress.log[-1]["train_loss"] < 0.05
+
+
+def test_chunked_loss_equals_the_plain_one():
+    """Oracle: next_token_loss, values and gradients, with ignored targets and rows beyond one chunk."""
+    model = GPTModel(TINY)
+    inputs, targets = a_batch(rows=100)
+    targets = targets.clone()
+    targets[5, 2:7] = IGNORE
+    results = []
+    for loss_fn in (next_token_loss, chunked_next_token_loss):
+        model.zero_grad()
+        total, count = loss_fn(model, (inputs, targets))
+        (3.0 * total).backward()
+        results.append((total, count, [p.grad.clone() for p in model.parameters()]))
+    torch.testing.assert_close(results[0][:2], results[1][:2])
+    for a, b in zip(results[0][2], results[1][2], strict=True):
+        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+
+
+def test_chunked_loss_in_bfloat16_is_close():
+    """Oracle: the float32 loss."""
+    model, batch = GPTModel(TINY), a_batch()
+    exact = next_token_loss(model, batch)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        close = chunked_next_token_loss(model, batch)[0]
+    torch.testing.assert_close(close, exact, rtol=0.01, atol=0.0)
+
+
+def test_evaluation_sums_tokens_not_batches():
+    """Oracle: a loop over single tokens."""
+    model = GPTModel(TINY).train()
+    batches = [a_batch(3, 12), a_batch(1, 2)]
+    losses = [F.cross_entropy(model(x[row : row + 1])[0, t], y[row, t]).item()
+              for x, y in batches for row in range(len(x)) for t in range(x.shape[1])]
+    loss, count = evaluate_loss(model, batches)
+    assert count == len(losses) == 38
+    assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
+    assert model.training
+    with pytest.raises(ValueError, match="no token"):
+        evaluate_loss(model, [])
+
+
+def test_bits_per_byte_of_a_coin():
+    """Oracle: a fair coin written as one byte costs one bit."""
+    assert bits_per_byte(math.log(2), 10, 10) == pytest.approx(1.0)
+
+
+def test_an_infinite_loss_stops_with_the_step():
+    model = GPTModel(TINY)
+
+    def explode(model, batch):
+        total, count = next_token_loss(model, batch)
+        return total * float("inf"), count
+
+    with pytest.raises(ValueError, match="infinite or NaN within the 2 steps up to step 2"):
+        train(model, forever(a_batch()), explode, steps=10, log_every=2)
+
+
+def test_the_share_of_clipped_steps_is_counted():
+    model = GPTModel(TINY)
+    assert train(model, forever(a_batch()), steps=4, max_norm=1e-6).log[-1]["clipped"] == 1.0
+    assert train(model, forever(a_batch()), steps=4, max_norm=1e6).log[-1]["clipped"] == 0.0
+
+
+def test_stopping_early_saves_and_says_where():
+    saved = []
+    progress = train(GPTModel(TINY), forever(a_batch()), steps=100, should_stop=lambda: True, save=saved.append)
+    assert progress.step == 1
+    assert saved == [progress]
+
+
+def test_train_wants_a_plan():
+    with pytest.raises(ValueError, match="steps, seconds, or both"):
+        train(GPTModel(TINY), forever(a_batch()))
+    with pytest.raises(ValueError, match="grad_accumulation"):
+        train(GPTModel(TINY), forever(a_batch()), steps=1, grad_accumulation=0)
+
+
+def test_seconds_end_training_and_the_schedule():
+    model = GPTModel(TINY)
+    optimizers = make_optimizers(model)
+    progress = train(model, forever(a_batch()), seconds=0.3, optimizers=optimizers)
+    assert progress.seconds >= 0.3
+    assert progress.share(None, 0.3) == 1.0
+
+
+def test_learning_rates_keep_their_proportions():
+    optimizers = make_optimizers(GPTModel(TINY), lr=0.1, muon_lr=0.2)
+    for multiplier in (0.5, 0.25):
+        set_learning_rate(optimizers, multiplier)
+        assert optimizers[0].param_groups[0]["lr"] == pytest.approx(0.2 * multiplier)
+        assert optimizers[1].param_groups[0]["lr"] == pytest.approx(0.1 * multiplier)
+
+
+def test_a_step_reports_what_it_did():
+    model, batch = GPTModel(TINY), a_batch()
+    expected = next_token_loss(model, batch)[0].item()
+    from ch03_gpt import pick_precision
+
+    (loss, count, norm), n_inputs = train_step(model, forever(batch), next_token_loss, make_optimizers(model), 2, 1.0,
+                                               pick_precision(torch.device("cpu"), "float32"))
+    assert (count, n_inputs) == (96, 96)
+    assert loss.item() == pytest.approx(2 * expected)
+    assert norm > 0
+
+
+def test_the_books_loop_and_losses(capsys):
+    """Oracle: cross-entropy by hand; the book's call signatures as they stand in the book."""
+    text = "the cat sat on the mat. " * 30
+    tokenizer = CharTokenizer.train(text)
+    loader = create_dataloader_v1(text, batch_size=2, max_length=12, stride=12, shuffle=False, drop_last=True,
+                                  num_workers=0, tokenizer=tokenizer)
+    model = GPTModel({"vocab_size": tokenizer.n_vocab, "context_length": 12, "emb_dim": 16, "n_heads": 2, "n_layers": 1,
+                      "drop_rate": 0.1, "qkv_bias": False})
+    model.eval()
+    x, y = next(iter(loader))
+    expected = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    torch.testing.assert_close(calc_loss_batch(x, y, model, torch.device("cpu")), expected)
+    mean = calc_loss_loader(loader, model, torch.device("cpu"), num_batches=1)
+    assert mean == pytest.approx(expected.item(), rel=1e-5)
+    assert math.isnan(calc_loss_loader([], model, torch.device("cpu")))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+    train_losses, val_losses, tokens_seen = train_model_simple(
+        model, loader, loader, optimizer, torch.device("cpu"), num_epochs=2, eval_freq=5, eval_iter=5,
+        start_context="the cat", tokenizer=tokenizer)
+    assert len(train_losses) == len(val_losses) == len(tokens_seen) == -(-2 * len(loader) // 5)
+    assert train_losses[-1] < train_losses[0]
+    assert capsys.readouterr().out.count("the cat") >= 2
+    epochs = torch.linspace(0, 2, len(train_losses)).tolist()
+    assert len(plot_losses(epochs, tokens_seen, train_losses, val_losses).axes) == 2
+    ids = generate(model=model, idx=text_to_token_ids("the cat", tokenizer), max_new_tokens=5, context_size=12,
+                   top_k=25, temperature=1.4)
+    assert token_ids_to_text(ids, tokenizer).startswith("the cat")
+    assert ids.shape == (1, 12)
+
+
+def test_the_books_generate_leaves_the_end_token_out():
+    model = GPTModel(TINY)
+    ids = torch.zeros(1, 1, dtype=torch.long)
+    first = generate(model, ids, 1)[0, 1].item()
+    assert generate(model, ids, 5, eos_id=first).tolist() == [[0]]
+
+
+def test_draw_losses_draws_both_curves():
+    log = [{"tokens": 1, "train_loss": 2.0, "lr": 0.1, "val_loss": 2.1}, {"tokens": 2, "train_loss": 1.0, "lr": 0.2}]
+    lines = draw_losses(log).axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in lines] == [[2.0, 1.0], [2.1]]
+
+
+@given(st.integers(1, 400), st.floats(0, 1))
+def test_confidence_interval_against_scipy(n, share):
+    """Oracle: scipy's Wilson interval."""
+    from scipy.stats import binomtest
+
+    hits = round(share * n)
+    low, high = confidence_interval(hits, n, z=1.959963984540054)
+    theirs = binomtest(hits, n).proportion_ci(method="wilson")
+    assert (low, high) == (pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
+
+
+def test_windows_feed_the_loop():
+    """The fast path end to end: repeating text is learned."""
+    import numpy as np
+
+    tokens = np.tile(np.arange(10, dtype=np.uint16), 50)
+    batches = RandomWindows(tokens, 12, 8, torch.Generator().manual_seed(0))
+    progress = train(GPTModel(TINY), batches, chunked_next_token_loss, steps=200, progress=Progress())
+    assert progress.log[-1]["train_loss"] < 0.1
+    assert progress.tokens == 200 * 8 * 12
