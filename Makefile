@@ -24,7 +24,7 @@ lab: .venv/.installed-notebook ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab
 
 notebooks: .venv/.installed-notebook ## execute every notebook in place
-	$(BIN)/jupyter execute --inplace $$(ls */*.ipynb)
+	@for notebook in $$(ls */*.ipynb 2>/dev/null); do $(BIN)/jupyter execute --inplace $$notebook || exit 1; done
 
 lint: .venv/.installed-test ## check the code's style
 	$(BIN)/ruff check .

@@ -73,8 +73,9 @@ def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
 
 
 def document_starts(tokens: np.ndarray, eot_id: int) -> np.ndarray:
-    """Positions where a document begins: the first, and every one behind an `<|endoftext|>`."""
-    return np.concatenate(([0], np.flatnonzero(tokens[:-1] == eot_id) + 1))
+    """Positions of each `<|endoftext|>` that a document follows: windows that begin there show a model how
+    a document begins, so that it can begin one from `<|endoftext|>` alone."""
+    return np.flatnonzero(tokens[:-1] == eot_id)
 
 
 def save_tokens(path: str | Path, tokens: np.ndarray) -> None:

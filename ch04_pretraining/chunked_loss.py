@@ -44,13 +44,21 @@ class _HeadAndCrossEntropy(torch.autograd.Function):
         return hidden_gradient * upstream, weight_gradient * upstream, None
 
 
+def hidden_rows(model: GPTModel, inputs: Tensor) -> Tensor:
+    """Ids (B, T) -> the model's hidden states (B T, C), in autocast's dtype."""
+    hidden = model.hidden_states(inputs).flatten(0, 1)
+    device = hidden.device.type
+    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
+
+
+def head_loss(model: GPTModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Hidden states (N, C), targets (N,) -> (sum of cross-entropies, number of targets)."""
+    with torch.autocast(hidden.device.type, enabled=False):
+        total = _HeadAndCrossEntropy.apply(hidden, model.out_head.weight, targets)
+    return total, (targets != IGNORE).sum()
+
+
 def chunked_next_token_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """`next_token_loss` for training: (inputs (B, T), targets (B, T)) -> (sum of losses, number of targets)."""
     inputs, targets = batch
-    hidden = model.hidden_states(inputs).flatten(0, 1)  # (B T, C)
-    device = hidden.device.type
-    if torch.is_autocast_enabled(device):
-        hidden = hidden.to(torch.get_autocast_dtype(device))
-    with torch.autocast(device, enabled=False):
-        total = _HeadAndCrossEntropy.apply(hidden, model.out_head.weight, targets.flatten())
-    return total, (targets != IGNORE).sum()
+    return head_loss(model, hidden_rows(model, inputs), targets.flatten())

@@ -4,10 +4,12 @@ Storyworld's held-out text comes from its test worlds, which share no cast with 
 any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`).
 """
 
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from ch01_text import (
     BPETokenizer,
@@ -20,7 +22,8 @@ from ch01_text import (
     split_documents,
 )
 
-STORIES = {"train": 20_000, "test": 500}
+TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
+HELD_OUT_STORIES = {"base": 500}
 TOKENIZERS = ("bpe", "char", "gpt2")
 
 
@@ -36,11 +39,14 @@ class Corpus:
     starts: np.ndarray | None  # where training windows may begin; None: anywhere
 
 
-def story_documents(split: str, n: int, seed: int) -> list[str]:
-    """The texts of `n` storyworld stories with their questions and answers in between."""
+def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
+    """The texts of so many storyworld stories of each level, shuffled, questions and answers in between."""
     from ch01_text.storyworld import stories
 
-    return [story.text for story in stories(n, split=split, seed=seed)]
+    texts = [story.text for level, n in numbers.items() for story in
+             tqdm(stories(n, split=split, level=level, seed=seed), f"writing {level} stories", n, disable=None)]
+    random.Random(seed).shuffle(texts)
+    return texts
 
 
 def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int, run: Path):
@@ -70,8 +76,8 @@ def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int
 def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None) -> Corpus:
     """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of `choice`."""
     if data == "storyworld":
-        print(f"writing {STORIES['train']:,} stories")
-        train, val = (story_documents(split, n, seed) for split, n in STORIES.items())
+        train = story_documents("train", TRAINING_STORIES, seed)
+        val = story_documents("test", HELD_OUT_STORIES, seed)
     else:
         train, val = split_documents(load_documents(data))
     tokenizer = tokenizer or find_tokenizer(choice, data, train[:2000], vocab_size, run)

@@ -12,11 +12,12 @@ from torch.optim import Optimizer
 from ch01_text import RandomWindows, sequential_windows
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, Precision, flops_per_token, generate, matmul_peak
+from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.checkpoint import save_checkpoint, training_state
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.corpus import Corpus
 from ch04_pretraining.loss import bits_per_byte, evaluate_loss, next_token_loss
-from ch04_pretraining.training import Progress, train
+from ch04_pretraining.training import LossFunction, Progress, train
 
 
 @contextlib.contextmanager
@@ -72,6 +73,12 @@ class Experiment:
             return {}
         return {"val_loss": self.validation_loss(n_batches=8)[0], "sample": self.write_sample()}
 
+    def loss_function(self, compile: bool) -> LossFunction:
+        """What suits the text: stories count their answers more; a compiled model has no chunked head."""
+        if compile:
+            return next_token_loss
+        return AnswerLoss(self.corpus.tokenizer) if self.corpus.name == "storyworld" else chunked_next_token_loss
+
     def train(self, progress: Progress, compile: bool, grad_accumulation: int) -> Progress:
         """Train to the end of the plan, or until Ctrl-C, which saves and raises KeyboardInterrupt."""
         steps, seconds = self.settings["steps"], self.settings["seconds"]
@@ -79,7 +86,7 @@ class Experiment:
         write_atomically(log_path, "".join(json.dumps(entry) + "\n" for entry in progress.log))
         with ctrl_c_asks() as interrupted:
             train(torch.compile(self.model) if compile else self.model, self.batches,
-                  next_token_loss if compile else chunked_next_token_loss, steps=steps, seconds=seconds,
+                  self.loss_function(compile), steps=steps, seconds=seconds,
                   optimizers=self.optimizers, grad_accumulation=grad_accumulation, precision=self.precision,
                   log_path=log_path, progress=progress, should_stop=lambda: bool(interrupted),
                   evaluate=self.report, save=self.save,

@@ -41,7 +41,7 @@ class Recipe:
     prompt: str = ""  # samples begin with it; empty: with the end-of-text token
 
 
-RECIPES = {"storyworld": Recipe("story", 32, 180), "shakespeare": Recipe("small", 16, 60, "ROMEO:\n")}
+RECIPES = {"storyworld": Recipe("story", 16, 300), "shakespeare": Recipe("small", 16, 60, "ROMEO:\n")}
 DEFAULT_RECIPE = Recipe("small", 16, 60)
 
 
@@ -101,7 +101,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder with a tokenizer.json.
         preset: Size and shape of the model; by default what suits the text.
         steps: Stop after so many updates.
-        seconds: Stop after so much training time; by default 60, or 180 for storyworld.
+        seconds: Stop after so much training time; by default 60, or 300 for storyworld.
         batch_size: Windows in a batch; by default what suits the text.
         grad_accumulation: Batches in an update.
         optimizer: muon (with AdamW for embeddings and vectors), or adamw for everything.

@@ -37,8 +37,8 @@ def grade(model: GPTModel, tokenizer, pairs: Sequence[Pair], precision: Precisio
     rows = []
     for number, (story, question) in enumerate(pairs):
         answer = tokenizer.encode(f" {question.answer}\n")
-        prompt = tokenizer.encode(story.prompt(question))[-(model.config.context_length + 1 - len(answer)):]
-        rows.append((number, prompt + answer, len(answer)))
+        prompt = [tokenizer.eot_id, *tokenizer.encode(story.prompt(question))]
+        rows.append((number, prompt[-(model.config.context_length + 1 - len(answer)) :] + answer, len(answer)))
     rows.sort(key=lambda row: len(row[1]))  # rows of one batch have about the same length
     correct = [False] * len(rows)
     for first in range(0, len(rows), batch_size):

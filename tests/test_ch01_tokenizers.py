@@ -23,7 +23,8 @@ from ch01_text.bpe_training import BYTES, count_words, train_merges, train_merge
 NASTY = [
     "", " ", "\n", "\t \n  x", "a\x00b", "naïve café", "e\u0301\u0302\u0303", "👩‍👩‍👧‍👦 family", "🇩🇪🏳️‍🌈",
     "שלום עולם", "مرحبا ١٢٣",
-    "汉字かな交じり文", "   leading", "trailing   ", "a  b   c\n\n\nd", "it's we'll I'd they've", "\u200b\ufeff", "½ ² Ⅷ",
+    "汉字かな交じり文", "   leading", "trailing   ", "a  b   c\n\n\nd", "it's we'll I'd they've", "\u200b\ufeff",
+    "½ ² Ⅷ",
     "𝕌𝕟𝕚𝕔𝕠𝕕𝕖", "\u2028\u2029\x85",
     "<|endoftext|>", "x<|endoftext|>y", "\ud7ff\ue000", "ﬁ ǅ ẞ", "\r\n\r\n",
 ]

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import math
+import re
 
 import pytest
 import torch
@@ -32,6 +33,7 @@ from ch04_pretraining import (
     trapezoid,
     warmup_cosine,
 )
+from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.questions import confidence_interval
 from ch04_pretraining.training import divide_and_clip, train_step
@@ -54,10 +56,11 @@ def forever(*batches):
         yield from batches
 
 
-@pytest.mark.parametrize("name", ["schedule", "loss", "questions"])
+@pytest.mark.parametrize("name", ["schedule", "loss", "questions", "answer_loss"])
 def test_docstring_examples(name):
     """Oracle: the worked examples in the docstrings."""
-    result = doctest.testmod(importlib.import_module(f"ch04_pretraining.{name}"))
+    module = importlib.import_module(f"ch04_pretraining.{name}")
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.attempted > 0
     assert result.failed == 0
 
@@ -172,6 +175,22 @@ def test_chunked_loss_in_bfloat16_is_close():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         close = chunked_next_token_loss(model, batch)[0]
     torch.testing.assert_close(close, exact, rtol=0.01, atol=0.0)
+
+
+def test_answers_count_more():
+    """Oracle: cross-entropies of single tokens, weighted by hand."""
+    text = "Tom ran.\nQ: Who ran?\nA: Tom\nHe sat.\nQ: Who?\nA: Tom\n"
+    tokenizer = CharTokenizer.train(text)
+    ids = torch.tensor([tokenizer.encode(text)])
+    model = GPTModel({**TINY.to_dict(), "vocab_size": tokenizer.n_vocab, "context_length": 60})
+    inputs, targets = ids[:, :-1], ids[:, 1:]
+    total, count = AnswerLoss(tokenizer, weight=4.0)(model, (inputs, targets))
+    losses = F.cross_entropy(model(inputs)[0], targets[0], reduction="none")
+    answers = [i for match in re.finditer("A:( Tom\n)", text) for i in range(match.start(1), match.end(1))]
+    weights = torch.ones(len(text))
+    weights[answers] = 5.0
+    torch.testing.assert_close(total, (losses * weights[1:]).sum())
+    assert count == weights[1:].sum()
 
 
 def test_evaluation_sums_tokens_not_batches():

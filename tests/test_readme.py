@@ -21,41 +21,35 @@ def test_the_readme_has_commands():
     assert {"run", "test"} <= MAKE_TARGETS
 
 
+def reduced(words: list[str], text: str) -> list[str]:
+    """The same command with a small text and a tiny model in the place of the README's."""
+    script, given = words[1], words[2:]
+    smaller = {"ch01_text/main.py": ["--data", text, "--vocab-size", "280"], "ch02_attention/main.py": [],
+               "ch03_gpt/main.py": ["--preset", "tiny"], "ch07_practice/main.py": [],
+               "ch04_pretraining/main.py": ["--data", text, "--preset", "tiny", "--tokenizer", "char"]}[script]
+    for flag, number in (("--seconds", "1"), ("--steps", "2")):
+        if flag in given:
+            smaller += [flag, number]
+    return [*given, *smaller]  # the last value of a flag counts
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", CHAPTER_COMMANDS)
 def test_chapter_command_runs(command, tmp_path):
-    """The same command on a tiny model, a small text and a fresh run folder ends well and leaves its metrics."""
+    """Oracle: exit code 0 and metrics or a report in a fresh run folder."""
     words = shlex.split(command)
-    script, rest = words[1], words[2:]
+    if "--init" in words:
+        pytest.skip("downloads GPT-2's weights")
     text = tmp_path / "text.txt"
     text.write_text("It is a truth universally acknowledged, that tests want texts. " * 400, encoding="utf-8")
-    small = ["--run", str(tmp_path / "run")]
-    if script.startswith("ch04"):
-        subprocess.run([sys.executable, script, "--data", str(text), "--tokenizer", "char", "--preset", "tiny",
-                        "--steps", "2", *small], cwd=ROOT, check=True, capture_output=True)
-        if "--resume" in rest:
-            rest = ["--data", str(text), "--tokenizer", "char", "--preset", "tiny", "--resume"]
-        rest += ["--steps", "2"] if "--resume" not in rest else ["--steps", "4"]
-        if "--init" in rest:
-            pytest.skip("needs downloaded GPT-2 weights")
-        if "--preset" not in rest:
-            rest += ["--preset", "tiny"]
-        if "storyworld" in rest or "--data" not in rest:
-            rest = [*rest, "--data", str(text), "--tokenizer", "char"] if "--data" not in rest else \
-                [str(text) if word == "storyworld" else word for word in rest] + ["--tokenizer", "char"]
-    if script.startswith("ch01"):
-        rest = [word for word in rest if word] or []
-        rest += [] if "--data" in rest else ["--data", str(text)]
-        rest += [] if "--vocab-size" in rest else ["--vocab-size", "280"]
-    if script.startswith("ch03"):
-        rest = ["--preset", "tiny"]
-    if script.startswith("ch07"):
-        subprocess.run([sys.executable, "ch04_pretraining/main.py", "--data", str(text), "--tokenizer", "char",
-                        "--preset", "tiny", "--steps", "2", *small], cwd=ROOT, check=True, capture_output=True)
-    result = subprocess.run([sys.executable, script, *rest, *small], cwd=ROOT, capture_output=True, text=True,
-                            check=False)
+    folder = ["--run", str(tmp_path / "run")]
+    if "--resume" in words or "report" in words:
+        first = ["ch04_pretraining/main.py", "--data", str(text), "--preset", "tiny", "--tokenizer", "char"]
+        subprocess.run([sys.executable, *first, "--seconds", "0.5", *folder], cwd=ROOT, check=True, capture_output=True)
+    result = subprocess.run([sys.executable, words[1], *reduced(words, str(text)), *folder], cwd=ROOT,
+                            capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert list((tmp_path / "run").rglob("metrics.json"))
+    assert any((tmp_path / "run").rglob("metrics.json"))
 
 
 def test_make_targets_exist():

@@ -1,6 +1,7 @@
-"""The sizes that stories come in: "short" to begin with, "base", "long" (longer than trained on), "hard"."""
+"""The sizes that stories come in: "short" to begin with, "base", "long" (longer than trained on), "hard";
+"short-drill" and "base-drill" ask far more questions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 def _weighted(weights: str) -> tuple[str, ...]:
@@ -35,3 +36,5 @@ LEVELS = {
     "long": Level((3, 4), (2, 3), (5, 6), (9, 13), lures=0.7),
     "hard": Level((3, 4), (2, 3), (5, 6), (6, 9), True, _weighted(KINDS + " inside 8"), 4, lures=0.7),
 }
+# The same stories with questions after almost every sentence: what a model learns from.
+LEVELS |= {f"{name}-drill": replace(LEVELS[name], density=2.0) for name in ("short", "base")}

@@ -1,0 +1,168 @@
+"""The commands of chapters 1 and 4 and the report as a user meets them: metrics, files, resuming, wrong inputs."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+ROOT = Path(__file__).parent.parent
+CH04 = ["ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "--batch-size", "2"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text("The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8")
+    return str(path)
+
+
+def run(*arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, arguments)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (result.returncode == 0) is ok, result.stderr
+    return result
+
+
+def metrics_of(folder: Path) -> dict:
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """Run a command that must fail in one line, without a traceback and without leaving a run folder."""
+    result = run(*arguments, "--run", folder, ok=False)
+    assert result.stderr.startswith("error: "), result.stderr
+    assert result.stderr.count("\n") == 1
+    assert not folder.exists()
+    return result.stderr
+
+
+def test_ch01_leaves_metrics_a_plot_and_a_tokenizer(text, tmp_path):
+    output = run("ch01_text/main.py", "--data", text, "--vocab-size", "290", "--run", tmp_path).stdout
+    assert "our BPE" in output
+    metrics = metrics_of(tmp_path / "ch01_text")
+    assert metrics["vocab_size"] == 290
+    assert metrics["n_chars"] == 19_500
+    assert metrics["n_tokens"] * 1.2 < metrics["n_chars"]
+    assert min(metrics[name] for name in ("chars_per_token", "train_seconds", "encode_mb_per_s")) > 0
+    assert {"compression.png", "tokenizer.json"} <= {path.name for path in (tmp_path / "ch01_text").iterdir()}
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--data", "nope"], "there is no text 'nope'; choose shakespeare, storyworld"),
+    (["--data", "README.md", "--vocab-size", "100"], "below the 256 bytes"),
+    (["--data", "README.md", "--vocab-size", "90000"], "above what this text supports"),
+    (["--data", "LICENSE", "--vocab-size", "many"], ""),
+])
+def test_ch01_refuses_wrong_input(tmp_path, arguments, words):
+    if words:
+        assert words in refused(tmp_path / "run", "ch01_text/main.py", *arguments)
+    else:
+        assert "Traceback" not in run("ch01_text/main.py", *arguments, "--run", tmp_path / "run", ok=False).stderr
+
+
+@pytest.fixture(scope="module")
+def trained(text, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    run(*CH04, "--data", text, "--steps", "30", "--run", folder)
+    return folder
+
+
+def test_ch04_leaves_what_the_contract_promises(trained):
+    folder = trained / "ch04_pretraining"
+    metrics = metrics_of(folder)
+    assert metrics["steps"] == 30
+    assert metrics["tokens"] == 30 * 2 * 64
+    for name in ("val_loss", "val_bits_per_byte", "train_loss", "seconds", "tokens_per_s", "mfu"):
+        assert metrics[name] > 0, name
+    assert metrics["samples"][-1]["step"] == 30
+    assert {path.name for path in (folder / "checkpoint").iterdir()} == {
+        "model.safetensors", "config.json", "tokenizer.json", "train_state.pt"}
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [entry["step"] for entry in log] == [10, 20, 30]
+    assert log[-1]["train_loss"] < log[0]["train_loss"]
+    assert (folder / "losses.png").stat().st_size > 5000
+
+
+def test_the_report_shows_every_stage(trained):
+    run("ch07_practice/main.py", "report", "--run", trained)
+    page = (trained / "report.html").read_text(encoding="utf-8")
+    assert "Pretraining on" in page
+    assert page.count("data:image/png;base64,") == 1
+    assert "http" not in page.replace("data:", "")
+    assert "![losses](ch04_pretraining/losses.png)" in (trained / "report.md").read_text(encoding="utf-8")
+    summary = json.loads((trained / "report.json").read_text(encoding="utf-8"))
+    assert [stage["chapter"] for stage in summary["stages"]] == ["ch04_pretraining"]
+    assert "there are no results in" in refused(trained / "nothing", "ch07_practice/main.py", "report")
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
+    """Oracle: the weights of the same run without an interruption."""
+    plan = [*CH04, "--data", text, "--steps", "400", "--dtype", "float32"]
+    run(*plan, "--run", tmp_path / "whole")
+    process = subprocess.Popen([sys.executable, *plan, "--run", str(tmp_path / "cut")], cwd=ROOT, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    log = tmp_path / "cut" / "ch04_pretraining" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "--resume" in output
+    assert "Traceback" not in errors
+    assert not (tmp_path / "cut" / "ch04_pretraining" / "metrics.json").exists()
+    assert "begun with optimizer=muon, not adamw" in run(*plan, "--optimizer", "adamw", "--resume", "--run",
+                                                        tmp_path / "cut", ok=False).stderr
+    run(*plan, "--resume", "--run", tmp_path / "cut")
+    weights = [load_file(tmp_path / name / "ch04_pretraining" / "checkpoint" / "model.safetensors")
+               for name in ("whole", "cut")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_ch04_starts_from_other_weights(text, trained, tmp_path):
+    """Oracle: after one tiny step the held-out loss is about that of the weights it started from."""
+    checkpoint = str(trained / "ch04_pretraining" / "checkpoint")
+    run(CH04[0], "--data", text, "--init", checkpoint, "--steps", "1", "--lr", "1e-5", "--run", tmp_path)
+    before, after = (metrics_of(folder / "ch04_pretraining")["val_loss"] for folder in (trained, tmp_path))
+    assert after < before + 0.3
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--data", "nope"], "there is no text 'nope'"),
+    (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
+    (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
+    (["--resume"], "there is nothing to resume"),
+    (["--init", "no/such/place"], "is no folder, and no Hub name"),
+])
+def test_ch04_refuses_wrong_input(text, tmp_path, arguments, words):
+    assert words in refused(tmp_path / "run", *CH04, "--data", text, "--steps", "2", *arguments)
+
+
+def test_ch04_refuses_a_text_shorter_than_one_window(tmp_path):
+    (tmp_path / "short.txt").write_text("too short")
+    assert "one window needs 65" in refused(tmp_path / "run", *CH04, "--data", str(tmp_path / "short.txt"))
+
+
+def test_ch04_refuses_weights_of_another_vocabulary(trained, text, tmp_path):
+    checkpoint = trained / "ch04_pretraining" / "checkpoint"
+    whole = (checkpoint / "tokenizer.json").read_text(encoding="utf-8")
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in checkpoint.iterdir():
+        (other / file.name).write_bytes(file.read_bytes())
+    (other / "tokenizer.json").write_text(whole.replace('"tokens": [\n', '"tokens": [\n"Ω",\n'), encoding="utf-8")
+    assert "they are not from the same run" in refused(tmp_path / "run", *CH04, "--data", text, "--init", other)
+
+
+def test_an_unwritable_run_folder_is_refused_before_training(text, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    result = run(*CH04, "--data", text, "--run", tmp_path / "file", ok=False)
+    assert result.stderr.startswith("error: cannot create the run folder")
+    assert (tmp_path / "file").read_text() == "in the way"
