@@ -87,12 +87,12 @@ def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("ru
         data: shakespeare, storyworld, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
         vocab_size: Number of tokens to learn, the 256 bytes and the end-of-text token included.
         run: Folder of the run; results and the tokenizer go to RUN/ch01_text.
-        seed: Decides which documents are held out.
+        seed: Accepted as in every chapter; learning an encoding draws no random numbers.
         device: Accepted as in every chapter; tokenizing runs on the CPU.
     """
     began = time.perf_counter()
     documents = load_documents(data)
-    train_documents, held_out = split_documents(documents, seed=seed)
+    train_documents, held_out = split_documents(documents)
     held_out_text = "\n\n".join(held_out)
     if not held_out_text.strip():
         raise ValueError(f"the text {data!r} is too short to hold a part out: {sum(map(len, documents))} characters")

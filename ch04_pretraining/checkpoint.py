@@ -120,20 +120,20 @@ def training_state(optimizers: list[Optimizer], batches: RandomWindows, progress
     }
 
 
-def load_training_state(folder: Path, optimizers: list[Optimizer],
-                        batches: RandomWindows) -> tuple[Progress, dict]:
-    """Put optimizers, batches and random generators back to where the checkpoint was saved.
-
-    Returns the progress and the settings that the run was begun with.
-    """
+def read_training_state(folder: Path) -> dict:
+    """Return what `training_state` gave to a checkpoint; no pickled code is executed."""
     path = folder / TRAIN_STATE
     if not path.is_file():
         raise ValueError(f"the checkpoint {folder} cannot be resumed: {TRAIN_STATE} is missing")
-    state = torch.load(path, weights_only=True)
+    return torch.load(path, weights_only=True)
+
+
+def restore_training_state(state: dict, optimizers: list[Optimizer], batches: RandomWindows) -> Progress:
+    """Put optimizers, batches and random generators back to where the checkpoint was saved."""
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         optimizer.load_state_dict(saved)
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return Progress(**state["progress"]), state["settings"]
+    return Progress(**state["progress"])

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from ch01_text import RandomWindows, gpt2_tokenizer
+from ch01_text import RandomWindows, gpt2_tokenizer, load_tokenizer
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import (
     GPTModel,
@@ -17,10 +17,10 @@ from ch03_gpt import (
 )
 from ch04_pretraining.checkpoint import (
     find_checkpoint,
-    load_checkpoint,
-    load_training_state,
+    read_training_state,
+    restore_training_state,
 )
-from ch04_pretraining.corpus import Corpus, load_corpus
+from ch04_pretraining.corpus import load_corpus
 from ch04_pretraining.experiment import Experiment
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.plots import draw_losses
@@ -45,26 +45,11 @@ RECIPES = {"storyworld": Recipe("story", 16, 300), "shakespeare": Recipe("small"
 DEFAULT_RECIPE = Recipe("small", 16, 60)
 
 
-def build_model(init: str | None, recipe: Recipe, corpus: Corpus, seed: int) -> GPTModel:
-    """A freshly drawn model of the recipe's preset, or the one that `init` names."""
-    if init is None:
-        torch.manual_seed(seed)
-        return GPTModel(preset_config(recipe.preset, vocab_size=corpus.tokenizer.n_vocab))
-    model = from_pretrained(init)
-    if model.config.vocab_size != corpus.tokenizer.n_vocab:
-        raise ValueError(f"{init} knows {model.config.vocab_size} tokens, the tokenizer {corpus.tokenizer.n_vocab}; "
-                         "leave out --tokenizer to use the one that belongs to the weights")
-    return model
-
-
-def tokenizer_of(init: str | None, resume_from: Path | None):
-    """The tokenizer that belongs to weights which are there already, if any."""
-    if resume_from is not None:
-        return load_checkpoint(resume_from)[1]
-    if init is None:
-        return None
-    folder = Path(init)
-    return load_checkpoint(folder)[1] if (folder / "tokenizer.json").is_file() else gpt2_tokenizer()
+def tokenizer_of(weights: str):
+    """The tokenizer that belongs to existing weights: the one saved beside them, or GPT-2's."""
+    if (Path(weights) / "tokenizer.json").is_file():
+        return load_tokenizer(weights)
+    return gpt2_tokenizer()
 
 
 def check_settings(saved: dict, wanted: dict) -> None:
@@ -91,6 +76,7 @@ def print_summary(metrics: dict, folder: Path) -> None:
 def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = None, steps: int | None = None,
          seconds: float | None = None, batch_size: int | None = None, grad_accumulation: int = 1,
          optimizer: Literal["muon", "adamw"] = "muon", lr: float = 3e-3,
+         schedule: Literal["trapezoid", "cosine"] = "trapezoid",
          dtype: Literal["auto", "float32", "bfloat16"] = "auto", compile: bool = False, resume: bool = False,
          init: str | None = None, run: Path = Path("runs/default"), seed: int = 1337,
          device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
@@ -98,7 +84,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
 
     Args:
         data: storyworld, shakespeare, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
-        tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder with a tokenizer.json.
+        tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder with one; --init brings its own.
         preset: Size and shape of the model; by default what suits the text.
         steps: Stop after so many updates.
         seconds: Stop after so much training time; by default 60, or 300 for storyworld.
@@ -106,6 +92,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         grad_accumulation: Batches in an update.
         optimizer: muon (with AdamW for embeddings and vectors), or adamw for everything.
         lr: Peak learning rate of AdamW.
+        schedule: How the learning rate falls: in a straight line after a plateau, or along a cosine.
         dtype: Number format of matrix products; auto takes bfloat16 where the device is good at it.
         compile: Compile the model with torch.compile.
         resume: Continue from the run folder's checkpoint.
@@ -120,24 +107,31 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
     recipe = replace(recipe, preset=preset or recipe.preset, batch_size=batch_size or recipe.batch_size)
     seconds = seconds if steps or seconds else recipe.seconds
     settings = {"data": data, "tokenizer": tokenizer, "preset": recipe.preset, "batch_size": recipe.batch_size,
-                "grad_accumulation": grad_accumulation, "optimizer": optimizer, "lr": lr, "dtype": dtype,
-                "init": init, "seed": seed, "steps": steps, "seconds": seconds}
+                "grad_accumulation": grad_accumulation, "optimizer": optimizer, "lr": lr, "schedule": schedule,
+                "dtype": dtype, "init": init, "seed": seed, "steps": steps, "seconds": seconds}
     checkpoint = find_checkpoint(Path(run) / CHAPTER / "checkpoint") if resume else None
     if resume and checkpoint is None:
         raise FileNotFoundError(f"there is nothing to resume in {Path(run) / CHAPTER}; start without --resume")
 
-    size = preset_config(recipe.preset).vocab_size
-    corpus = load_corpus(data, tokenizer, size, run, seed, tokenizer_of(init, checkpoint))
-    model = build_model(init if checkpoint is None else str(checkpoint), recipe, corpus, seed).to(precision.device)
+    if checkpoint:
+        state = read_training_state(checkpoint)
+        check_settings(state["settings"], settings)
+    torch.manual_seed(seed)
+    fresh = preset_config(recipe.preset)
+    weights = str(checkpoint) if checkpoint else init
+    model = from_pretrained(weights) if weights else None
+    corpus = load_corpus(data, tokenizer, fresh.vocab_size, run, seed, tokenizer_of(weights) if weights else None)
+    model = model or GPTModel(replace(fresh, vocab_size=corpus.tokenizer.n_vocab))
+    model = model.to(precision.device)
     optimizers = make_optimizers(model, optimizer, lr=lr)
     batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size, starts=corpus.starts,
                             generator=torch.Generator().manual_seed(seed), device=precision.device)
     progress = Progress()
     if checkpoint:
-        progress, begun_with = load_training_state(checkpoint, optimizers, batches)
-        check_settings(begun_with, settings)
+        progress = restore_training_state(state, optimizers, batches)
 
     folder = chapter_folder(run, CHAPTER)
+    (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run
     experiment = Experiment(folder, corpus, model, optimizers, batches, precision, recipe.prompt, settings)
     print(f"{model.n_parameters():,} parameters, {len(corpus.train):,} tokens to learn from; {precision}")
     experiment.train(progress, compile, grad_accumulation)

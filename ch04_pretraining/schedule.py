@@ -27,7 +27,7 @@ def warmup_cosine(warmup: float = 0.05, final: float = 0.1) -> Schedule:
     return multiplier
 
 
-def trapezoid(warmup: float = 0.05, decay: float = 0.4, final: float = 0.0) -> Schedule:
+def trapezoid(warmup: float = 0.05, decay: float = 0.7, final: float = 0.0) -> Schedule:
     """Rise linearly, stay at the peak, fall linearly to `final` over the last `decay` share
     ("warm-up, stable, decay", Hu et al. 2024, MiniCPM, section 4).
 

@@ -21,7 +21,7 @@ from ch04_pretraining import (
     save_pretrained,
     train,
 )
-from ch04_pretraining.checkpoint import load_training_state, training_state
+from ch04_pretraining.checkpoint import read_training_state, restore_training_state, training_state
 
 TOKENIZER = CharTokenizer.train("abcdefghij ")
 TINY = GPTConfig(vocab_size=TOKENIZER.n_vocab, context_length=12, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1,
@@ -107,7 +107,7 @@ def test_a_train_state_that_would_execute_code_is_refused(tmp_path):
     save_checkpoint(tmp_path / "c", GPTModel(TINY), TOKENIZER, {"settings": {}})
     torch.save({"progress": Attack()}, tmp_path / "c" / "train_state.pt")
     with pytest.raises(pickle.UnpicklingError):
-        load_training_state(tmp_path / "c", [], None)
+        read_training_state(tmp_path / "c")
     assert not (tmp_path / "attacked").exists()
 
 
@@ -136,8 +136,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     second, _ = load_checkpoint(tmp_path / "c")
     optimizers = make_optimizers(second)
     batches = RandomWindows(TOKENS, 12, 4, torch.Generator())
-    progress, settings = load_training_state(tmp_path / "c", optimizers, batches)
-    assert (progress.step, settings) == (cut, {"a": 1})
+    state = read_training_state(tmp_path / "c")
+    progress = restore_training_state(state, optimizers, batches)
+    assert (progress.step, state["settings"]) == (cut, {"a": 1})
     resumed = train(second, batches, steps=20, optimizers=optimizers, log_every=5, progress=progress)
     pairs = zip(model.state_dict().values(), second.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)

@@ -11,7 +11,7 @@ def _weighted(weights: str) -> tuple[str, ...]:
 
 
 # Weights of candidates; guessable ones are mostly dropped, so the mix that is asked differs.
-KINDS = """where-person 18 where-object 60 who-has 52 what-has 14 before 4 with 4 yes-no 2 count 2 feel 4
+KINDS = """where-person 15 where-object 60 who-has 60 what-has 12 before 4 with 4 yes-no 2 count 2 feel 4
     why 4 wants 1 unknown 6"""
 
 
@@ -31,7 +31,7 @@ class Level:
 
 
 LEVELS = {
-    "short": Level((3, 3), (2, 3), (4, 5), (2, 4), max_hops=2, density=0.9, lures=0.5),
+    "short": Level((3, 3), (2, 3), (4, 5), (2, 4), max_hops=2, density=0.9, lures=0.4),
     "base": Level((3, 4), (2, 3), (5, 6), (3, 6)),
     "long": Level((3, 4), (2, 3), (5, 6), (9, 13), lures=0.7),
     "hard": Level((3, 4), (2, 3), (5, 6), (6, 9), True, _weighted(KINDS + " inside 8"), 4, lures=0.7),

@@ -19,8 +19,8 @@ KINDS = (*MAIN_KINDS, "before", "with", "yes-no", "count", "feel", "why", "wants
 UNKNOWN = "nobody knows"
 NUMBERS = ("none", "one", "two", "three", "four", "five")
 # How often a candidate is kept whose answer a shortcut gives, has not changed, or is "nobody"/"nothing".
-LURE_RATES = {"where-person": 0.2, "where-object": 0.08, "who-has": 0.06, "what-has": 0.25, "before": 0.2}
-LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.06
+LURE_RATES = {"where-person": 0.2, "where-object": 0.06, "who-has": 0.035, "what-has": 0.25, "before": 0.2}
+LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.04
 TRIES, TRIES_A_KIND = 40, 8
 PERSON, PLACE, THING = 0, 1, 2  # what `Heard` holds at each index
 ANSWER_TYPE = {

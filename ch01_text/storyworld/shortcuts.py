@@ -77,27 +77,36 @@ def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[s
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
 
     def words(pair: Pair) -> list[str]:
         story, question = pair
         told = re.findall(r"\w+", story.prose[: question.position])
         return told + ["?" + word for word in re.findall(r"\w+", question.text)]
 
-    kinds: dict[str, list[Pair]] = defaultdict(list)
-    for pair in pairs:
-        kinds[pair[1].kind].append(pair)
+    def by_kind(pairs: Iterable[Pair]) -> dict[str, list[Pair]]:
+        kinds: dict[str, list[Pair]] = defaultdict(list)
+        for pair in pairs:
+            kinds[pair[1].kind].append(pair)
+        return kinds
+
     models = {}
-    for kind, examples in kinds.items():
+    for kind, examples in by_kind(pairs).items():
         answers = [question.answer for _, question in examples]
         if len(set(answers)) > 1:
-            model = make_pipeline(CountVectorizer(analyzer=words), LogisticRegression(C=0.1, max_iter=1000))
-            models[kind] = model.fit(examples, answers)
+            regression = LogisticRegression(C=0.1, max_iter=500, tol=1e-2)
+            model = make_pipeline(CountVectorizer(analyzer=words), regression)
+            with threadpool_limits(1):  # so small a problem only gets slower by threads
+                models[kind] = model.fit(examples, answers)
 
-    def answer(pair: Pair) -> str:
-        kind = pair[1].kind
-        return str(models[kind].predict([pair])[0]) if kind in models else ""
+    def answer(pairs: Sequence[Pair]) -> list[str]:
+        found = {}
+        for kind, examples in by_kind(pairs).items():
+            if kind in models:
+                found |= zip(map(id, examples), map(str, models[kind].predict(examples)), strict=True)
+        return [found.get(id(pair), "") for pair in pairs]
 
-    return lambda pairs: [answer(pair) for pair in pairs]
+    return answer
 
 
 def shortcut_table(
