@@ -84,7 +84,7 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
 
     Args:
         data: storyworld, shakespeare, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
-        tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder with one; --init brings its own.
+        tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder; --init brings its own.
         preset: Size and shape of the model; by default what suits the text.
         steps: Stop after so many updates.
         seconds: Stop after so much training time; by default 60, or 300 for storyworld.
