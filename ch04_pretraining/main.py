@@ -62,14 +62,13 @@ def check_settings(saved: dict, wanted: dict) -> None:
 
 def print_summary(metrics: dict, folder: Path) -> None:
     """A short table of what was reached, and the last sample."""
-    import pandas as pd
-
     rows = {"parameters": f"{metrics['n_params']:,}", "held-out loss": f"{metrics['val_loss']:.3f} nats per token",
             "bits per byte": f"{metrics['val_bits_per_byte']:.3f}",
             "training": f"{metrics['steps']:,} steps, {metrics['tokens']:,} tokens, {metrics['seconds']:.0f} s",
             "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, {metrics['mfu']:.0%} of the matrix-product peak",
             "saved in": str(folder / "checkpoint")}
-    print(pd.Series(rows).to_string())
+    for name, value in rows.items():
+        print(f"{name:<16}{value}")
     print(f"\nsample after {metrics['steps']} steps:\n{metrics['samples'][-1]['text']}")
 
 

@@ -34,10 +34,8 @@ class Witness:
         self.events = list(events)
 
     def newest(self, verbs, matches):
-        for index in reversed(range(len(self.events))):
-            if self.events[index].verb in verbs.split() and matches(self.events[index]):
-                return self.events[index], Witness(self.events[:index])
-        raise LookupError(verbs)
+        index = max(i for i, e in enumerate(self.events) if e.verb in verbs.split() and matches(e))
+        return self.events[index], Witness(self.events[:index])
 
     def located(self, one):
         """(where `one` is directly, how many told facts that rests on)."""
@@ -214,7 +212,7 @@ def test_a_story_depends_on_its_number_alone():
 @CASES
 def test_text_prose_and_prompts_agree_and_are_well_formed(level, split):
     """Oracle: the text without its Q and A lines is the prose; a prompt has one question, no answer."""
-    wrong = r"  |[{}]|\b[Aa] [aeiou]|\b[Aa]n [^aeiou]|\b(\w+) \1\b"
+    wrong = re.compile(r"  |[{}]|\b[Aa] [aeiou]|\b[Aa]n [^aeiou]|\b(\w+) \1\b")
     for story in some(level, split):
         asked = [line for line in story.text.splitlines() if line.startswith(("Q: ", "A: "))]
         prose = " ".join(line for line in story.text.splitlines() if line not in asked)
@@ -225,7 +223,7 @@ def test_text_prose_and_prompts_agree_and_are_well_formed(level, split):
             assert told == story.prose[: q.position] and story.prompt(q) == f"{told}\nQ: {q.text}\nA:"
         assert len({(q.text, q.position) for q in story.questions}) == len(story.questions)
         assert all(re.fullmatch(r"\"?[A-Z].*[.!?\"]", sentence) for sentence in story.sentences)
-        assert len(set(story.sentences)) == len(story.sentences) and not re.search(wrong, prose), prose
+        assert len(set(story.sentences)) == len(story.sentences) and not wrong.search(prose), prose
 
 
 def test_scenery_and_phrases_name_nothing_of_the_world():
@@ -243,7 +241,7 @@ def test_cheap_shortcuts_stay_below_forty_percent(level):
     table = shortcut_table(train, test)
     near, again = table.pop("same sentence"), table.pop("last answer")  # nearly the rule; too rare for kinds
     assert all(share < 0.4 for row in table.values() for share in row.values()), table
-    assert near["who-has"] < 0.4 and again["all"] < 0.4
+    assert max(near["who-has"], again["all"]) < 0.4
     carried = [pair for pair in test if pair[1].kind == "where-object" and pair[1].hops > 1]
     assert sum(shortcut_answers(s, q)["same sentence"] == q.answer for s, q in carried) < 0.4 * len(carried)
 

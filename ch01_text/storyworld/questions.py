@@ -88,7 +88,7 @@ class Interviewer:
         """Return how often such a candidate is asked; `again`: it was, with the same answer."""
         rate = SAME_AGAIN_RATE if again else 1.0
         if answer in ("nobody", "nothing"):
-            rate *= NOBODY_RATE
+            rate *= NOBODY_RATE * self.level.lures
         if kind in ANSWER_TYPE and answer in self.lures(kind, about):
             rate *= LURE_RATES.get(kind, LURE_RATE) * self.level.lures
         return rate
