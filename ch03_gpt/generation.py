@@ -17,7 +17,7 @@ from ch03_gpt.sampling import check_sampling, sample
 def _next_logits(model: GPTModel, ids: Tensor, max_new_tokens: int, use_cache: bool) -> Iterator[Tensor]:
     """Yield (B, V) logits for the next token; `send` the chosen (B, 1) tokens back in."""
     limit = model.config.context_length
-    window = ids[:, -limit:]
+    window = ids
     cache = None
     for _ in range(max_new_tokens):
         if window.shape[1] > limit:
@@ -38,6 +38,9 @@ def stream(model: GPTModel, ids: Tensor, max_new_tokens: int, *, temperature: fl
     check_sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     if ids.ndim != 2 or ids.numel() == 0:
         raise ValueError(f"ids must be (B, T) with at least one token in each row, not {tuple(ids.shape)}")
+    if ids.shape[1] > model.config.context_length:
+        raise ValueError(f"the prompt has {ids.shape[1]} tokens, the model sees {model.config.context_length}; "
+                         "shorten the prompt")
     return _stream(model, ids, max_new_tokens, torch.tensor(sorted(stop_ids), device=ids.device), use_cache,
                    temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                    repetition_penalty=repetition_penalty, generator=generator)
@@ -75,7 +78,7 @@ def generate(model: GPTModel, ids: Tensor, max_new_tokens: int, *, temperature: 
     `temperature=0` is greedy; above it, tokens are drawn with `generator` from the distribution
     that `top_k`, `top_p` and `min_p` leave. A row that has produced one of `stop_ids` is filled up
     with the lowest of them; generation ends early when every row has. ValueError where an option
-    is out of range.
+    is out of range or the prompt is longer than the context.
     """
     chosen = list(stream(model, ids, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
                          min_p=min_p, repetition_penalty=repetition_penalty, stop_ids=stop_ids,

@@ -142,7 +142,8 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         print(understanding.to_string(index=False, float_format="{:.1%}".format) + "\n")
     metrics["wall_seconds"] = time.perf_counter() - began
     write_metrics(folder, metrics)
-    draw_losses(progress.log, title=f"pretraining on {data}").savefig(folder / "losses.png", dpi=120)
+    note = " (the training loss counts answers more)" if data == "storyworld" else ""
+    draw_losses(progress.log, title=f"pretraining on {data}{note}").savefig(folder / "losses.png", dpi=120)
     print_summary(metrics, folder)
     return metrics
 

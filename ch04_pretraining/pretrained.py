@@ -93,13 +93,12 @@ def load_gpt2_tensors(model: GPTModel, tensors: Mapping[str, Tensor]) -> None:
 
 
 def _download(repo: str) -> Path:
-    from httpx import HTTPError
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     try:
         return Path(snapshot_download(repo, allow_patterns=list(FILES)))
-    except (HfHubHTTPError, HTTPError, HFValidationError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise ValueError(f"cannot get {repo!r} from the Hugging Face Hub ({type(error).__name__}); connect once, "
                          f"or download {' and '.join(FILES)} elsewhere and give the folder's path instead") from error
 
