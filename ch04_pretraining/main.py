@@ -101,6 +101,10 @@ def main(data: str = "storyworld", tokenizer: str = "bpe", preset: str | None = 
         device: Where to compute; auto prefers a GPU.
     """
     began = time.perf_counter()
+    for name, value in (("steps", steps), ("seconds", seconds), ("batch-size", batch_size), ("lr", lr),
+                        ("grad-accumulation", grad_accumulation)):
+        if value is not None and value <= 0:
+            raise ValueError(f"--{name} must be positive, not {value}")
     precision = pick_precision(pick_device(device), dtype)
     recipe = RECIPES.get(data, DEFAULT_RECIPE)
     recipe = replace(recipe, preset=preset or recipe.preset, batch_size=batch_size or recipe.batch_size)

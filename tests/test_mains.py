@@ -139,6 +139,8 @@ def test_ch04_starts_from_other_weights(text, trained, tmp_path):
     (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
     (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
     (["--resume"], "there is nothing to resume"),
+    (["--batch-size", "-3"], "--batch-size must be positive, not -3"),
+    (["--lr", "0"], "--lr must be positive, not 0"),
     (["--init", "no/such/place"], "is no folder, and no Hub name"),
 ])
 def test_ch04_refuses_wrong_input(text, tmp_path, arguments, words):
