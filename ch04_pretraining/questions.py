@@ -74,13 +74,14 @@ def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:
     for (story, question), bag_of_words in zip(pairs, fit_bag_of_words(fitted_on)(pairs), strict=True):
         texts = shortcut_answers(story, question)
         answers = {"majority": majority.get(question.kind), "last mentioned": texts["last mentioned"],
-                   "last mover": texts["last mover"], "bag of words": bag_of_words}
+                   "last mover": texts["last mover"], "same sentence": texts["same sentence"],
+                   "bag of words": bag_of_words}
         rows.append({name: answer == question.answer for name, answer in answers.items()})
     return pd.DataFrame(rows)
 
 
 def measure_understanding(model: GPTModel, tokenizer, precision: Precision, n: int = 1000,
-                          seed: int = 0) -> pd.DataFrame:
+                          seed: int = 1) -> pd.DataFrame:
     """Accuracy on held-out worlds by test set, group of questions and hops, with its 95 % interval, beside
     the accuracy of each shortcut on the same questions; the rows "all" are over all groups."""
     fitted_on = draw_questions("train", "base", 4 * n, seed)
