@@ -14,6 +14,7 @@ from ch01_text.data import (
     save_tokens,
     sequential_windows,
 )
+from ch01_text.shards import corpus_files, sample_texts, tokenize_files
 from ch01_text.tokenizer import CharTokenizer, SimpleTokenizerV2, WordTokenizer
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "RandomWindows",
     "SimpleTokenizerV2",
     "WordTokenizer",
+    "corpus_files",
     "create_dataloader",
     "create_dataloader_v1",
     "document_starts",
@@ -35,7 +37,9 @@ __all__ = [
     "load_text",
     "load_tokenizer",
     "open_tokens",
+    "sample_texts",
     "save_tokens",
     "sequential_windows",
     "split_documents",
+    "tokenize_files",
 ]

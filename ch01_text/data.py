@@ -4,7 +4,7 @@ The fast path keeps all ids in one array (memory-mapped if it comes from a file,
 be larger than memory) and cuts a batch of windows out of it with one gather.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -91,28 +91,42 @@ def open_tokens(path: str | Path) -> np.ndarray:
 class RandomWindows:
     """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by `generator`.
 
-    Windows begin anywhere, or only at `starts` (documents, say). Inputs and targets are views of one
-    (B, T + 1) buffer that is copied to the device once. ValueError where no window fits.
+    `tokens`: one array, or several (shards), of which a window lies in one. Windows begin anywhere, or only at
+    `starts` of a single array (documents, say). `part=(i, n)`: of every batch drawn, keep the i-th of n equal
+    parts, for the i-th of n processes. Inputs and targets are views of one (B, T + 1) buffer that is copied to
+    the device once. ValueError where no window fits.
     """
 
-    def __init__(self, tokens: np.ndarray, context_length: int, batch_size: int, generator: torch.Generator,
-                 starts: np.ndarray | None = None, device: torch.device | str = "cpu"):
-        check_length(len(tokens), context_length)
-        self.windows = np.lib.stride_tricks.sliding_window_view(tokens, context_length + 1)  # (N - T, T + 1), no copy
-        self.starts = None if starts is None else starts[starts < len(self.windows)]
+    def __init__(self, tokens: np.ndarray | Sequence[np.ndarray], context_length: int, batch_size: int,
+                 generator: torch.Generator, starts: np.ndarray | None = None, device: torch.device | str = "cpu",
+                 part: tuple[int, int] = (0, 1)):
+        shards = [tokens] if isinstance(tokens, np.ndarray) else list(tokens)
+        check_length(max(map(len, shards)), context_length)
+        if batch_size % part[1]:
+            raise ValueError(f"{part[1]} processes cannot share a batch of {batch_size} evenly; choose a multiple")
+        self.shards = [shard for shard in shards if len(shard) > context_length]
+        self.ends = np.cumsum([len(shard) - context_length for shard in self.shards])  # in windows
+        self.starts = None if starts is None else starts[starts < self.ends[-1]]
         if self.starts is not None and not len(self.starts):
             raise ValueError(f"no document begins {context_length + 1} tokens before the end of the text; "
                              "take a longer text or a shorter window")
-        self.batch_size, self.generator, self.device = batch_size, generator, torch.device(device)
+        self.context_length, self.batch_size, self.part = context_length, batch_size, part
+        self.generator, self.device = generator, torch.device(device)
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
+    def _window(self, number: int) -> np.ndarray:
+        shard = np.searchsorted(self.ends, number, side="right")
+        start = number - (self.ends[shard - 1] if shard else 0)
+        return self.shards[shard][start : start + self.context_length + 1]
+
     def __next__(self) -> Batch:
-        choices = len(self.windows if self.starts is None else self.starts)
-        drawn = torch.randint(choices, (self.batch_size,), generator=self.generator).numpy()
-        rows = self.windows[drawn if self.starts is None else self.starts[drawn]]  # (B, T + 1)
-        buffer = torch.from_numpy(rows.astype(np.int64))
+        choices = self.ends[-1] if self.starts is None else len(self.starts)
+        drawn = torch.randint(int(choices), (self.batch_size,), generator=self.generator).numpy()
+        i, n = self.part
+        drawn = drawn.reshape(n, -1)[i] if self.starts is None else self.starts[drawn.reshape(n, -1)[i]]
+        buffer = torch.from_numpy(np.stack([self._window(number) for number in drawn]).astype(np.int64))  # (B, T + 1)
         if self.device.type == "cuda":
             buffer = buffer.pin_memory()
         buffer = buffer.to(self.device, non_blocking=True)

@@ -12,8 +12,7 @@ from torch.nn import functional as F
 
 from ch02_attention.cache import KVCache
 from ch02_attention.rope import apply_rope, rope_table
-
-SHORT = 512  # tokens up to which short_causal_attention is the faster one on a CPU, in bfloat16
+from ch02_attention.short_attention import SHORT, short_causal_attention
 
 
 def causal_mask(T: int, S: int, window: int | None = None, device=None) -> Tensor:
@@ -39,19 +38,6 @@ def attention_reference(queries: Tensor, keys: Tensor, values: Tensor, causal: b
         scores = scores.masked_fill(~allowed, float("-inf"))
     weights = scores.softmax(dim=-1)
     return weights @ values, weights
-
-
-def short_causal_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Causal attention as two batched matrix products: (B, H, T, D) three times -> (B, H, T, D).
-
-    PyTorch's fused kernel saves memory, but on a CPU its backward pass is slow: for short texts in bfloat16, writing
-    the T x T weights out is up to three times as fast, forward and backward together.
-    """
-    B, H, T, D = queries.shape
-    future = torch.full((T, T), float("-inf"), dtype=queries.dtype, device=queries.device).triu(1)
-    scaled, keys, values = (t.reshape(B * H, T, D) for t in (queries / math.sqrt(D), keys, values))
-    weights = torch.baddbmm(future, scaled, keys.transpose(1, 2)).softmax(dim=-1)  # (B H, T, T)
-    return torch.bmm(weights, values).view(B, H, T, D)
 
 
 class MultiHeadAttention(nn.Module):
@@ -83,12 +69,11 @@ class MultiHeadAttention(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def project(self, x: Tensor, past: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, T, d_in) -> queries (B, H, T, D), keys and values (B, H_kv, T, D) of tokens past, past + 1, ..."""
-        B, T, _ = x.shape
-        if past + T > self.context_length:
-            raise ValueError(f"{past + T} tokens exceed the context length {self.context_length}; shorten the input")
-        heads = self.qkv(x).view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H + 2 H_kv, T, D)
+    def split_heads(self, qkv: Tensor, past: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Projections (B, T, C + 2 C_kv) of tokens past, past + 1, ... -> queries (B, H, T, D), keys and values
+        (B, H_kv, T, D), rotated where RoPE is on."""
+        B, T, _ = qkv.shape
+        heads = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H + 2 H_kv, T, D)
         queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
         if self.rotates:
             cos, sin = self.cos[past : past + T], self.sin[past : past + T]
@@ -97,19 +82,23 @@ class MultiHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         B, T, _ = x.shape
-        queries, keys, values = self.project(x, cache.length if cache else 0)
+        past = cache.length if cache else 0
+        if past + T > self.context_length:
+            raise ValueError(f"{past + T} tokens exceed the context length {self.context_length}; shorten the input")
+        qkv = self.qkv(x)
+        dropout = self.dropout if self.training else 0.0
+        grouped = self.num_kv_heads < self.num_heads
+        windowed = self.window is not None and self.window < past + T
+        bfloat16_on_cpu = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
+        if bfloat16_on_cpu and cache is None and T <= SHORT and not (dropout or grouped or windowed):
+            angles = (self.cos[:T], self.sin[:T]) if self.rotates else ()
+            return self.out_proj(short_causal_attention(qkv, self.num_heads, *angles))
+        queries, keys, values = self.split_heads(qkv, past)
         if cache is not None:
             keys, values = cache.append(keys, values)
         S = keys.shape[2]
-        plain_causal = T == S and T > 1 and (self.window is None or self.window >= S)
-        all_visible = T == 1 and (self.window is None or self.window >= S)
-        dropout = self.dropout if self.training else 0.0
-        grouped = self.num_kv_heads < self.num_heads
-        bfloat16_on_cpu = queries.dtype == torch.bfloat16 and x.device.type == "cpu"
-        if bfloat16_on_cpu and plain_causal and T <= SHORT and not (dropout or grouped):
-            context = short_causal_attention(queries, keys, values)
-        else:
-            mask = None if plain_causal or all_visible else causal_mask(T, S, self.window, x.device)
-            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=plain_causal,
-                                                     dropout_p=dropout, enable_gqa=grouped)  # (B, H, T, D)
+        plain_causal = T == S and T > 1 and not windowed
+        mask = None if plain_causal or (T == 1 and not windowed) else causal_mask(T, S, self.window, x.device)
+        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=plain_causal,
+                                                 dropout_p=dropout, enable_gqa=grouped)  # (B, H, T, D)
         return self.out_proj(context.transpose(1, 2).reshape(B, T, -1))

@@ -99,6 +99,8 @@ class GPTModel(nn.Module):
         if self.pos_emb is not None:
             x = x + self.pos_emb.weight[past : past + T]
         x = self.drop_emb(x)
+        if torch.is_autocast_enabled(x.device.type):
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer, block in enumerate(self.trf_blocks):
             x = block(x, cache[layer] if cache else None)
         return self.final_norm(x)

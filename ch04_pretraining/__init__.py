@@ -13,7 +13,7 @@ from ch04_pretraining.checkpoint import find_checkpoint, load_checkpoint, save_c
 from ch04_pretraining.corpus import Corpus, load_corpus
 from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
-from ch04_pretraining.plots import draw_losses, plot_losses
+from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
 from ch04_pretraining.pretrained import from_pretrained, save_pretrained
 from ch04_pretraining.schedule import SCHEDULES, trapezoid, warmup_cosine
 from ch04_pretraining.training import Progress, train
@@ -26,7 +26,9 @@ __all__ = [
     "bits_per_byte",
     "calc_loss_batch",
     "calc_loss_loader",
+    "draw_dashboard",
     "draw_losses",
+    "draw_samples",
     "evaluate_loss",
     "find_checkpoint",
     "from_pretrained",

@@ -7,6 +7,7 @@ any moment leaves a whole checkpoint behind. Nothing in it is executed when it i
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from torch.optim import Optimizer
 
 from ch01_text import RandomWindows, load_tokenizer
 from ch03_gpt import GPTConfig, GPTModel
+from ch04_pretraining.parallel import is_first_process, like, whole
 from ch04_pretraining.training import Progress
 
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
@@ -23,28 +25,45 @@ TRAIN_STATE = "train_state.pt"
 
 
 def model_tensors(model: GPTModel) -> dict[str, torch.Tensor]:
-    """The model's named weights, each stored once: a tied output head is left out."""
+    """The model's named weights, each stored once (a tied output head is left out) and whole (gathered, where
+    several processes hold a part each)."""
     tied = model.out_head.weight is model.tok_emb.weight
-    return {name: tensor.contiguous() for name, tensor in model.state_dict().items()
+    return {name: whole(tensor).contiguous() for name, tensor in model.state_dict().items()
             if not (tied and name == "out_head.weight")}
 
 
 def save_checkpoint(folder: Path, model: GPTModel, tokenizer, train_state: dict | None = None) -> None:
-    """Write `folder` whole or not at all; a checkpoint that stands there is replaced."""
+    """Write `folder` whole or not at all; a checkpoint that stands there is replaced.
+
+    Of several processes all must call it, and the first one writes. OSError where it cannot be written, on a
+    full disk for example; what stood there before is untouched then.
+    """
+    tensors = model_tensors(model)
+    if not is_first_process():
+        return
     temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    save_file(model_tensors(model), temporary / "model.safetensors")
-    (temporary / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    tokenizer.save(temporary)
-    if train_state is not None:
-        torch.save(train_state, temporary / TRAIN_STATE)
-    for file in temporary.iterdir():
-        _flush(file)
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file(tensors, temporary / "model.safetensors")
+        (temporary / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        tokenizer.save(temporary)
+        if train_state is not None:
+            torch.save(train_state, temporary / TRAIN_STATE)
+        for file in temporary.iterdir():
+            _flush(file)
+        _flush(temporary)
+    except (OSError, SafetensorError, RuntimeError) as error:  # the two libraries have errors of their own
+        shutil.rmtree(temporary, ignore_errors=True)
+        free = shutil.disk_usage(folder.parent).free / 2**20
+        kept = "the previous checkpoint is intact" if find_checkpoint(folder) else "there is no earlier one"
+        raise OSError(f"cannot save the checkpoint {folder} ({error}; {free:,.0f} MiB free); {kept}; make room "
+                      "or choose another folder with --run, then go on with --resume") from error
     _swap(temporary, folder)
 
 
 def _flush(path: Path) -> None:
+    """Have the disk hold a file, or a folder's list of names, before anything that follows."""
     descriptor = os.open(path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
@@ -53,10 +72,11 @@ def _flush(path: Path) -> None:
 def _swap(new: Path, folder: Path) -> None:
     """Put `new` in the place of `folder`. Between the two renames the old one stands as `.old`."""
     old = folder.with_name(folder.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)  # never before: after a crash it may be the only one
         os.replace(folder, old)
     os.replace(new, folder)
+    _flush(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -107,17 +127,34 @@ def load_tensors(model: GPTModel, tensors: dict[str, torch.Tensor]) -> None:
     model.load_state_dict(tensors, strict=False)
 
 
+def plain_copy(model: GPTModel) -> GPTModel:
+    """`model` itself where it is whole in this process, else a whole copy (all processes must ask for it)."""
+    if all(whole(p) is p for p in model.parameters()):
+        return model
+    copy = GPTModel(model.config)
+    load_tensors(copy, model_tensors(model))
+    return copy.to(model.device).eval()
+
+
 def training_state(optimizers: list[Optimizer], batches: RandomWindows, progress: Progress,
                    settings: dict) -> dict:
     """Everything beside the weights that the next step depends on, and the settings of the run."""
     return {
         "settings": settings,
-        "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+        "optimizers": [_map_state(optimizer.state_dict(), lambda index, tensor: whole(tensor))
+                       for optimizer in optimizers],
         "batches": batches.state_dict(),
         "progress": vars(progress),
         "torch_rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
+
+
+def _map_state(state: dict, convert: Callable[[int, torch.Tensor], torch.Tensor]) -> dict:
+    """An optimizer's state with `convert(index of the parameter, tensor)` in the place of each tensor."""
+    moments = {index: {name: convert(index, value) if isinstance(value, torch.Tensor) else value
+                       for name, value in moments.items()} for index, moments in state["state"].items()}
+    return {"state": moments, "param_groups": state["param_groups"]}
 
 
 def read_training_state(folder: Path) -> dict:
@@ -131,7 +168,8 @@ def read_training_state(folder: Path) -> dict:
 def restore_training_state(state: dict, optimizers: list[Optimizer], batches: RandomWindows) -> Progress:
     """Put optimizers, batches and random generators back to where the checkpoint was saved."""
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        optimizer.load_state_dict(saved)
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        optimizer.load_state_dict(_map_state(saved, lambda index, tensor, of=parameters: like(of[index], tensor)))
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if state["cuda_rng"] and torch.cuda.is_available():

@@ -1,7 +1,8 @@
 """From the name of a text to training batches: tokenizer, token arrays, held-out split.
 
 Storyworld's held-out text comes from its test worlds, which share no cast with the training worlds;
-any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`).
+any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`). A folder,
+or a JSONL or parquet file, may be larger than memory: it is tokenized into memory-mapped shards.
 """
 
 import random
@@ -14,29 +15,39 @@ from tqdm import tqdm
 from ch01_text import (
     BPETokenizer,
     CharTokenizer,
+    corpus_files,
     document_starts,
     encode_documents,
     gpt2_tokenizer,
     load_documents,
     load_tokenizer,
+    open_tokens,
+    sample_texts,
     split_documents,
+    tokenize_files,
 )
+from ch01_text.run import chapter_folder
 
 TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
 HELD_OUT_STORIES = {"base": 500}
 TOKENIZERS = ("bpe", "char", "gpt2")
+TOKENIZER_SAMPLE = 10_000_000  # characters of a large corpus that a tokenizer is learned from
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text ready for training: one array of token ids a split, `<|endoftext|>` after every document."""
+    """A text ready for training: arrays of token ids, `<|endoftext|>` after every document."""
 
     name: str
     tokenizer: object
-    train: np.ndarray
+    train: list[np.ndarray]  # shards
     val: np.ndarray
     val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
-    starts: np.ndarray | None  # where training windows may begin; None: anywhere
+    starts: np.ndarray | None = None  # where training windows may begin; None: anywhere
+
+    @property
+    def n_train(self) -> int:
+        return sum(map(len, self.train))
 
 
 def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
@@ -75,6 +86,8 @@ def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int
 
 def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None) -> Corpus:
     """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of `choice`."""
+    if Path(data).is_dir() or Path(data).suffix in (".jsonl", ".parquet"):
+        return _load_shards(data, choice, vocab_size, run, tokenizer)
     if data == "storyworld":
         train = story_documents("train", TRAINING_STORIES, seed)
         val = story_documents("test", HELD_OUT_STORIES, seed)
@@ -82,6 +95,15 @@ def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, t
         train, val = split_documents(load_documents(data))
     tokenizer = tokenizer or find_tokenizer(choice, data, train[:2000], vocab_size, run)
     encoded = encode_documents(tokenizer, train)
-    return Corpus(data, tokenizer, encoded, encode_documents(tokenizer, val),
+    return Corpus(data, tokenizer, [encoded], encode_documents(tokenizer, val),
                   val_bytes=sum(len(text.encode()) for text in val),
                   starts=document_starts(encoded, tokenizer.eot_id) if data == "storyworld" else None)
+
+
+def _load_shards(data: str, choice: str, vocab_size: int, run: Path, tokenizer) -> Corpus:
+    files = corpus_files(Path(data))
+    tokenizer = tokenizer or find_tokenizer(choice, data, sample_texts(files, TOKENIZER_SAMPLE), vocab_size, run)
+    folder = chapter_folder(run, "ch04_pretraining") / "tokens"
+    index = tokenize_files(files, tokenizer, folder)
+    val = np.concatenate([open_tokens(folder / name) for name in index["val"]])
+    return Corpus(data, tokenizer, [open_tokens(folder / name) for name in index["train"]], val, index["val_bytes"])

@@ -1,7 +1,11 @@
-"""Loss curves, drawn with matplotlib's object interface so that nothing opens a window."""
+"""Loss curves and the training dashboard, drawn with matplotlib's object interface so that no window opens."""
 
+import math
+import textwrap
 from collections.abc import Sequence
 
+from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
@@ -23,6 +27,73 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
     rate.set_ylim(bottom=0)
     lines = axes.get_lines() + rate.get_lines()
     axes.legend(lines, [line.get_label() for line in lines], loc="upper right")
+    return figure
+
+
+def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None:
+    """One line a layer, from dark (first) to bright (last)."""
+    entries = [entry for entry in log if entry.get("layers")]
+    steps = [entry["step"] for entry in entries]
+    names = list(entries[0]["layers"]) if entries else []
+    for i, name in enumerate(names):
+        values = [entry["layers"][name][quantity] or math.nan for entry in entries]  # zero has no logarithm
+        axes.plot(steps, values, linewidth=0.9, color=colormaps["viridis"](i / len(names)), label=name)
+    axes.set(title=title, xlabel="step", yscale="log")
+
+
+def draw_dashboard(log: list[dict]) -> Figure:
+    """Six looks at a training log: loss against time, learning rate, gradient norm with the share of clipped
+    steps, and, where a `Probe` has looked, each layer's gradient norm, update-to-weight ratio and output size."""
+    figure = Figure(figsize=(14, 7.5), layout="constrained")
+    loss, rate, norm, layer_norm, ratio, activation = figure.subplots(2, 3).flat
+    steps = [entry["step"] for entry in log]
+    loss.plot([entry["seconds"] for entry in log], [entry["train_loss"] for entry in log], label="training")
+    validated = [entry for entry in log if "val_loss" in entry]
+    loss.plot([e["seconds"] for e in validated], [e["val_loss"] for e in validated], "o-", label="validation")
+    if validated and "val_bits_per_byte" in validated[0]:
+        bits = loss.twinx()
+        bits.plot([e["seconds"] for e in validated], [e["val_bits_per_byte"] for e in validated], "s:",
+                  color="tab:green", markersize=3, label="validation, bits per byte")
+        bits.set_ylabel("bits per byte", color="tab:green")
+    loss.set(title="loss (nats per token) against time", xlabel="seconds of training")
+    loss.legend()
+    rate.plot(steps, [entry["lr"] for entry in log], color="tab:gray")
+    rate.set(title="learning rate (first group)", xlabel="step", ylim=(0, None))
+    norm.plot(steps, [entry["grad_norm"] for entry in log], color="tab:purple")
+    norm.set(title="gradient norm, before clipping", xlabel="step", yscale="log")
+    clipped = norm.twinx()
+    clipped.plot(steps, [entry["clipped"] for entry in log], color="tab:red", linestyle=":")
+    clipped.set_ylabel("share of steps clipped so far", color="tab:red")
+    clipped.set_ylim(-0.02, 1.02)
+    _mark_layers(layer_norm, log, "grad_norm", "gradient norm of each layer")
+    _mark_layers(ratio, log, "update_ratio", "size of the update / size of the weights")
+    ratio.axhline(1e-3, color="black", linewidth=0.8, linestyle="--")
+    if ratio.get_legend_handles_labels()[0]:
+        ratio.legend(fontsize=6, ncols=2)
+    watched = [entry for entry in log if entry.get("activations")]
+    n_blocks = len(watched[0]["activations"]) if watched else 0
+    for i in range(n_blocks):
+        color = colormaps["viridis"](i / n_blocks)
+        for quantity, style in (("rms", "-"), ("max", ":")):
+            activation.plot([e["step"] for e in watched], [e["activations"][i][quantity] for e in watched], style,
+                            color=color, linewidth=0.9, label=f"block {i}, {quantity}")
+    activation.set(title="output of each block: root mean square, maximum", xlabel="step", yscale="log")
+    if n_blocks:
+        activation.legend(fontsize=6, ncols=2)
+    return figure
+
+
+def draw_samples(log: list[dict], width: int = 110) -> Figure:
+    """The samples of a training log, one below the other, with the step and the validation loss of each."""
+    entries = [entry for entry in log if "sample" in entry]
+    figure = Figure(figsize=(11, 0.4 + 0.75 * len(entries)))
+    for row, entry in enumerate(entries):
+        text = " / ".join(line for line in entry["sample"].splitlines() if line.strip())
+        lines = textwrap.wrap(text.replace("$", r"\$"), width)[:3]
+        top = 1 - (row + 0.4) / (len(entries) + 0.4)
+        figure.text(0.01, top, f"step {entry['step']:,}\nloss {entry['val_loss']:.2f}", fontsize=8, va="top",
+                    color="tab:orange")
+        figure.text(0.11, top, "\n".join(lines), fontsize=8, va="top", family="monospace")
     return figure
 
 

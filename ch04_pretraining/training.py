@@ -1,14 +1,16 @@
 """The one training loop, for every chapter: the loss is an argument.
 
 A step is visible from top to bottom: learning rate, micro-batches, clipping, update. Losses and
-gradient norms stay on the device until a log step, so nothing waits for it in between.
+gradient norms stay on the device until a log step, so nothing waits for it in between. Of several
+processes each calls `train` with its part of every batch; sums are averaged over them.
 """
 
-import json
+import math
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +18,11 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from ch03_gpt import Precision, pick_precision
+from ch04_pretraining.allocator import keep_freed_memory
 from ch04_pretraining.loss import Batch, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
+from ch04_pretraining.parallel import average, n_processes, whole
+from ch04_pretraining.probe import Probe
 from ch04_pretraining.schedule import Schedule, trapezoid
 
 LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
@@ -40,28 +45,40 @@ class Progress:
         by_time = self.seconds / seconds if seconds else 0.0
         return min(1.0, max(by_steps, by_time))
 
+    def check(self) -> None:
+        """ValueError where the loss or gradient of a step since the last log entry is infinite or NaN."""
+        losses, _, norms = torch.stack(self.pending).T.tolist() if self.pending else ([], [], [])
+        for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                earlier = norms[:i] or [entry["grad_norm"] for entry in self.log[-1:]]
+                raise ValueError(f"the {'gradient' if math.isfinite(loss) else 'loss'} of step "
+                                 f"{self.step - len(losses) + i + 1} is infinite or NaN; {_likely_cause(earlier)}; "
+                                 "nothing was saved since the last checkpoint")
+
     def summarize(self, max_norm: float | None) -> dict:
-        """Average the pending steps by tokens and clear them; ValueError where they are not finite."""
+        """Average the pending steps by tokens and clear them."""
         losses, counts, norms = torch.stack(self.pending).T.tolist()
-        loss = sum(losses) / sum(counts)
-        if not all(map(_is_finite, (*losses, *norms))):
-            raise ValueError(f"the loss or its gradient became infinite or NaN within the {len(norms)} steps "
-                             f"up to step {self.step}; try a lower learning rate or a longer warm-up")
         self.clipped += sum(max_norm is not None and norm > max_norm for norm in norms)
         self.pending = []
-        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "train_loss": loss,
-                "grad_norm": sum(norms) / len(norms), "clipped": self.clipped / self.step}
+        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3),
+                "train_loss": sum(losses) / sum(counts), "grad_norm": sum(norms) / len(norms),
+                "clipped": self.clipped / self.step}
 
 
-def _is_finite(number: float) -> bool:
-    return abs(number) < float("inf")
+def _likely_cause(earlier_norms: list[float]) -> str:
+    if not earlier_norms:
+        return "it was so from the first step, so look at the weights and the data"
+    if earlier_norms[-1] > 10 * statistics.median(earlier_norms) or earlier_norms[-1] > 100:
+        return (f"the gradient norm had risen to {earlier_norms[-1]:.3g}, so the learning rate is too high "
+                "or the warm-up too short")
+    return "try a lower learning rate, a longer warm-up, or --dtype float32"
 
 
 def divide_and_clip(parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None) -> Tensor:
     """Turn summed gradients into means over `n_tokens`, shorten them to `max_norm` where they are
     longer (Pascanu et al. 2013), and return the norm of the means before clipping."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = nn.utils.get_total_norm(gradients) / n_tokens
+    norm = whole(nn.utils.get_total_norm(gradients)) / n_tokens
     factor = 1.0 / n_tokens
     if max_norm is not None:
         factor = factor * torch.clamp(max_norm / (norm + 1e-6), max=1.0)
@@ -87,6 +104,7 @@ def train_step(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction
         loss_sum = loss_sum + loss.detach().float()
         count_sum = count_sum + count.float()
         n_inputs += batch[0].numel()
+    loss_sum, count_sum = average(torch.stack((loss_sum, count_sum)))
     norm = divide_and_clip(parameters, count_sum, max_norm)
     for optimizer in optimizers:
         optimizer.step()
@@ -98,17 +116,19 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
           steps: int | None = None, seconds: float | None = None,
           optimizers: list[Optimizer] | None = None, schedule: Schedule | None = None,
           grad_accumulation: int = 1, max_norm: float | None = 1.0, precision: Precision | None = None,
-          log_every: int = 10, log_path: Path | None = None, progress: Progress | None = None,
+          log_every: int = 10, on_log: Callable[[dict], None] | None = None, progress: Progress | None = None,
           evaluate: Callable[[Progress], dict] | None = None, save: Callable[[Progress], None] | None = None,
-          should_stop: Callable[[], bool] = lambda: False, description: str = "training") -> Progress:
+          should_stop: Callable[[], bool] = lambda: False, probe: Probe | None = None,
+          description: str = "training") -> Progress:
     """Train `model` in place on `batches` of device tensors until `steps` or `seconds` are over.
 
     `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors; a step averages
     over all tokens of its `grad_accumulation` micro-batches, so that splitting a batch changes
     nothing. At every log step `evaluate(progress)` may return findings to add to the log entry; where
-    it does, `save(progress)` follows. Neither counts as training time. `progress` continues an
-    earlier run. `should_stop()` is asked after every step; it saves and returns early. ValueError
-    where neither `steps` nor `seconds` is given or where the loss stops being finite.
+    it does, `save(progress)` follows. Neither counts as training time. `on_log(entry)` gets each
+    entry. `progress` continues an earlier run. `should_stop()` is asked after every step; it saves and
+    returns early. `probe` looks into the layers at log steps. ValueError where neither `steps` nor
+    `seconds` is given, and, with the step and the likely cause, where the loss stops being finite.
     """
     if not steps and not seconds:
         raise ValueError("say how long to train: steps, seconds, or both")
@@ -118,37 +138,41 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
     optimizers = optimizers or make_optimizers(model)
     schedule = schedule or trapezoid()
     progress = progress or Progress()
+    if precision.device.type == "cpu":
+        keep_freed_memory()
+    step = partial(train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision)
     model.train()
     stopped = False
     with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
         while progress.share(steps, seconds) < 1 and not stopped:
             started = time.perf_counter()
             set_learning_rate(optimizers, schedule(progress.share(steps, seconds, ahead=1)))
-            sums, n_inputs = train_step(model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision)
+            layers = {}
+            if probe is not None and (progress.step + 1) % log_every == 0:
+                sums, n_inputs, layers = probe.measure(step)
+            else:
+                sums, n_inputs = step()
             progress.pending.append(sums)
             progress.step += 1
-            progress.tokens += n_inputs
+            progress.tokens += n_inputs * n_processes()
             progress.seconds += time.perf_counter() - started
             stopped = should_stop()
             if progress.step % log_every == 0 or progress.share(steps, seconds) >= 1:
-                entry = progress.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]}
+                progress.check()
+                entry = progress.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]} | layers
                 findings = evaluate(progress) if evaluate else {}
-                _append(progress, entry | findings, log_path)
+                progress.log.append(entry | findings)
+                if on_log:
+                    on_log(progress.log[-1])
                 bar.update(round(100 * progress.share(steps, seconds), 1) - bar.n)
                 bar.set_postfix_str(f"step {progress.step:,}, loss {entry['train_loss']:.3f}, "
                                     f"{progress.tokens / progress.seconds:,.0f} tokens/s")
                 if save and findings and not stopped:
                     save(progress)
         if save and stopped:
+            progress.check()
             save(progress)
     return progress
 
 
 _BAR = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"
-
-
-def _append(progress: Progress, entry: dict, path: Path | None) -> None:
-    progress.log.append(entry)
-    if path is not None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")

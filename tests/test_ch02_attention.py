@@ -22,6 +22,7 @@ from ch02_attention import (
     SelfAttention_v1,
     SelfAttention_v2,
     apply_rope,
+    attention,
     attention_lists,
     attention_maps,
     attention_reference,
@@ -33,8 +34,8 @@ from ch02_attention import (
     rope_reference,
     rope_table,
 )
-from ch02_attention.attention import short_causal_attention
 from ch02_attention.ladder import project_lists
+from ch02_attention.short_attention import SHORT, short_causal_attention
 
 ROOT = Path(__file__).parent.parent
 
@@ -108,15 +109,39 @@ def test_fused_layer_equals_torchs_multihead_attention():
     torch.testing.assert_close(attention_maps(ours, x), weights)
 
 
-def test_short_attention_equals_the_reference_with_gradients():
-    """Oracle: attention_reference, values and gradients."""
-    inputs = [torch.randn(2, 3, 11, 8, dtype=torch.float64, requires_grad=True) for _ in range(3)]
-    upstream = torch.randn(2, 3, 11, 8, dtype=torch.float64)
-    fast, slow = short_causal_attention(*inputs), attention_reference(*inputs)[0]
+@pytest.mark.parametrize("rotated", [False, True])
+def test_short_attention_equals_the_reference_with_gradients(rotated):
+    """Oracle: attention_reference on rotated heads, values and gradients, in float64."""
+    qkv = torch.randn(2, 11, 3 * 24, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 11, 24, dtype=torch.float64)
+    angles = [angle.double() for angle in rope_table(11, 8)] if rotated else []
+    queries, keys, values = qkv.view(2, 11, 9, 8).transpose(1, 2).chunk(3, dim=1)  # (B, 3, T, 8) each
+    if rotated:
+        queries, keys = apply_rope(queries, *angles), apply_rope(keys, *angles)
+    slow = attention_reference(queries, keys, values)[0].transpose(1, 2).reshape(2, 11, 24)
+    fast = short_causal_attention(qkv, 3, *angles)
     torch.testing.assert_close(fast, slow)
-    gradients = [torch.autograd.grad(result, inputs, upstream) for result in (fast, slow)]
-    for a, b in zip(*gradients, strict=True):
-        torch.testing.assert_close(a, b)
+    torch.testing.assert_close(*(torch.autograd.grad(result, qkv, upstream)[0] for result in (fast, slow)))
+
+
+def test_short_attention_passes_gradcheck():
+    """Oracle: finite differences."""
+    qkv = torch.randn(1, 5, 3 * 8, dtype=torch.float64, requires_grad=True)
+    cos, sin = (angle.double() for angle in rope_table(5, 4))
+    assert torch.autograd.gradcheck(lambda x: short_causal_attention(x, 2, cos, sin), qkv)
+
+
+@pytest.mark.parametrize("T", [SHORT, SHORT + 1])
+def test_the_layer_takes_the_short_path_only_for_short_texts(T, monkeypatch):
+    """Both paths give the same, in bfloat16; the short one runs up to its limit."""
+    calls = []
+    monkeypatch.setattr(attention, "short_causal_attention",
+                        lambda *args: calls.append(1) or short_causal_attention(*args))
+    layer, x = MultiHeadAttention(32, 32, SHORT + 1, 0.0, 2, rope_base=10_000.0), torch.randn(1, T, 32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        result = layer(x)
+    assert len(calls) == (T <= SHORT)
+    torch.testing.assert_close(result.float(), layer(x), atol=0.02, rtol=0.05)
 
 
 def test_bfloat16_layer_is_close_to_float32():

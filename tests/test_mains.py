@@ -78,22 +78,26 @@ def test_ch04_leaves_what_the_contract_promises(trained):
     metrics = metrics_of(folder)
     assert metrics["steps"] == 30
     assert metrics["tokens"] == 30 * 2 * 64
-    for name in ("val_loss", "val_bits_per_byte", "train_loss", "seconds", "tokens_per_s", "mfu"):
+    for name in ("val_loss", "val_bits_per_byte", "train_loss", "seconds", "tokens_per_s", "mfu", "best_val_loss"):
         assert metrics[name] > 0, name
+    assert 0 <= metrics["copied_8grams"] <= 1
+    assert metrics["copied_8grams_held_out"] == 1  # the text repeats one sentence
     assert metrics["samples"][-1]["step"] == 30
     assert {path.name for path in (folder / "checkpoint").iterdir()} == {
         "model.safetensors", "config.json", "tokenizer.json", "train_state.pt"}
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [entry["step"] for entry in log] == [10, 20, 30]
     assert log[-1]["train_loss"] < log[0]["train_loss"]
-    assert (folder / "losses.png").stat().st_size > 5000
+    assert min((folder / name).stat().st_size for name in ("losses.png", "dashboard.png", "samples.png")) > 5000
+    assert {path.name for path in (folder / "best").iterdir()} == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert all(len(entry["layers"]) == 6 and len(entry["activations"]) == 2 for entry in log)
 
 
 def test_the_report_shows_every_stage(trained):
     run("ch07_practice/main.py", "report", "--run", trained)
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert "Pretraining on" in page
-    assert page.count("data:image/png;base64,") == 1
+    assert page.count("data:image/png;base64,") == 3  # losses, dashboard, samples
     assert "http" not in page.replace("data:", "")
     assert "![losses](ch04_pretraining/losses.png)" in (trained / "report.md").read_text(encoding="utf-8")
     summary = json.loads((trained / "report.json").read_text(encoding="utf-8"))
@@ -136,6 +140,7 @@ def test_ch04_starts_from_other_weights(text, trained, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--data", "nope"], "there is no text 'nope'"),
+    (["--recipe", "cake"], "unknown recipe 'cake'; choose one of storyworld"),
     (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
     (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
     (["--resume"], "there is nothing to resume"),

@@ -25,10 +25,11 @@ def reduced(words: list[str], text: str) -> list[str]:
     """The same command with a small text and a tiny model in the place of the README's."""
     script, given = words[1], words[2:]
     smaller = {"ch01_text/main.py": ["--data", text, "--vocab-size", "280"], "ch02_attention/main.py": [],
-               "ch03_gpt/main.py": ["--preset", "tiny"], "ch07_practice/main.py": [],
+               "ch03_gpt/main.py": ["--preset", "tiny"],
+               "ch07_practice/main.py": ["--size", "4x128"] if "bench" in given else [],
                "ch04_pretraining/main.py": ["--data", text, "--preset", "tiny", "--tokenizer", "char"]}[script]
     for flag, number in (("--seconds", "1"), ("--steps", "2")):
-        if flag in given:
+        if flag in given or (flag == "--seconds" and "bench" in given) or (flag == "--steps" and "--recipe" in given):
             smaller += [flag, number]
     return [*given, *smaller]  # the last value of a flag counts
 
@@ -49,7 +50,8 @@ def test_chapter_command_runs(command, tmp_path):
     result = subprocess.run([sys.executable, words[1], *reduced(words, str(text)), *folder], cwd=ROOT,
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert any((tmp_path / "run").rglob("metrics.json"))
+    written = {path.name for path in (tmp_path / "run").rglob("*.json")}
+    assert written & {"metrics.json", "bench_train.json"}
 
 
 def test_make_targets_exist():

@@ -1,0 +1,39 @@
+"""How much of what a model writes is copied: the share of its runs of eight tokens that occur verbatim in the
+training text (Carlini et al. 2023 measure the same with longer runs).
+
+Read it beside the share of the held-out text: set phrases occur again without having been copied.
+"""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd and random-looking: different runs get different 64-bit numbers
+_CHUNK = 2**22
+
+
+def ngram_hashes(tokens: np.ndarray, n: int = 8) -> np.ndarray:
+    """(N,) token ids -> (N - n + 1,) uint64: a hash of every run of `n` tokens."""
+    ids = tokens.astype(np.uint64) + np.uint64(1)
+    hashes = np.zeros(max(0, len(ids) - n + 1), np.uint64)
+    for i in range(n):
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * _MULTIPLIER + ids[i : i + len(hashes)]
+    return hashes
+
+
+def share_seen(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int = 8) -> float:
+    """The share of the runs of `n` tokens in `texts` that occur in a training shard as well, in [0, 1].
+
+    ValueError where no text is that long.
+
+    >>> share_seen([np.arange(5, 15)], [np.arange(14)], n=8)
+    0.6666666666666666
+    """
+    runs = np.concatenate([ngram_hashes(text, n) for text in texts])
+    if not len(runs):
+        raise ValueError(f"no text is {n} tokens long")
+    seen = np.zeros(len(runs), bool)
+    for shard in shards:
+        for first in range(0, len(shard), _CHUNK):
+            seen |= np.isin(runs, ngram_hashes(np.asarray(shard[first : first + _CHUNK + n - 1]), n))
+    return float(seen.mean())
