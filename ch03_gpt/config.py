@@ -100,7 +100,7 @@ PRESETS: dict[str, GPTConfig] = {
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
     # for characters: how far 15 seconds, one minute, five minutes go
     "chars-15s": replace(_LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3),
-    "chars-1min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=192, n_heads=3, n_layers=4),
+    "chars-1min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4),
     "chars-5min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     # today's families, at published sizes
     "llama2-7b": replace(_LLAMA, vocab_size=32_000, context_length=4096, emb_dim=4096, n_heads=32,

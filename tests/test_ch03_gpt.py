@@ -57,6 +57,38 @@ def test_docstring_examples(name):
     assert result.failed == 0
 
 
+@given(st.floats(-40, 40, width=16))
+def test_gelu_in_bfloat16_is_as_close_as_bfloat16_allows(value):
+    """Oracle: the tanh formula in float64, to half a bfloat16 step, plus what separates the two formulas."""
+    x = torch.tensor([value], dtype=torch.bfloat16)
+    expected = gelu_reference(x.double())
+    assert (GELU()(x).double() - expected).abs() <= 2**-8 * expected.abs() + 6e-4
+
+
+def test_the_two_gelu_formulas_differ_by_less_than_the_docstring_says():
+    x = torch.linspace(-8, 8, 20_001, dtype=torch.float64)
+    assert (F.gelu(x) - gelu_reference(x)).abs().max() < 5e-4
+
+
+@pytest.mark.parametrize("config", [TINY, replace(TINY, position="rope", bias=False, tie_embeddings=True), LLAMA],
+                         ids=["gpt2", "laptop", "llama"])
+def test_gradients_in_bfloat16_point_where_those_in_float32_do(config):
+    """Oracle: the same model in float32; every fast path for bfloat16 on a CPU is in between."""
+    model, ids = GPTModel(config), torch.randint(0, 50, (8, 16))
+    gradients = []
+    for dtype in ("float32", "bfloat16"):
+        model.zero_grad()
+        with pick_precision(torch.device("cpu"), dtype).autocast():
+            logits = model(ids[:, :-1])
+        assert logits.dtype == getattr(torch, dtype)
+        F.cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten()).backward()
+        assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+        gradients.append([p.grad.clone().flatten() for p in model.parameters()])
+    for exact, close in zip(*gradients, strict=True):
+        assert F.cosine_similarity(exact, close, dim=0) > 0.995
+        assert close.norm().item() == pytest.approx(exact.norm().item(), rel=0.03)
+
+
 def test_layers_equal_torch_and_their_references():
     """Oracles: torch's layers and the formulas spelled out."""
     x = torch.randn(3, 5, 24)

@@ -4,6 +4,7 @@ import doctest
 import importlib
 import math
 import re
+import shutil
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ch01_text import CharTokenizer, RandomWindows, create_dataloader_v1
-from ch03_gpt import GPTConfig, GPTModel
+from ch03_gpt import GPTConfig, GPTModel, preset_config
 from ch04_pretraining import (
     IGNORE,
     Progress,
@@ -35,7 +36,9 @@ from ch04_pretraining import (
 )
 from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
+from ch04_pretraining.probe import Probe
 from ch04_pretraining.questions import confidence_interval
+from ch04_pretraining.recipes import RECIPES, choose_recipe
 from ch04_pretraining.training import divide_and_clip, train_step
 
 TINY = GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True)
@@ -312,6 +315,35 @@ def test_confidence_interval_against_scipy(n, share):
     low, high = confidence_interval(hits, n, z=1.959963984540054)
     theirs = binomtest(hits, n).proportion_ci(method="wilson")
     assert (low, high) == (pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
+
+
+def test_recipes_give_way_to_what_is_asked_for():
+    assert choose_recipe(None, None) == RECIPES["storyworld"]
+    assert choose_recipe(None, "shakespeare", lr=None) == RECIPES["shakespeare"]
+    other = choose_recipe(None, "some/file.txt", steps=5, lr=6e-3)
+    assert (other.data, other.steps, other.seconds) == ("some/file.txt", 5, None)
+    assert other.muon_lr / other.lr == pytest.approx(RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr)
+    fast = choose_recipe("chars-15s", "shakespeare", batch_size=3)
+    assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == ("shakespeare", "char", "chars-15s", 3)
+    with pytest.raises(ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-15s"):
+        choose_recipe("cake", None)
+    assert all(preset_config(recipe.preset) for recipe in RECIPES.values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_blocks_learn_the_same():
+    """Oracle: the same model uncompiled, in float32."""
+    plain, compiled = GPTModel(TINY), GPTModel(TINY)
+    compiled.load_state_dict(plain.state_dict())
+    for block in compiled.trf_blocks:
+        block.compile()
+    batch = a_batch()
+    losses = [[entry["train_loss"] for entry in train(
+        model, forever(batch), chunked_next_token_loss, steps=4, log_every=1, probe=Probe(model),
+        optimizers=make_optimizers(model, "adamw")).log] for model in (plain, compiled)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert list(plain.state_dict()) == list(compiled.state_dict())
 
 
 def test_windows_feed_the_loop():

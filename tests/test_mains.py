@@ -106,6 +106,29 @@ def test_the_report_shows_every_stage(trained):
 
 
 @pytest.mark.slow
+def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
+    """A folder is tokenized once into the run folder; a file in it that is no text is refused by name."""
+    pytest.importorskip("tensorboard")
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    lines = Path(text).read_text(encoding="utf-8")
+    (corpus / "a.txt").write_text(lines[:8000])
+    (corpus / "b.jsonl").write_text(json.dumps({"text": lines[:3000]}) + "\n")
+    plan = [*CH04, "--data", corpus, "--steps", "10", "--run", tmp_path / "run"]
+    run(*plan, "--tensorboard")
+    folder = tmp_path / "run" / "ch04_pretraining"
+    assert {path.name for path in (folder / "tokens").iterdir()} == {
+        "index.json", "tokenizer.json", "train-00000.npy", "val-00000.npy"}
+    assert any((folder / "tensorboard").glob("events.*"))
+    tokenized = (folder / "tokens" / "index.json").stat().st_mtime_ns
+    run(*plan[:-4], "--steps", "20", "--run", tmp_path / "run", "--resume")
+    assert (folder / "tokens" / "index.json").stat().st_mtime_ns == tokenized
+    assert metrics_of(folder)["steps"] == 20
+    (corpus / "c.txt").write_bytes(b"caf\xe9")
+    assert "c.txt is not UTF-8 text" in run(*plan, ok=False).stderr
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
     """Oracle: the weights of the same run without an interruption."""
     plan = [*CH04, "--data", text, "--steps", "400", "--dtype", "float32"]
