@@ -24,7 +24,7 @@ def report(run: Path = Path("runs/default"), seed: int = 1337,
     return summary
 
 
-def bench(what: Literal["train"] = "train", size: str | None = None, seconds: float = 4.0,
+def bench(what: Literal["train"] = "train", size: str | None = None, seconds: float = 3.0,
           run: Path = Path("runs/default"), seed: int = 1337,
           device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Measure speed beside other packages, on this machine, in one run. Let nothing else run beside it.

@@ -6,9 +6,10 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,6 @@ class Contender:
     dtype: str = "auto"
     optimizer: str = "adamw"
     default_shape: bool = False  # of our laptop presets: RoPE, no biases
-    compiled: bool = False
     fast: bool = False
     keep_memory: bool = False
 
@@ -126,15 +126,11 @@ class Contender:
         if self.package:
             model = book_gpt(ours, self.fast).to(device)
             return _theirs(model, model, batches, precision)
-        if self.compiled:
-            for block in ours.trf_blocks:
-                block.compile()
         return _ours(ours.to(device), batches, precision, self.optimizer)
 
 
 CONTENDERS = {contender.name: contender for contender in (
     Contender("ours"),
-    Contender("ours, compiled", compiled=True),
     Contender("ours, default shape and Muon", optimizer="muon", default_shape=True),
     Contender("transformers, float32", "transformers", "float32"),
     Contender("transformers", "transformers"),
@@ -150,58 +146,62 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def _work(pipe: Connection, contender: Contender, size: Size, device: torch.device) -> None:
-    """A contender's process: warm up, report losses and peak, then time steps as often as asked."""
+@dataclass
+class Measurement:
+    """What one process found out about one contender."""
+
+    losses: list[float]  # of the warm-up
+    times: list[float]  # seconds a step
+    peak: float  # FLOP/s of a large matrix product
+
+
+def _work(contender: Contender, size: Size, device: torch.device, warmup: int, seconds: float) -> Measurement:
     batches = RandomWindows(text_tokens(size.config.vocab_size), size.config.context_length, size.batch_size,
                             torch.Generator().manual_seed(0), device=device)
     step = contender.build(size, batches, device)
-    losses = [step().item() for _ in range(size.warmup)]
-    pipe.send((losses, matmul_peak(device, pick_precision(device).dtype)))
-    while (seconds := pipe.recv()) is not None:
-        times, began = [], time.perf_counter()
-        while time.perf_counter() - began < seconds or len(times) < 2:
-            started = time.perf_counter()
-            step()
-            _wait(device)
-            times.append(time.perf_counter() - started)
-        pipe.send(times)
+    losses = [step().item() for _ in range(warmup)]
+    times, began = [], time.perf_counter()
+    while time.perf_counter() - began < seconds or len(times) < 2:
+        started = time.perf_counter()
+        step()
+        _wait(device)
+        times.append(time.perf_counter() - started)
+    return Measurement(losses, times, matmul_peak(device, pick_precision(device).dtype))
 
 
 def measure(size: Size, contenders: list[Contender], device: torch.device, seconds: float) -> list[dict]:
-    """One row a contender: ROUNDS times `seconds` of steps each, in alternating order; the median counts."""
+    """One row a contender: ROUNDS times `seconds` of steps, each in a fresh process, in alternating order; the
+    median of all steps counts."""
+    found: dict[str, list[Measurement]] = {contender.name: [] for contender in contenders}
     context = get_context("spawn")
-    workers = []
-    bar = tqdm(total=len(contenders) * (1 + ROUNDS), desc=size.name, disable=None)
-    for contender in contenders:  # started one after the other, so that none warms up beside another
-        pipe, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, contender, size, device), daemon=True)
-        process.start()
-        theirs.close()
-        try:
-            losses, peak = pipe.recv()
-        except EOFError as error:
-            raise ValueError(f"{contender.name} failed at {size.name}; see above") from error
-        workers.append((contender, process, pipe, losses, peak, []))
-        bar.update()
-    for number in range(ROUNDS):
-        for *_, pipe, _, _, times in workers if number % 2 else reversed(workers):
-            pipe.send(seconds)
-            times += pipe.recv()
-            bar.update()
-    rows = []
+    with tqdm(total=len(contenders) * ROUNDS, desc=size.name, disable=None) as bar:
+        for number in range(ROUNDS):
+            for contender in reversed(contenders) if number % 2 else contenders:
+                warmup = size.warmup if number == 0 else min(size.warmup, 3)
+                try:
+                    with ProcessPoolExecutor(1, mp_context=context) as pool:
+                        work = pool.submit(_work, contender, size, device, warmup, seconds)
+                        found[contender.name].append(work.result())
+                except BrokenProcessPool as error:
+                    raise OSError(f"the process of {contender.name} at {size.name} was ended from outside, "
+                                  "probably for want of memory; take another --size") from error
+                bar.update()
     flops = 3 * flops_per_token(size.config)
-    for contender, process, pipe, losses, peak, times in workers:
-        pipe.send(None)
-        process.join()
+    rows = []
+    for name, measurements in found.items():
+        times = [step for measurement in measurements for step in measurement.times]
         speed = size.tokens / statistics.median(times)
-        rows.append({"size": size.name, "contender": contender.name, "tokens/s": speed, "GFLOP/s": speed * flops / 1e9,
-                     "of peak": speed * flops / peak, f"loss after {size.warmup} steps": losses[-1],
-                     "steps timed": len(times)})
+        rows.append({"size": size.name, "contender": name, "tokens/s": speed, "GFLOP/s": speed * flops / 1e9,
+                     "of peak": speed * flops / statistics.median(m.peak for m in measurements),
+                     f"loss after {size.warmup} steps": measurements[0].losses[-1], "steps timed": len(times)})
     return rows
 
 
 def run_bench(device: torch.device, sizes: list[Size], seconds: float) -> pd.DataFrame:
-    """All contenders that are installed at all `sizes`; says which are not."""
+    """All contenders that are installed at all `sizes`; says which are not.
+
+    "of best peer" compares with the fastest peer as it comes; "memory kept" gives a peer our allocator's setting, too.
+    """
     missing = {c.package for c in CONTENDERS.values() if c.package and not importlib.util.find_spec(c.package)}
     for package in sorted(missing):
         flag = " --no-deps" if package == "llms_from_scratch" else ""
@@ -210,7 +210,8 @@ def run_bench(device: torch.device, sizes: list[Size], seconds: float) -> pd.Dat
     tables = []
     for size in sizes:
         rows = pd.DataFrame(measure(size, present, device, seconds))
-        peers = rows[~rows["contender"].str.startswith("ours")]["tokens/s"]
+        as_they_come = ~rows["contender"].str.startswith("ours") & ~rows["contender"].str.endswith("memory kept")
+        peers = rows[as_they_come]["tokens/s"]
         rows["of best peer"] = rows["tokens/s"] / peers.max() if len(peers) else float("nan")
         tables.append(rows)
         print(rows.to_string(index=False, float_format="{:,.2f}".format) + "\n")

@@ -61,14 +61,11 @@ def test_make_targets_exist():
 
 
 def test_the_file_tree_is_true():
-    """Every path in the README's tree exists."""
+    """Every folder exists, and a chapter's line names all its modules and no other."""
     tree = re.search(r"```text\n(.*?)```", README, flags=re.DOTALL).group(1)
-    names = [line.split()[0] for line in tree.splitlines() if line.strip() and not line.startswith("$")]
-    folder = ""
-    for line, name in zip([row for row in tree.splitlines() if row.strip()], names, strict=True):
-        if name.endswith("/") and not line.startswith(" "):
-            folder = name
-            assert (ROOT / folder).is_dir(), folder
-        else:
-            path = ROOT / (folder if line.startswith(" ") else "") / name
-            assert path.exists(), path
+    rows = re.findall(r"^(\w+)/ +((?:.*\n)(?: .*\n)*)", tree, flags=re.MULTILINE)
+    assert {folder for folder, _ in rows} == {path.name for path in ROOT.glob("ch0*")} | {"tests"}
+    for folder, text in rows:
+        modules = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "main"}
+        if folder != "tests":
+            assert set(re.findall(r"\w+", re.sub(r"\(.*?\)|;.*", "", text))) == modules
