@@ -2,7 +2,7 @@
 
 glibc gives every large block that is freed back to the system at once. A step frees and asks for the same
 hundreds of megabytes again, and the system hands them out in pages that it has to clear first: on a CPU a
-tenth to a quarter of the time of a step. Nothing but the process's own memory is affected.
+tenth to a half of the time of a step (speed.md). Nothing but the process's own memory is affected.
 """
 
 import ctypes

@@ -129,7 +129,7 @@ def main(data: str | None = None, recipe: str | None = None, tokenizer: str | No
         lr: Peak learning rate of AdamW; Muon's changes in proportion.
         schedule: How the learning rate falls: trapezoid (in a straight line, after a plateau) or cosine.
         dtype: Number format of matrix products; auto takes bfloat16 where the device is good at it.
-        compile: Compile the blocks with torch.compile: a minute's wait, then faster steps.
+        compile: Compile the blocks with torch.compile; on two CPU cores it gained next to nothing (speed.md).
         resume: Continue from the run folder's checkpoint.
         init: Start from these weights: a checkpoint folder, gpt2 to gpt2-xl, a Hub repository or its folder.
         strategy: How the processes that torchrun started share the work: ddp (whole copies) or fsdp (parts).
