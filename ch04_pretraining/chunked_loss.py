@@ -28,10 +28,12 @@ class _HeadAndCrossEntropy(torch.autograd.Function):
             counts = (y != IGNORE).float()
             y = y.clamp(min=0)
             logits = (x @ head.T).float()  # (R, V)
-            log_total = logits.logsumexp(dim=1, keepdim=True)
-            total += ((log_total - logits.gather(1, y)) * counts).sum()
-            gradient = logits.sub_(log_total).exp_()  # softmax
-            gradient.scatter_add_(1, y, -torch.ones_like(counts)).mul_(counts)
+            largest, right = logits.amax(dim=1, keepdim=True), logits.gather(1, y)
+            exponentials = logits.sub_(largest).exp_()
+            normalizer = exponentials.sum(dim=1, keepdim=True)
+            total += ((largest + normalizer.log() - right) * counts).sum()
+            gradient = exponentials.mul_(counts / normalizer)  # softmax
+            gradient.scatter_add_(1, y, -counts)
             gradient = gradient.to(hidden.dtype)
             hidden_gradient[first : first + ROWS] = gradient @ head
             weight_gradient += gradient.T @ x
