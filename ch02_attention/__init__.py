@@ -1,7 +1,7 @@
 """Chapter 2: attention, from plain Python to the fused multi-head layer."""
 
-from ch02_attention.attention import MultiHeadAttention, attention_reference, causal_mask
-from ch02_attention.cache import KVCache
+from ch02_attention.attention import MultiHeadAttention, attention_reference
+from ch02_attention.cache import KVCache, LayerCache
 from ch02_attention.device import pick_device
 from ch02_attention.ladder import (
     CausalAttention,
@@ -13,13 +13,16 @@ from ch02_attention.ladder import (
     copy_matrices,
 )
 from ch02_attention.maps import attention_maps, draw_attention
+from ch02_attention.mask import Place, causal_mask
 from ch02_attention.rope import apply_rope, rope_reference, rope_table
 
 __all__ = [
     "CausalAttention",
     "KVCache",
+    "LayerCache",
     "MultiHeadAttention",
     "MultiHeadAttentionWrapper",
+    "Place",
     "SelfAttention_v1",
     "SelfAttention_v2",
     "apply_rope",

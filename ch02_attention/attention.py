@@ -10,23 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ch02_attention.cache import KVCache
+from ch02_attention.cache import LayerCache
+from ch02_attention.mask import Place, causal_mask
 from ch02_attention.rope import apply_rope, rope_table
 from ch02_attention.short_attention import SHORT, short_causal_attention
-
-
-def causal_mask(T: int, S: int, window: int | None = None, device=None) -> Tensor:
-    """(T, S) booleans: may the i-th of the last T tokens look at the j-th of S? Itself and earlier ones,
-    at most `window` in all.
-
-    >>> causal_mask(2, 3).int()
-    tensor([[1, 1, 0],
-            [1, 1, 1]], dtype=torch.int32)
-    """
-    queries = torch.arange(S - T, S, device=device).unsqueeze(1)
-    keys = torch.arange(S, device=device)
-    allowed = keys <= queries
-    return allowed if window is None else allowed & (keys > queries - window)
 
 
 def attention_reference(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = True,
@@ -69,36 +56,35 @@ class MultiHeadAttention(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def split_heads(self, qkv: Tensor, past: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Projections (B, T, C + 2 C_kv) of tokens past, past + 1, ... -> queries (B, H, T, D), keys and values
+    def split_heads(self, qkv: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
+        """Projections (B, T, C + 2 C_kv) of the tokens at `place` -> queries (B, H, T, D), keys and values
         (B, H_kv, T, D), rotated where RoPE is on."""
         B, T, _ = qkv.shape
         heads = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H + 2 H_kv, T, D)
-        queries, keys, values = heads.split((self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1)
+        turned, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=1)
         if self.rotates:
-            cos, sin = self.cos[past : past + T], self.sin[past : past + T]
-            queries, keys = apply_rope(queries, cos, sin), apply_rope(keys, cos, sin)
+            turned = apply_rope(turned, place.pick(self.cos).unsqueeze(-3), place.pick(self.sin).unsqueeze(-3))
+        queries, keys = turned.split((self.num_heads, self.num_kv_heads), dim=1)
         return queries, keys, values
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
+        """With a cache, x continues the texts that it holds, at the place that `KVCache.begin` has made for it."""
         B, T, _ = x.shape
-        past = cache.length if cache else 0
-        if past + T > self.context_length:
-            raise ValueError(f"{past + T} tokens exceed the context length {self.context_length}; shorten the input")
+        if cache is None and self.context_length < T:
+            raise ValueError(f"{T} tokens exceed the context length {self.context_length}; shorten the input")
         qkv = self.qkv(x)
         dropout = self.dropout if self.training else 0.0
         grouped = self.num_kv_heads < self.num_heads
-        windowed = self.window is not None and self.window < past + T
+        windowed = self.window is not None and self.window < T
         bfloat16_on_cpu = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
         if bfloat16_on_cpu and cache is None and T <= SHORT and not (dropout or grouped or windowed):
             angles = (self.cos[:T], self.sin[:T]) if self.rotates else ()
             return self.out_proj(short_causal_attention(qkv, self.num_heads, *angles))
-        queries, keys, values = self.split_heads(qkv, past)
+        place = cache.place if cache is not None else Place.straight(0, T, self.window, x.device)
+        queries, keys, values = self.split_heads(qkv, place)
         if cache is not None:
             keys, values = cache.append(keys, values)
-        S = keys.shape[2]
-        plain_causal = T == S and T > 1 and not windowed
-        mask = None if plain_causal or (T == 1 and not windowed) else causal_mask(T, S, self.window, x.device)
-        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=plain_causal,
+            queries = queries.to(keys.dtype)
+        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, is_causal=place.causal,
                                                  dropout_p=dropout, enable_gqa=grouped)  # (B, H, T, D)
-        return self.out_proj(context.transpose(1, 2).reshape(B, T, -1))
+        return self.out_proj(context.transpose(1, 2).reshape(B, T, -1).to(x.dtype))

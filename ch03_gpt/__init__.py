@@ -1,28 +1,37 @@
 """Chapter 3: the GPT model, its parts, and how it writes."""
 
 from ch02_attention.device import pick_device
+from ch03_gpt.beam import beam_search
 from ch03_gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, preset_config
 from ch03_gpt.flops import cache_bytes_per_token, flops_per_token, matmul_peak, matrix_parameters
-from ch03_gpt.generation import generate, generate_text_simple, stream
+from ch03_gpt.generation import Completion, complete, generate, generate_text_simple, stream
 from ch03_gpt.layers import GELU, FeedForward, LayerNorm, RMSNorm, SwiGLU
 from ch03_gpt.model import GPTModel, TransformerBlock
 from ch03_gpt.precision import Precision, pick_precision
-from ch03_gpt.sampling import filter_logits, sample
+from ch03_gpt.sampling import Constraint, Sampler, Sampling
+from ch03_gpt.text_stream import TextStream, document_start, pieces, stream_text
 
 __all__ = [
     "GELU",
     "GPT_CONFIG_124M",
     "PRESETS",
+    "Completion",
+    "Constraint",
     "FeedForward",
     "GPTConfig",
     "GPTModel",
     "LayerNorm",
     "Precision",
     "RMSNorm",
+    "Sampler",
+    "Sampling",
     "SwiGLU",
+    "TextStream",
     "TransformerBlock",
+    "beam_search",
     "cache_bytes_per_token",
-    "filter_logits",
+    "complete",
+    "document_start",
     "flops_per_token",
     "generate",
     "generate_text_simple",
@@ -30,7 +39,8 @@ __all__ = [
     "matrix_parameters",
     "pick_device",
     "pick_precision",
+    "pieces",
     "preset_config",
-    "sample",
     "stream",
+    "stream_text",
 ]

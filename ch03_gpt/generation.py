@@ -1,89 +1,223 @@
 """Writing text: predict the next token, append it, repeat.
 
-The key/value cache (chapter 2) makes each new token cost one token's work instead of the whole
-text's. When the context is full, the older half of it is dropped and the rest is read again, with
-or without a cache, so that both give the same tokens.
+The key/value cache (chapter 2) makes each new token cost one token's work instead of the whole text's. Prompts of
+unequal length are read together and give the tokens that each would give alone. When a text has filled the
+context, its older half is dropped and the rest is read again, with or without a cache, so that both give the same.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ch03_gpt.model import GPTModel
-from ch03_gpt.sampling import check_sampling, sample
+from ch03_gpt.precision import kernels_for
+from ch03_gpt.sampling import Constraint, Sampler, Sampling, log_probabilities
+
+PREFILL = 512  # tokens of a prompt that are read at once
 
 
-def _next_logits(model: GPTModel, ids: Tensor, max_new_tokens: int, use_cache: bool) -> Iterator[Tensor]:
-    """Yield (B, V) logits for the next token; `send` the chosen (B, 1) tokens back in."""
+def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]]) -> None:
+    """ValueError where there is no prompt, an empty one, or one that is longer than the context."""
     limit = model.config.context_length
-    window = ids
-    cache = None
-    for _ in range(max_new_tokens):
-        if window.shape[1] > limit:
-            window, cache = window[:, -(limit - limit // 2):], None
-        if use_cache and cache is None:
-            cache = model.make_cache(len(ids), limit)
-        unread = window[:, cache[0].length:] if cache else window
-        hidden = model.hidden_states(unread, cache)[:, -1]  # (B, C): the head runs on the last token only
-        chosen = yield model.out_head(hidden)
-        window = torch.cat((window, chosen), dim=1)
+    if len(prompts) == 0:
+        raise ValueError("there is no prompt; give at least one")
+    for prompt in prompts:
+        if len(prompt) == 0:
+            raise ValueError("a prompt must have at least one token")
+        if len(prompt) > limit:
+            raise ValueError(f"the prompt has {len(prompt)} tokens, the model sees {limit}; shorten the prompt")
 
 
-def stream(model: GPTModel, ids: Tensor, max_new_tokens: int, *, temperature: float = 0.0,
-           top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
-           repetition_penalty: float = 1.0, stop_ids: Iterable[int] = (),
-           generator: torch.Generator | None = None, use_cache: bool = True) -> Iterator[Tensor]:
+def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
+    """Lists of ids -> (B, longest), filled up with 0 on the right."""
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
+    for row, tokens in enumerate(rows):
+        ids[row, : len(tokens)] = torch.as_tensor(tokens)
+    return ids.to(device)
+
+
+def read(model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int = PREFILL) -> Tensor:
+    """Read new tokens of each row (lists of any lengths, `chunk` at a time into the cache) -> the last one's hidden
+    state (B, C) for each."""
+    lengths = torch.tensor([len(row) for row in rows])
+    ids = pad(rows, model.device)
+    if cache is None:
+        return model.hidden_states(ids)[torch.arange(len(rows)), lengths - 1]
+    last = None
+    chunk = min(chunk, cache.chunk)
+    for first in range(0, ids.shape[1], chunk):
+        piece = ids[:, first : first + chunk]
+        counts = (lengths - first).clamp(0, piece.shape[1])
+        hidden = model.hidden_states(piece, cache, None if counts.min() == piece.shape[1] else counts.tolist())
+        newest = hidden[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
+        last = newest if last is None else torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
+    return last
+
+
+class Context:
+    """What the model sees of each text, and its prediction for each text's next token.
+
+    `max_new_tokens`: how long they may get. `samples`: how many begin with each prompt, which is read only once.
+    """
+
+    def __init__(self, model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples: int = 1,
+                 use_cache: bool = True, chunk: int = PREFILL):
+        self.model, self.chunk = model, chunk
+        self.limit = model.config.context_length
+        longest = min(self.limit, max(map(len, prompts)) + max_new_tokens)
+        self.cache = model.make_cache(len(prompts), longest) if use_cache else None
+        hidden = read(model, prompts, self.cache, chunk)
+        if self.cache is not None and samples > 1:
+            self.cache = self.cache.repeat(samples)
+        self.texts = [list(prompt) for prompt in prompts for _ in range(samples)]
+        self.logits = model.out_head(hidden).repeat_interleave(samples, dim=0)  # (B, V)
+
+    def append(self, chosen: Tensor) -> None:
+        """Add a token (B, 1) to each text, and predict the next."""
+        for text, token in zip(self.texts, chosen.flatten().tolist(), strict=True):
+            text.append(token)
+        full = [row for row, text in enumerate(self.texts) if len(text) > self.limit]
+        for row in full:
+            del self.texts[row][: len(self.texts[row]) - (self.limit - self.limit // 2)]
+        if self.cache is None:
+            hidden = read(self.model, self.texts)
+        elif full:
+            hidden = self._read_again(chosen, full)
+        else:
+            with kernels_for(len(chosen)):
+                self.logits = self.model.out_head(self.model.hidden_states(chosen, self.cache)[:, -1])
+                return
+        self.logits = self.model.out_head(hidden)
+
+    def reorder(self, rows: Sequence[int]) -> None:
+        """Let text i be what text `rows[i]` was."""
+        self.cache.reorder(rows)
+        self.texts = [list(self.texts[row]) for row in rows]
+
+    def _read_again(self, chosen: Tensor, full: list[int]) -> Tensor:
+        """The full rows from what is left of their texts, the others from their new token."""
+        others = [row not in full for row in range(len(self.texts))]
+        hidden = self.model.hidden_states(chosen, self.cache, [int(other) for other in others])[:, -1].clone()
+        for row in full:
+            alone = self.cache.rows(row, row + 1)
+            alone.truncate(0)
+            hidden[row] = read(self.model, [self.texts[row]], alone, self.chunk)[0]
+        return hidden
+
+
+def stream(model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_ids: Iterable[int] = (),
+           generator: torch.Generator | Sequence[torch.Generator] | None = None, use_cache: bool = True,
+           **options) -> Iterator[Tensor]:
     """Yield the next tokens (B, 1) of each row as they are chosen; arguments as in `generate`."""
-    check_sampling(temperature, top_k, top_p, min_p, repetition_penalty)
     if ids.ndim != 2 or ids.numel() == 0:
         raise ValueError(f"ids must be (B, T) with at least one token in each row, not {tuple(ids.shape)}")
-    if ids.shape[1] > model.config.context_length:
-        raise ValueError(f"the prompt has {ids.shape[1]} tokens, the model sees {model.config.context_length}; "
-                         "shorten the prompt")
-    return _stream(model, ids, max_new_tokens, torch.tensor(sorted(stop_ids), device=ids.device), use_cache,
-                   temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                   repetition_penalty=repetition_penalty, generator=generator)
+    prompts = ids.tolist()
+    check_prompts(model, prompts)
+    sampler = Sampler(Sampling(**options), prompts, model.config.vocab_size, model.device, generator)
+    stops = torch.tensor(sorted(stop_ids), device=ids.device)
+    return _stream(model, prompts, max_new_tokens, sampler, stops, use_cache)
 
 
-def _stream(model: GPTModel, ids: Tensor, max_new_tokens: int, stops: Tensor, use_cache: bool,
-            **sampling) -> Iterator[Tensor]:
+def _stream(model: GPTModel, prompts: list[list[int]], max_new_tokens: int, sampler: Sampler, stops: Tensor,
+            use_cache: bool) -> Iterator[Tensor]:
+    finished = torch.zeros(len(prompts), 1, dtype=torch.bool, device=model.device)
+    for chosen in write(model, prompts, max_new_tokens, sampler, use_cache=use_cache):
+        if len(stops):
+            chosen = torch.where(finished, stops[0], chosen)
+            finished = finished | torch.isin(chosen, stops)
+        yield chosen
+        if len(stops) and finished.all():
+            return
+
+
+def write(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampler: Sampler, *,
+          samples: int = 1, use_cache: bool = True, chunk: int = PREFILL,
+          on_logits=lambda logits, chosen: None) -> Iterator[Tensor]:
+    """Yield `max_new_tokens` times the next tokens (B, 1) of all texts; `on_logits` sees what they were chosen from."""
     was_training = model.training
     model.eval()
     try:
-        finished = torch.zeros(len(ids), 1, dtype=torch.bool, device=ids.device)
-        predictions = _next_logits(model, ids, max_new_tokens, use_cache)
-        chosen = None
+        context = chosen = None
         for _ in range(max_new_tokens):
             with torch.inference_mode():
-                logits = predictions.send(chosen)
-                chosen = sample(logits, seen=ids, **sampling)  # (B, 1)
-                if len(stops):
-                    chosen = torch.where(finished, stops[0], chosen)
-                    finished = finished | torch.isin(chosen, stops)
-                ids = torch.cat((ids, chosen), dim=1)
+                if context is None:
+                    context = Context(model, prompts, max_new_tokens, samples, use_cache, chunk)
+                else:
+                    context.append(chosen)
+                chosen = sampler.choose(context.logits)
+                on_logits(context.logits, chosen)
             yield chosen
-            if len(stops) and finished.all():
-                return
     finally:
         model.train(was_training)
 
 
-def generate(model: GPTModel, ids: Tensor, max_new_tokens: int, *, temperature: float = 0.0,
-             top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
-             repetition_penalty: float = 1.0, stop_ids: Iterable[int] = (),
-             generator: torch.Generator | None = None, use_cache: bool = True) -> Tensor:
+def generate(model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_ids: Iterable[int] = (),
+             generator: torch.Generator | Sequence[torch.Generator] | None = None, use_cache: bool = True,
+             **options) -> Tensor:
     """(B, T) int64 ids on the model's device -> (B, T + new) ids; `ids` itself is not changed.
 
-    `temperature=0` is greedy; above it, tokens are drawn with `generator` from the distribution
-    that `top_k`, `top_p` and `min_p` leave. A row that has produced one of `stop_ids` is filled up
-    with the lowest of them; generation ends early when every row has. ValueError where an option
-    is out of range or the prompt is longer than the context.
+    `options` are the fields of `Sampling`: `temperature=0`, the default, is greedy; above it, tokens are drawn
+    with `generator` (or with one a row) from the distribution that `top_k`, `top_p`, `min_p` and the penalties
+    leave. A row that has produced one of `stop_ids` is filled up with the lowest of them; generation ends early
+    when every row has. ValueError where an option is out of range or the prompt is longer than the context.
     """
-    chosen = list(stream(model, ids, max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
-                         min_p=min_p, repetition_penalty=repetition_penalty, stop_ids=stop_ids,
-                         generator=generator, use_cache=use_cache))
+    chosen = list(stream(model, ids, max_new_tokens, stop_ids=stop_ids, generator=generator, use_cache=use_cache,
+                         **options))
     return torch.cat([ids, *chosen], dim=1)
+
+
+@dataclass
+class Completion:
+    """One text that was written after a prompt."""
+
+    ids: list[int] = field(default_factory=list)  # without the stop token
+    finish_reason: str = "length"  # or "stop"
+    logprobs: list[float] = field(default_factory=list)  # log-probability of each id, before any filter
+    top_logprobs: list[dict[int, float]] = field(default_factory=list)  # the most likely ids instead of each
+
+
+def complete(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, samples: int = 1,
+             stop_ids: Iterable[int] = (), generator: torch.Generator | Sequence[torch.Generator] | None = None,
+             constraints: Sequence[Constraint | None] | None = None, logprobs: int | None = None,
+             use_cache: bool = True, chunk: int = PREFILL, **options) -> list[Completion]:
+    """Prompts of any lengths -> `samples` completions of each, those of a prompt side by side.
+
+    `logprobs`: also return the log-probability of every chosen token and of that many most likely ones.
+    `generator` and `constraints`: one a completion, where given as a list. The other arguments are `generate`'s.
+    """
+    check_prompts(model, prompts)
+    if samples < 1:
+        raise ValueError(f"samples must be at least 1, not {samples}")
+    if logprobs is not None and not 0 <= logprobs <= model.config.vocab_size:
+        raise ValueError(f"logprobs must be from 0 to the {model.config.vocab_size} tokens, not {logprobs}")
+    stops = set(stop_ids)
+    beginnings = [prompt for prompt in prompts for _ in range(samples)]
+    sampler = Sampler(Sampling(**options), beginnings, model.config.vocab_size, model.device, generator, constraints)
+    completions = [Completion() for _ in beginnings]
+    found = []
+
+    def keep_log_probabilities(logits: Tensor, chosen: Tensor) -> None:
+        if logprobs is not None:
+            found[:] = [tensor.tolist() for tensor in log_probabilities(logits, chosen, logprobs)]
+
+    steps = write(model, prompts, max_new_tokens, sampler, samples=samples, use_cache=use_cache, chunk=chunk,
+                  on_logits=keep_log_probabilities)
+    for chosen in steps:
+        for row, (completion, token) in enumerate(zip(completions, chosen.flatten().tolist(), strict=True)):
+            if completion.finish_reason == "stop":
+                continue
+            if token in stops:
+                completion.finish_reason = "stop"
+                continue
+            completion.ids.append(token)
+            if found:
+                completion.logprobs.append(found[0][row][0])
+                completion.top_logprobs.append(dict(zip(found[2][row], found[1][row], strict=True)))
+        if all(completion.finish_reason == "stop" for completion in completions):
+            steps.close()
+    return completions
 
 
 @torch.inference_mode()

@@ -70,17 +70,16 @@ def find_tokenizer(run: Path) -> BPETokenizer:
 def babble(config: GPTConfig, tokenizer, precision: Precision, seed: int) -> str:
     """What a model of this shape says with random weights."""
     torch.manual_seed(seed)
-    model = GPTModel(replace(config, vocab_size=tokenizer.n_vocab)).to(precision.device)
+    model = GPTModel(replace(config, vocab_size=tokenizer.n_vocab)).to(precision.device, precision.dtype)
     start = torch.tensor([[tokenizer.eot_id]], device=precision.device)
     generator = torch.Generator(precision.device).manual_seed(seed)
-    with precision.autocast():
-        ids = generate(model, start, 30, temperature=1.0, generator=generator)
+    ids = generate(model, start, 30, temperature=1.0, generator=generator)
     return tokenizer.decode(ids[0, 1:].tolist())
 
 
-def time_generation(model: GPTModel, precision: Precision, lengths: list[int]) -> pd.DataFrame:
+def time_generation(model: GPTModel, lengths: list[int]) -> pd.DataFrame:
     """Seconds to write so many tokens greedily, with and without the key/value cache; best of three."""
-    prompt = torch.zeros(1, 1, dtype=torch.long, device=precision.device)
+    prompt = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     rows = []
     for n in tqdm(lengths, desc="timing generation", disable=None):
         row = {"new tokens": n}
@@ -88,8 +87,7 @@ def time_generation(model: GPTModel, precision: Precision, lengths: list[int]) -
             seconds = []
             for _ in range(3):
                 started = time.perf_counter()
-                with precision.autocast():
-                    generate(model, prompt, n, use_cache=use_cache)[0, -1].item()
+                generate(model, prompt, n, use_cache=use_cache)[0, -1].item()
                 seconds.append(time.perf_counter() - started)
             row[name] = min(seconds)
         rows.append(row)
@@ -134,9 +132,9 @@ def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 13
     print(f"\n{precision}")
     print(f"untrained, a model of this shape says: {babble(config, find_tokenizer(run), precision, seed)!r}\n")
     torch.manual_seed(seed)
-    model = GPTModel(config).to(precision.device).eval()
+    model = GPTModel(config).to(precision.device, precision.dtype).eval()
     longest = min(config.context_length - 1, 192 if metrics["n_params"] < 30e6 else 48)
-    timing = time_generation(model, precision, [longest // 4, longest // 2, longest])
+    timing = time_generation(model, [longest // 4, longest // 2, longest])
     print(timing.to_string(index=False, float_format="%.3f s"))
     draw_timing(timing, preset).savefig(folder / "cache.png", dpi=120)
     last = timing.iloc[-1]

@@ -5,12 +5,12 @@ Llama-shaped model (RoPE, RMSNorm, SwiGLU, grouped-query heads). Attribute names
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ch02_attention import KVCache, MultiHeadAttention
+from ch02_attention import KVCache, LayerCache, MultiHeadAttention, Place
 from ch03_gpt.config import GPTConfig
 from ch03_gpt.layers import make_feed_forward, make_norm
 
@@ -31,7 +31,7 @@ class TransformerBlock(nn.Module):
         self.norm2 = make_norm(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate)
 
-    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         x = x + self.drop_shortcut(self.att(self.norm1(x), cache))
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
@@ -77,33 +77,39 @@ class GPTModel(nn.Module):
         """Number of parameters; a tied output head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def make_cache(self, batch_size: int, max_length: int | None = None) -> list[KVCache]:
-        """Empty key/value caches, one a layer, for `max_length` tokens (default: the context length)."""
-        length = max_length or self.config.context_length
-        weight = self.trf_blocks[0].att.qkv.weight
-        return [KVCache(batch_size, self.config.kv_heads, length, self.config.head_dim,
-                        dtype=weight.dtype, device=weight.device) for _ in self.trf_blocks]
+    def make_cache(self, batch_size: int, max_length: int | None = None,
+                   layer_cache: type[LayerCache] = LayerCache) -> KVCache:
+        """An empty key/value cache for `max_length` tokens in each row (default: the context length).
 
-    def hidden_states(self, ids: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+        On a CPU it is float32 whatever the weights are: for a single query, PyTorch's attention kernel there is
+        three to five times as fast in float32 as in bfloat16.
+        """
+        config, weight = self.config, self.tok_emb.weight
+        return KVCache(batch_size, config.n_layers, config.kv_heads, max_length or config.context_length,
+                       config.head_dim, window=config.window, device=weight.device, layer_cache=layer_cache,
+                       dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype)
+
+    def hidden_states(self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.
 
-        With a cache, `ids` continue the tokens that it holds, and it is extended. ValueError where
-        cached and new tokens together exceed the context length.
+        With a cache, `ids` continue the texts that it holds, and it is extended; by the first `counts[i]` of row
+        i's T tokens where given, the rest being filling. ValueError where a text exceeds the context length.
         """
         T = ids.shape[1]
-        past = cache[0].length if cache else 0
-        if past + T > self.config.context_length:
-            raise ValueError(f"{past + T} tokens exceed the context length {self.config.context_length}; "
+        longest = T + (int(cache.lengths.max()) if cache is not None and counts is None else 0)
+        if longest > self.config.context_length:
+            raise ValueError(f"{longest} tokens exceed the context length {self.config.context_length}; "
                              "shorten the input or build the model with a longer context")
+        place = cache.begin(T, counts) if cache is not None else Place.straight(0, T)
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
-            x = x + self.pos_emb.weight[past : past + T]
+            x = x + place.pick(self.pos_emb.weight)
         x = self.drop_emb(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer, block in enumerate(self.trf_blocks):
-            x = block(x, cache[layer] if cache else None)
+            x = block(x, cache.layers[layer] if cache is not None else None)
         return self.final_norm(x)
 
-    def forward(self, ids: Tensor, cache: list[KVCache] | None = None) -> Tensor:
+    def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
         return self.out_head(self.hidden_states(ids, cache))

@@ -6,6 +6,7 @@ that need the digits (norms, softmax, losses, optimizer) stay float32: that is w
 """
 
 import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,21 @@ def _fast_bfloat16(device: torch.device) -> tuple[bool, str]:
             return True, "this CPU has AVX512-BF16"
         return False, "this CPU has neither AMX nor AVX512-BF16"
     return False, f"bfloat16 is not tuned on {device.type}"
+
+
+@contextlib.contextmanager
+def kernels_for(n_rows: int) -> Iterator[None]:
+    """Within it, a single row in bfloat16 is multiplied by PyTorch's own loop on a CPU rather than by oneDNN, whose
+    kernels for whole matrices take one and a half times as long for it."""
+    enabled = torch._C._get_mkldnn_enabled()
+    if n_rows > 1 or not enabled:
+        yield
+        return
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(True)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ def generate(model: GPTModel, idx: Tensor, max_new_tokens: int, context_size: in
     """`ch03_gpt.generate` with the book's arguments: ids (1, T) -> (1, T + new), without `eos_id`."""
     window = idx[:, -context_size:] if context_size else idx
     stop_ids = () if eos_id is None else (eos_id,)
-    new = list(stream(model, window, max_new_tokens, temperature=temperature, top_k=top_k, stop_ids=stop_ids))
+    filters = {"top_k": top_k} if temperature > 0 else {}  # the most likely token is always among the k
+    new = list(stream(model, window, max_new_tokens, temperature=temperature, stop_ids=stop_ids, **filters))
     if new and eos_id is not None and new[-1][0] == eos_id:
         new.pop()
     return torch.cat((idx, *new), dim=1)

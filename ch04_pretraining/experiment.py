@@ -1,6 +1,7 @@
 """One pretraining run: what is trained, how it is watched, and the folder that keeps it."""
 
 import contextlib
+import copy
 import json
 import math
 import signal
@@ -88,9 +89,9 @@ class Experiment:
     def write(self, model: GPTModel, start: list[int], n_texts: int, n_tokens: int) -> torch.Tensor:
         """Continue `start`, with the same random numbers every time: (n_texts, n_tokens) ids."""
         generator = torch.Generator(model.device).manual_seed(0)
-        with self.precision.autocast():
-            ids = generate(model, torch.tensor([start] * n_texts, device=model.device), n_tokens, temperature=0.8,
-                           top_k=50, generator=generator)
+        writer = copy.deepcopy(model).to(self.precision.dtype)  # the weights change their format once, not every step
+        ids = generate(writer, torch.tensor([start] * n_texts, device=model.device), n_tokens, temperature=0.8,
+                       top_k=50, generator=generator)
         return ids[:, len(start) :].cpu()
 
     def sample(self, model: GPTModel) -> str:

@@ -89,6 +89,7 @@ def draw_samples(log: list[dict], width: int = 110) -> Figure:
     figure = Figure(figsize=(11, 0.4 + 0.75 * len(entries)))
     for row, entry in enumerate(entries):
         text = " / ".join(line for line in entry["sample"].splitlines() if line.strip())
+        text = "".join(c if c.isprintable() else "\ufffd" for c in text)  # an untrained model writes control characters
         lines = textwrap.wrap(text.replace("$", r"\$"), width)[:3]
         top = 1 - (row + 0.4) / (len(entries) + 0.4)
         figure.text(0.01, top, f"step {entry['step']:,}\nloss {entry['val_loss']:.2f}", fontsize=8, va="top",

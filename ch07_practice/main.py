@@ -1,13 +1,20 @@
 """Chapter 7: use the model that the earlier chapters made."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Literal
 
+from tyro.conf import Positional
+
 from ch01_text.run import chapter_folder, command_line, write_atomically
-from ch03_gpt import pick_device
+from ch03_gpt import Sampling, pick_device
+from ch03_gpt.text_stream import check_stops
+from ch07_practice import decoding_bench, training_bench
+from ch07_practice.completion import Completer, Format
+from ch07_practice.models import open_model, run_checkpoint
+from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
-from ch07_practice.training_bench import GPU_SIZES, SIZES, draw_bench, run_bench
 
 
 def report(run: Path = Path("runs/default"), seed: int = 1337,
@@ -24,7 +31,63 @@ def report(run: Path = Path("runs/default"), seed: int = 1337,
     return summary
 
 
-def bench(what: Literal["train"] = "train", size: str | None = None, seconds: float = 3.0,
+def complete(prompt: Positional[str], max_new_tokens: int = 200, temperature: float = 0.8, top_k: int | None = None,
+             top_p: float | None = None, min_p: float | None = None, repetition_penalty: float = 1.0,
+             presence_penalty: float = 0.0, frequency_penalty: float = 0.0, stop: tuple[str, ...] = (),
+             samples: int = 1, regex: str | None = None, choices: tuple[str, ...] = (), json_schema: str | None = None,
+             speculate: Literal["no", "lookup"] = "no", model: str | None = None,
+             weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto",
+             run: Path = Path("runs/default"), seed: int = 1337,
+             device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+    """Continue a text, word by word in the terminal.
+
+    Args:
+        prompt: How the text begins.
+        max_new_tokens: Stop after so many tokens, if the model does not end the text before. When prompt and text
+            fill the model's context, the older half is forgotten.
+        temperature: 0 always takes the most likely token, 1 draws as the model predicts.
+        top_k: Draw from so many most likely tokens only.
+        top_p: Draw from the fewest tokens only whose probabilities reach this.
+        min_p: Draw from tokens only that are at least this many times as likely as the most likely one.
+        repetition_penalty: Above 1, tokens of prompt and text get less likely.
+        presence_penalty: Taken off the logits of tokens written before.
+        frequency_penalty: The same, as often as they were written.
+        stop: End before any of these strings.
+        samples: Write so many texts, one after the other.
+        regex: The text must match this regular expression from beginning to end.
+        choices: The text must be one of these.
+        json_schema: The text must be JSON that obeys this schema (a file, or the schema itself).
+        speculate: lookup guesses from what is written already and checks several tokens at once; the texts are
+            distributed as without.
+        model: A checkpoint folder, gpt2 to gpt2-xl, a Hub repository or its folder; by default the run's own model,
+            which chapter 4 pretrains where there is none.
+        weights: Number format of the weights; auto takes bfloat16 where the device is good at it.
+        run: Folder of the run.
+        seed: Of the first text; the next ones count on.
+        device: Where to compute; auto prefers a GPU.
+    """
+    if samples < 1:
+        raise ValueError(f"--samples must be at least 1, not {samples}")
+    options = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p,
+               "repetition_penalty": repetition_penalty, "presence_penalty": presence_penalty,
+               "frequency_penalty": frequency_penalty}
+    Sampling(**options)
+    check_stops(stop)
+    form = Format(regex, choices, json_schema)
+    form.expression()
+    if not prompt:
+        raise ValueError("the prompt is empty; say how the text begins")
+    completer = Completer(*open_model(run, model, weights, pick_device(device)))
+    texts = []
+    for number in range(samples):
+        tokens = completer.tokens(prompt, max_new_tokens, seed + number, form, speculate == "lookup", **options)
+        texts.append(completer.show(prompt, tokens, stop))
+        speed = texts[-1]["tokens"] / texts[-1]["seconds"]
+        print(f"({texts[-1]['tokens']} tokens, {speed:,.0f} tokens/s)\n", file=sys.stderr)
+    return {"prompt": prompt, "texts": texts}
+
+
+def bench(what: Literal["train", "decode", "quantization"] = "train", size: str | None = None, seconds: float = 3.0,
           run: Path = Path("runs/default"), seed: int = 1337,
           device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Measure speed beside other packages, on this machine, in one run. Let nothing else run beside it.
@@ -32,27 +95,41 @@ def bench(what: Literal["train"] = "train", size: str | None = None, seconds: fl
     The peers: pip install transformers; pip install --no-deps llms-from-scratch.
 
     Args:
-        what: train: tokens per second of training steps.
-        size: Only this shape: 4x128, 6x384-b8, 6x384-b32, 12x768, on a GPU also gpt2-124m; by default all.
-        seconds: Time for each of three measurements of a contender.
+        what: train: tokens per second of training steps. decode: of writing, for 1, 8 and 32 prompts. quantization:
+            size, perplexity, right answers and speed of the run's model in fewer bits.
+        size: Only this shape. For training 4x128, 6x384-b8, 6x384-b32, 12x768, on a GPU also gpt2-124m; for writing
+            12m, 124m; by default all.
+        seconds: For training: time for each of three measurements of a contender.
         run: Folder of the run; results go to RUN/ch07_practice.
-        seed: Accepted as in every chapter; weights and batches are the same in each run.
+        seed: Accepted as in every chapter; weights and texts are the same in each run.
         device: Where to compute; auto prefers a GPU.
     """
     if seconds <= 0:
         raise ValueError(f"--seconds must be positive, not {seconds}")
     where = pick_device(device)
-    sizes = SIZES | (GPU_SIZES if where.type == "cuda" else {})
-    if size is not None and size not in sizes:
-        raise ValueError(f"unknown size {size!r}; choose one of {', '.join(sizes)}")
+    known = {"train": training_bench.SIZES | (training_bench.GPU_SIZES if where.type == "cuda" else {}),
+             "decode": decoding_bench.SIZES, "quantization": {}}[what]
+    if size is not None and size not in known:
+        raise ValueError(f"unknown size {size!r}; choose one of {', '.join(known)}" if known else
+                         "the quantization table is of the run's model, which has its size; leave --size out")
+    sizes = [known[size]] if size else list(known.values())
+    if what == "quantization":
+        checkpoint = run_checkpoint(run)
     folder = chapter_folder(run, "ch07_practice")
-    table = run_bench(where, [sizes[size]] if size else list(sizes.values()), seconds)
-    result = {"machine": describe_machine(), "train": table.to_dict("records")}
-    write_atomically(folder / "bench_train.json", json.dumps(result, indent=2) + "\n")
-    draw_bench(table).savefig(folder / "bench_train.png", dpi=110)
-    print(f"saved in {folder / 'bench_train.json'} and .png")
+    if what == "train":
+        table = training_bench.run_bench(where, sizes, seconds)
+        training_bench.draw_bench(table).savefig(folder / "bench_train.png", dpi=110)
+    elif what == "decode":
+        table = decoding_bench.run_bench(where, sizes)
+        decoding_bench.draw_bench(table).savefig(folder / "bench_decode.png", dpi=110)
+    else:
+        table = quantization_table(checkpoint)
+        print(table.to_string(index=False, float_format="{:,.3f}".format))
+    result = {"machine": describe_machine(), what: table.to_dict("records")}
+    write_atomically(folder / f"bench_{what}.json", json.dumps(result, indent=2) + "\n")
+    print(f"saved in {folder / f'bench_{what}.json'}")
     return result
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "report": report})
+    command_line({"bench": bench, "complete": complete, "report": report})

@@ -20,13 +20,15 @@ def transformers_gpt2(model: GPTModel) -> nn.Module:
         return GPT2LMHeadModel.from_pretrained(folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 
 
-def book_gpt(model: GPTModel, fast: bool) -> nn.Module:
-    """`model`'s weights in the book's package: its GPTModel, or its fast variant with PyTorch's layers."""
+def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
+    """`model`'s weights in the book's package: its "plain" GPTModel, its "fast" one with PyTorch's layers, or the one
+    with a key/value "cache"."""
     from llms_from_scratch.ch04 import GPTModel as BookGPT
     from llms_from_scratch.ch04 import GPTModelFast as FastBookGPT
+    from llms_from_scratch.kv_cache.gpt2 import GPTModel as CachedBookGPT
 
-    config = model.config
-    theirs = (FastBookGPT if fast else BookGPT)({
+    config, fast = model.config, variant == "fast"
+    theirs = {"plain": BookGPT, "fast": FastBookGPT, "cache": CachedBookGPT}[variant]({
         "vocab_size": config.vocab_size, "context_length": config.context_length, "emb_dim": config.emb_dim,
         "n_heads": config.n_heads, "n_layers": config.n_layers, "drop_rate": 0.0, "qkv_bias": True})
     tensors = {}

@@ -2,14 +2,11 @@
 with, same batches, same optimizer; every contender in a process of its own, one at a time, in alternating order.
 """
 
-import importlib.util
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,7 +14,6 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from ch01_text import BPETokenizer, CharTokenizer, RandomWindows, encode_documents, load_documents
 from ch03_gpt import GPTConfig, GPTModel, flops_per_token, matmul_peak, pick_precision
@@ -25,6 +21,7 @@ from ch04_pretraining.allocator import keep_freed_memory
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.training import train_step
+from ch07_practice.contest import in_turn, installed, wait_for
 from ch07_practice.peers import book_gpt, transformers_gpt2
 
 LR = 1e-3
@@ -124,7 +121,7 @@ class Contender:
             model = transformers_gpt2(ours).to(device)
             return _theirs(model, lambda ids: model(ids, use_cache=False).logits, batches, precision)
         if self.package:
-            model = book_gpt(ours, self.fast).to(device)
+            model = book_gpt(ours, "fast" if self.fast else "plain").to(device)
             return _theirs(model, model, batches, precision)
         return _ours(ours.to(device), batches, precision, self.optimizer)
 
@@ -141,11 +138,6 @@ CONTENDERS = {contender.name: contender for contender in (
 )}
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 @dataclass
 class Measurement:
     """What one process found out about one contender."""
@@ -155,7 +147,8 @@ class Measurement:
     peak: float  # FLOP/s of a large matrix product
 
 
-def _work(contender: Contender, size: Size, device: torch.device, warmup: int, seconds: float) -> Measurement:
+def _work(contender: Contender, number: int, size: Size, device: torch.device, seconds: float) -> Measurement:
+    warmup = size.warmup if number == 0 else min(size.warmup, 3)
     batches = RandomWindows(text_tokens(size.config.vocab_size), size.config.context_length, size.batch_size,
                             torch.Generator().manual_seed(0), device=device)
     step = contender.build(size, batches, device)
@@ -164,7 +157,7 @@ def _work(contender: Contender, size: Size, device: torch.device, warmup: int, s
     while time.perf_counter() - began < seconds or len(times) < 2:
         started = time.perf_counter()
         step()
-        _wait(device)
+        wait_for(device)
         times.append(time.perf_counter() - started)
     return Measurement(losses, times, matmul_peak(device, pick_precision(device).dtype))
 
@@ -172,20 +165,8 @@ def _work(contender: Contender, size: Size, device: torch.device, warmup: int, s
 def measure(size: Size, contenders: list[Contender], device: torch.device, seconds: float) -> list[dict]:
     """One row a contender: ROUNDS times `seconds` of steps, each in a fresh process, in alternating order; the
     median of all steps counts."""
-    found: dict[str, list[Measurement]] = {contender.name: [] for contender in contenders}
-    context = get_context("spawn")
-    with tqdm(total=len(contenders) * ROUNDS, desc=size.name, disable=None) as bar:
-        for number in range(ROUNDS):
-            for contender in reversed(contenders) if number % 2 else contenders:
-                warmup = size.warmup if number == 0 else min(size.warmup, 3)
-                try:
-                    with ProcessPoolExecutor(1, mp_context=context) as pool:
-                        work = pool.submit(_work, contender, size, device, warmup, seconds)
-                        found[contender.name].append(work.result())
-                except BrokenProcessPool as error:
-                    raise OSError(f"the process of {contender.name} at {size.name} was ended from outside, "
-                                  "probably for want of memory; take another --size") from error
-                bar.update()
+    work = partial(_work, size=size, device=device, seconds=seconds)
+    found: dict[str, list[Measurement]] = in_turn(work, contenders, ROUNDS, size.name)
     flops = 3 * flops_per_token(size.config)
     rows = []
     for name, measurements in found.items():
@@ -202,11 +183,7 @@ def run_bench(device: torch.device, sizes: list[Size], seconds: float) -> pd.Dat
 
     "of best peer" compares with the fastest peer as it comes; "memory kept" gives a peer our allocator's setting, too.
     """
-    missing = {c.package for c in CONTENDERS.values() if c.package and not importlib.util.find_spec(c.package)}
-    for package in sorted(missing):
-        flag = " --no-deps" if package == "llms_from_scratch" else ""
-        print(f"{package} is not installed, so it is left out; pip install{flag} {package.replace('_', '-')}")
-    present = [contender for contender in CONTENDERS.values() if contender.package not in missing]
+    present = installed(list(CONTENDERS.values()))
     tables = []
     for size in sizes:
         rows = pd.DataFrame(measure(size, present, device, seconds))

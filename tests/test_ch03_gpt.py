@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 from torch.nn import functional as F
 
 from ch02_attention import attention_reference
@@ -28,14 +27,9 @@ from ch03_gpt import (
     RMSNorm,
     SwiGLU,
     TransformerBlock,
-    filter_logits,
     flops_per_token,
-    generate,
-    generate_text_simple,
     pick_precision,
     preset_config,
-    sample,
-    stream,
 )
 from ch03_gpt.layers import gelu_reference, layer_norm_reference, rms_norm_reference
 
@@ -49,7 +43,7 @@ def _seed():
     torch.manual_seed(0)
 
 
-@pytest.mark.parametrize("name", ["layers", "sampling"])
+@pytest.mark.parametrize("name", ["layers", "sampling", "text_stream"])
 def test_docstring_examples(name):
     """Oracle: the worked examples in the docstrings."""
     result = doctest.testmod(importlib.import_module(f"ch03_gpt.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
@@ -243,125 +237,6 @@ def test_unknown_names_are_refused_with_the_known_ones():
 def test_precision_says_which_and_why():
     assert str(pick_precision(torch.device("cpu"), "float32")) == "computing in float32 on cpu (as asked)"
     assert "this CPU has" in str(pick_precision(torch.device("cpu")))
-
-
-CONFIGS = st.builds(replace, st.sampled_from([TINY, LLAMA]), window=st.sampled_from([None, 4]),
-                    context_length=st.sampled_from([8, 16]))
-
-
-@settings(max_examples=25, deadline=None)
-@given(CONFIGS, st.integers(1, 8), st.integers(1, 40), st.sampled_from([0.0, 1.0]))
-def test_cached_equals_uncached(config, prompt, new, temperature):
-    """Oracle: generation without a cache, also past the context length."""
-    torch.manual_seed(1)
-    model = GPTModel(config)
-    ids = torch.randint(0, 50, (2, prompt))
-    before = ids.clone()
-    results = [generate(model, ids, new, temperature=temperature, use_cache=cache,
-                        generator=torch.Generator().manual_seed(2)) for cache in (True, False)]
-    assert torch.equal(*results)
-    assert results[0].shape == (2, prompt + new)
-    assert torch.equal(ids, before)
-
-
-def test_greedy_equals_the_books_loop():
-    """Oracle: generate_text_simple, the readable reference."""
-    model = GPTModel(TINY).eval()
-    ids = torch.randint(0, 50, (3, 4))
-    assert torch.equal(generate(model, ids, 12), generate_text_simple(model, ids, 12, context_size=16))
-
-
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 1000), st.integers(1, 12), st.floats(0.05, 1.0), st.floats(0.01, 0.9), st.floats(0.5, 2.0),
-       st.floats(0.3, 2.0))
-def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperature):
-    """Oracle: transformers' logits processors, one after the other."""
-    from transformers import (
-        LogitsProcessorList,
-        MinPLogitsWarper,
-        RepetitionPenaltyLogitsProcessor,
-        TemperatureLogitsWarper,
-        TopKLogitsWarper,
-        TopPLogitsWarper,
-    )
-
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(3, 12, generator=generator) * 2
-    seen = torch.randint(0, 12, (3, 5), generator=generator)
-    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(penalty), TemperatureLogitsWarper(temperature),
-                                      TopKLogitsWarper(top_k), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)])
-    ours = filter_logits(logits, seen=seen, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                         repetition_penalty=penalty)
-    torch.testing.assert_close(ours, processors(seen, logits))
-
-
-@given(st.lists(st.integers(-20, 20), min_size=2, max_size=9, unique=True), st.floats(0.05, 0.99))
-def test_top_p_equals_its_definition(fifths, p):
-    """Oracle: sort, add up until p is reached, drop the rest."""
-    values = [value / 5 for value in fifths]
-    probabilities = torch.tensor(values, dtype=torch.float64).softmax(dim=0)
-    kept, total = set(), 0.0
-    for i in sorted(range(len(values)), key=lambda i: -values[i]):
-        kept.add(i)
-        total += probabilities[i].item()
-        if abs(total - p) < 1e-5:
-            return  # float32 may decide a tie either way
-        if total > p:
-            break
-    ours = filter_logits(torch.tensor([values]), seen=torch.zeros(1, 1).long(), top_p=p)[0]
-    assert set(ours.isfinite().nonzero().flatten().tolist()) == kept
-
-
-def test_samples_follow_the_distribution():
-    """Oracle: a chi-square test of 20,000 draws against the filtered softmax."""
-    logits = torch.tensor([1.0, 0.5, 0.0, -0.5, -3.0])
-    expected = filter_logits(logits[None], seen=torch.zeros(1, 1).long(), temperature=0.8, top_k=4).softmax(-1)[0]
-    draws = sample(logits.expand(20_000, 5), seen=torch.zeros(20_000, 1).long(), temperature=0.8, top_k=4,
-                   generator=torch.Generator().manual_seed(0)).flatten()
-    counts = draws.bincount(minlength=5)
-    assert counts[4] == 0
-    share = expected[:4].double() / expected[:4].double().sum()
-    assert stats.chisquare(counts[:4].numpy(), (20_000 * share).numpy()).pvalue > 0.001
-
-
-def test_a_finished_row_is_filled_up_and_the_others_go_on():
-    """Oracle: the same rows without stop ids, cut at the first stop."""
-    model = GPTModel(TINY)
-    ids = torch.arange(8).view(8, 1)
-    free = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0))
-    stop = free[3, 4].item()
-    stopped = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0), stop_ids=(stop,))
-    for row, cut in zip(free[:, 1:].tolist(), stopped[:, 1:].tolist(), strict=True):
-        end = row.index(stop) + 1 if stop in row else len(row)
-        assert cut[:end] == row[: min(end, len(cut))]
-        assert set(cut[end:]) <= {stop}
-
-
-def test_generation_ends_early_when_every_row_has_stopped():
-    model = GPTModel(TINY)
-    ids = torch.zeros(1, 1, dtype=torch.long)
-    first = generate(model, ids, 1)[0, 1].item()
-    assert generate(model, ids, 10, stop_ids=(first,)).tolist() == [[0, first]]
-
-
-def test_stream_equals_generate_and_keeps_the_mode():
-    model = GPTModel(TINY).train()
-    ids = torch.randint(0, 50, (2, 3))
-    assert torch.equal(torch.cat([ids, *stream(model, ids, 6)], dim=1), generate(model, ids, 6))
-    assert model.training
-
-
-@pytest.mark.parametrize(("options", "words"), [
-    (dict(temperature=-1), "temperature"), (dict(top_k=0), "top_k"), (dict(top_p=0), "top_p"), (dict(min_p=2), "min_p"),
-    (dict(repetition_penalty=0), "repetition_penalty"),
-])
-def test_bad_sampling_options_are_refused_before_any_work(options, words):
-    with pytest.raises(ValueError, match=words):
-        stream(GPTModel(TINY), torch.zeros(1, 1, dtype=torch.long), 1, **options)
-    with pytest.raises(ValueError, match="at least one token"):
-        stream(GPTModel(TINY), torch.zeros(1, 0, dtype=torch.long), 1)
-    with pytest.raises(ValueError, match="the prompt has 17 tokens, the model sees 16"):
-        stream(GPTModel(TINY), torch.zeros(1, 17, dtype=torch.long), 1)
 
 
 @pytest.mark.slow

@@ -1,0 +1,64 @@
+"""What fewer bits cost: size, perplexity, right answers and speed of one trained model in every number format."""
+
+import json
+import math
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ch01_text import encode_documents, load_documents, sequential_windows, split_documents
+from ch03_gpt import GPTModel, generate, pick_precision
+from ch04_pretraining import evaluate_loss, load_checkpoint
+from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
+from ch04_pretraining.questions import confidence_interval, draw_questions, grade
+from ch07_practice.models import cast
+from ch07_practice.quantization import KINDS, n_bytes
+
+QUESTIONS = 500
+TOKENS = 50_000  # of held-out text
+
+
+def held_out_tokens(checkpoint: Path, tokenizer) -> tuple[str, np.ndarray]:
+    """The name of the text that a run's model was trained on, and ids of what was held out of it."""
+    settings = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))["settings"]
+    if settings["data"] == "storyworld":
+        documents = story_documents("test", HELD_OUT_STORIES, settings["seed"])
+    else:
+        documents = split_documents(load_documents(settings["data"]))[1]
+    return settings["data"], encode_documents(tokenizer, documents)[:TOKENS]
+
+
+def tokens_per_second(model: GPTModel, n: int = 200) -> float:
+    """Of one text, written greedily: the best of three."""
+    n = min(n, model.config.context_length - 1)
+    start = torch.zeros(1, 1, dtype=torch.long)
+    best = float("inf")
+    for _ in range(3):
+        began = time.perf_counter()
+        generate(model, start, n)
+        best = min(best, time.perf_counter() - began)
+    return n / best
+
+
+def quantization_table(checkpoint: Path) -> pd.DataFrame:
+    """A row a format; "answers" only where the model was trained on storyworld, with the 95 % interval."""
+    trained, tokenizer = load_checkpoint(checkpoint)
+    data, tokens = held_out_tokens(checkpoint, tokenizer)
+    windows = list(sequential_windows(tokens, trained.config.context_length, batch_size=16))
+    pairs = draw_questions("test", "base", QUESTIONS, seed=1) if data == "storyworld" else []
+    plain = pick_precision(torch.device("cpu"), "float32")  # the model's own format decides
+    rows = []
+    for kind in tqdm(["float32", "bfloat16", *KINDS], desc="formats", disable=None):
+        model = cast(load_checkpoint(checkpoint)[0], kind, torch.device("cpu"))
+        row = {"weights": kind, "MiB": n_bytes(model) / 2**20, "tokens/s": tokens_per_second(model),
+               "perplexity": math.exp(evaluate_loss(model, windows, plain)[0])}
+        if pairs:
+            hits = sum(grade(model, tokenizer, pairs, plain))
+            low, high = confidence_interval(hits, len(pairs))
+            row |= {"answers": hits / len(pairs), "ci95_low": low, "ci95_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)

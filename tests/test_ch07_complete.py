@@ -1,0 +1,128 @@
+"""`complete` and the decoding benchmarks as a user meets them, on a small model of the test's own."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ch01_text import BPETokenizer
+from ch03_gpt import GPTConfig, GPTModel, preset_config
+from ch04_pretraining import save_checkpoint
+from ch07_practice.decoding_bench import BATCHES, CONTENDERS, Size, draw_bench, measure
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory) -> Path:
+    """A run with an untrained model in it."""
+    folder = tmp_path_factory.mktemp("run")
+    torch.manual_seed(0)
+    tokenizer = BPETokenizer.train("Once upon a time there was a cat, and it sat on the mat. 12 café\n" * 30, 290)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=128))
+    save_checkpoint(folder / "ch04_pretraining" / "checkpoint", model, tokenizer)
+    return folder
+
+
+def complete(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "ch07_practice/main.py", "complete", *arguments, "--run", str(folder)],
+                          cwd=ROOT, capture_output=True, check=False)
+
+
+def test_a_text_is_continued_the_same_way_for_the_same_seed(run_folder):
+    outputs = [complete(run_folder, "Once upon", "--max-new-tokens", "20", "--seed", seed) for seed in "112"]
+    assert all(result.returncode == 0 for result in outputs), outputs[0].stderr
+    assert outputs[0].stdout == outputs[1].stdout != outputs[2].stdout
+    assert outputs[0].stdout.startswith(b"Once upon")
+    assert re.search(rb"\(20 tokens, [\d,]+ tokens/s\)", outputs[0].stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "pattern"), [
+    (["--regex", r"\d+ cats?\."], r"\d+ cats?\."), (["--choices", "a cat", "the mat", "--temperature", "0"],
+                                                    "a cat|the mat"),
+    (["--json-schema", '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'],
+     r'\{ ?"n" ?: ?(true|false) ?\}'), (["--speculate", "lookup", "--temperature", "0"], r"[\s\S]*"),
+    (["--weights", "int8", "--top-k", "5"], r"[\s\S]*"), (["--weights", "float32", "--top-p", "0.9"], r"[\s\S]*"),
+])
+def test_formats_and_number_formats(run_folder, arguments, pattern):
+    """Oracle: re.fullmatch on what follows the prompt."""
+    if "--json-schema" in arguments:
+        pytest.importorskip("outlines_core")
+    result = complete(run_folder, "Once", "--max-new-tokens", "60", *arguments)
+    assert result.returncode == 0, result.stderr
+    text = result.stdout.decode().removeprefix("Once").rstrip("\n")
+    assert re.fullmatch(pattern, text), text
+
+
+@pytest.mark.slow
+def test_guessing_changes_nothing_but_the_speed(run_folder):
+    """Oracle: greedy writing without guesses, in float32, where ties cannot fall differently."""
+    arguments = ["Once upon", "--temperature", "0", "--max-new-tokens", "60", "--weights", "float32"]
+    plain, guessed = complete(run_folder, *arguments), complete(run_folder, *arguments, "--speculate", "lookup")
+    assert plain.stdout == guessed.stdout != b""
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["", ], "the prompt is empty"), (["Once", "--stop", ""], "a stop string is empty"),
+    (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
+    (["Once", "--regex", "(a"], "is missing at position 2"), (["Once", "--max-new-tokens", "0"], "at least 1"),
+    (["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"], "may need 9 tokens"),
+    (["Once", "--regex", "a", "--choices", "b"], "choose one of --regex"),
+    (["Once " * 200], "the model sees 128; shorten the prompt"), (["Once", "--model", "no/such/place"], "no Hub name"),
+    (["Once", "--json-schema", "{"], "the JSON schema is no JSON"), (["Once", "--samples", "0"], "--samples must be"),
+])
+def test_wrong_requests_are_refused_in_one_line(run_folder, arguments, words):
+    result = complete(run_folder, *arguments)
+    assert result.returncode == 1
+    errors = result.stderr.decode()
+    assert errors.startswith("error: ")
+    assert words in errors
+    assert errors.count("\n") == 1
+    assert result.stdout == b""
+
+
+TINY = Size("tiny", GPTConfig(96, 64, 32, 2, 2, qkv_bias=True, tie_embeddings=True), 24)
+
+
+@pytest.mark.slow
+def test_contenders_write_the_same_text():
+    """Oracle: our float32 model: what transformers writes with the same weights is the same."""
+    names = ["ours, float32", "ours, int8", "transformers, float32"]
+    found = measure(TINY, [CONTENDERS[name] for name in names], torch.device("cpu"), 1)
+    rows = {row["contender"]: row for row in found}
+    assert list(rows) == names
+    assert rows["transformers, float32"]["as ours, float32"] == "24/24 tokens"
+    for row in rows.values():
+        assert min(value for value in row.values() if isinstance(value, float)) > 0
+    assert rows["ours, int8"]["weights, MiB"] < 0.6 * rows["ours, float32"]["weights, MiB"]
+
+
+def test_the_figure_has_a_line_for_every_contender():
+    rows = [{"size": size, "contender": name, **{f"tokens/s, {B} prompt{'s' * (B > 1)}": 5.0 * B for B in BATCHES}}
+            for size in "ab" for name in ("ours", "x")]
+    assert [len(axes.lines) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
+
+
+@pytest.mark.slow
+def test_the_quantization_table_has_every_format(tmp_path):
+    """Oracle: untrained weights guess evenly in every format, so perplexity is near the vocabulary's size."""
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8")
+    command = [sys.executable, "ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "--batch-size",
+               "2", "--data", str(text), "--steps", "2", "--run", str(tmp_path / "run")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    command = [sys.executable, "ch07_practice/main.py", "bench", "--what", "quantization", "--run",
+               str(tmp_path / "run")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    found = json.loads((tmp_path / "run" / "ch07_practice" / "bench_quantization.json").read_text(encoding="utf-8"))
+    rows = {row["weights"]: row for row in found["quantization"]}
+    assert set(rows) == {"float32", "bfloat16", "int8", "int8-readable", "int8-dynamic", "int4", "int4-readable"}
+    assert rows["int8"]["perplexity"] == pytest.approx(rows["float32"]["perplexity"], rel=0.01)
+    assert rows["int4"]["perplexity"] == pytest.approx(rows["int4-readable"]["perplexity"], rel=0.01)
+    assert rows["int4"]["MiB"] < rows["int8"]["MiB"] < rows["bfloat16"]["MiB"] < rows["float32"]["MiB"]
