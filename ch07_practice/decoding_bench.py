@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ch03_gpt import GPTConfig, GPTModel, generate, matrix_parameters, pick_precision
 from ch07_practice.contest import in_turn, installed, wait_for
 from ch07_practice.models import cast
-from ch07_practice.peers import book_gpt, transformers_gpt2
+from ch07_practice.peers import book_generate, book_gpt, transformers_gpt2
 
 ROUNDS = 2
 PROMPT = 16  # tokens
@@ -61,10 +61,8 @@ class Contender:
             model = transformers_gpt2(ours).to(device, dtype).eval()
             return lambda ids, n: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n,
                                                  min_new_tokens=n, do_sample=False, pad_token_id=0), model
-        from llms_from_scratch.kv_cache.generate import generate_text_simple
-
         model = book_gpt(ours, "cache").to(device, dtype).eval()
-        return partial(generate_text_simple, model), model
+        return partial(book_generate, model, config.n_layers), model
 
 
 CONTENDERS = {contender.name: contender for contender in (

@@ -2,7 +2,8 @@
 
 import tempfile
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ch03_gpt import GPTModel
 from ch04_pretraining.pretrained import save_pretrained
@@ -46,3 +47,17 @@ def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
     if left:
         raise ValueError(f"this version of llms-from-scratch has other weights than 1.0.19: {left[:3]}")
     return theirs
+
+
+@torch.inference_mode()
+def book_generate(model: nn.Module, n_layers: int, ids: Tensor, max_new_tokens: int) -> Tensor:
+    """Greedy writing (B, T) -> (B, T + new) with the "cache" variant, as its own test does; the package's generator for
+    it asks for an attribute that its GPT-2 does not have (1.0.19)."""
+    from llms_from_scratch.kv_cache.utils import KVCache
+
+    cache, new = KVCache(n_layers), ids
+    model.current_pos = 0
+    for _ in range(max_new_tokens):
+        new = model(new, use_cache=True, cache=cache)[:, -1].argmax(dim=-1, keepdim=True)
+        ids = torch.cat((ids, new), dim=1)
+    return ids

@@ -1,5 +1,6 @@
 """`complete` and the decoding benchmarks as a user meets them, on a small model of the test's own."""
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -88,6 +89,16 @@ def test_wrong_requests_are_refused_in_one_line(run_folder, arguments, words):
 
 
 TINY = Size("tiny", GPTConfig(96, 64, 32, 2, 2, qkv_bias=True, tie_embeddings=True), 24)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
+                    reason="the book's package is not installed (pip install --no-deps llms-from-scratch)")
+def test_the_books_cached_model_writes_what_ours_does():
+    """Oracle: our float32 model with the same weights."""
+    ours, write = CONTENDERS["ours, float32"], CONTENDERS["llms_from_scratch, float32"]
+    ids = torch.randint(0, 96, (3, 5))
+    cpu = torch.device("cpu")
+    assert torch.equal(ours.build(TINY.config, cpu)[0](ids, 20), write.build(TINY.config, cpu)[0](ids, 20))
 
 
 @pytest.mark.slow
