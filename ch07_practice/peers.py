@@ -2,8 +2,7 @@
 
 import tempfile
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ch03_gpt import GPTModel
 from ch04_pretraining.pretrained import save_pretrained
@@ -22,14 +21,12 @@ def transformers_gpt2(model: GPTModel) -> nn.Module:
 
 
 def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
-    """`model`'s weights in the book's package: its "plain" GPTModel, its "fast" one with PyTorch's layers, or the one
-    with a key/value "cache"."""
+    """`model`'s weights in the book's package: its "plain" GPTModel, or its "fast" one with PyTorch's layers."""
     from llms_from_scratch.ch04 import GPTModel as BookGPT
     from llms_from_scratch.ch04 import GPTModelFast as FastBookGPT
-    from llms_from_scratch.kv_cache.gpt2 import GPTModel as CachedBookGPT
 
     config, fast = model.config, variant == "fast"
-    theirs = {"plain": BookGPT, "fast": FastBookGPT, "cache": CachedBookGPT}[variant]({
+    theirs = {"plain": BookGPT, "fast": FastBookGPT}[variant]({
         "vocab_size": config.vocab_size, "context_length": config.context_length, "emb_dim": config.emb_dim,
         "n_heads": config.n_heads, "n_layers": config.n_layers, "drop_rate": 0.0, "qkv_bias": True})
     tensors = {}
@@ -47,17 +44,3 @@ def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
     if left:
         raise ValueError(f"this version of llms-from-scratch has other weights than 1.0.19: {left[:3]}")
     return theirs
-
-
-@torch.inference_mode()
-def book_generate(model: nn.Module, n_layers: int, ids: Tensor, max_new_tokens: int) -> Tensor:
-    """Greedy writing (B, T) -> (B, T + new) with the "cache" variant, as its own test does; the package's generator for
-    it asks for an attribute that its GPT-2 does not have (1.0.19)."""
-    from llms_from_scratch.kv_cache.utils import KVCache
-
-    cache, new = KVCache(n_layers), ids
-    model.current_pos = 0
-    for _ in range(max_new_tokens):
-        new = model(new, use_cache=True, cache=cache)[:, -1].argmax(dim=-1, keepdim=True)
-        ids = torch.cat((ids, new), dim=1)
-    return ids

@@ -22,7 +22,7 @@ BOOK = pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
 
 
 @pytest.mark.parametrize("peer", ["transformers", *[pytest.param(variant, marks=BOOK)
-                                                    for variant in ("plain", "fast", "cache")]])
+                                                    for variant in ("plain", "fast")]])
 def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
     """Oracle: our model in float32; biases are made non-zero, so that each must have found its place."""
     torch.manual_seed(0)

@@ -93,7 +93,7 @@ TINY = Size("tiny", GPTConfig(96, 64, 32, 2, 2, qkv_bias=True, tie_embeddings=Tr
 
 @pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
                     reason="the book's package is not installed (pip install --no-deps llms-from-scratch)")
-def test_the_books_cached_model_writes_what_ours_does():
+def test_the_books_model_writes_what_ours_does():
     """Oracle: our float32 model with the same weights."""
     ours, write = CONTENDERS["ours, float32"], CONTENDERS["llms_from_scratch, float32"]
     ids = torch.randint(0, 96, (3, 5))
