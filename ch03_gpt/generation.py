@@ -86,7 +86,7 @@ class Context:
         elif full:
             hidden = self._read_again(chosen, full)
         else:
-            with kernels_for(len(chosen)):
+            with kernels_for(len(chosen), self.model.tok_emb.weight.dtype):
                 self.logits = self.model.out_head(self.model.hidden_states(chosen, self.cache)[:, -1])
                 return
         self.logits = self.model.out_head(hidden)

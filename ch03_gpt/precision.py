@@ -29,11 +29,11 @@ def _fast_bfloat16(device: torch.device) -> tuple[bool, str]:
 
 
 @contextlib.contextmanager
-def kernels_for(n_rows: int) -> Iterator[None]:
+def kernels_for(n_rows: int, dtype: torch.dtype) -> Iterator[None]:
     """Within it, a single row in bfloat16 is multiplied by PyTorch's own loop on a CPU rather than by oneDNN, whose
     kernels for whole matrices take one and a half times as long for it."""
     enabled = torch._C._get_mkldnn_enabled()
-    if n_rows > 1 or not enabled:
+    if n_rows > 1 or dtype != torch.bfloat16 or not enabled:
         yield
         return
     torch._C._set_mkldnn_enabled(False)

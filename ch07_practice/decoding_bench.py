@@ -51,8 +51,8 @@ class Contender:
 
     @property
     def batches(self) -> tuple[int, ...]:
-        """The book's generator has no cache (and its GPT-2 with one raises an error, 1.0.19): 32 texts take minutes."""
-        return BATCHES[:2] if self.package == "llms_from_scratch" else BATCHES
+        """The book's generator has no cache (its GPT-2 with one raises an error, 1.0.19): many texts take minutes."""
+        return BATCHES[:1] if self.package == "llms_from_scratch" else BATCHES
 
     def build(self, config: GPTConfig, device: torch.device) -> tuple[Write, nn.Module]:
         """A function (prompts (B, T), n) -> (B, T + n) that writes greedily, and the model that it uses."""

@@ -139,7 +139,7 @@ class Engine:
             return {}
         newest = [[row.request.ids[-1] if row in writing else 0] for row in self.rows]
         used, counts = self.cache.rows(0, len(self.rows)), [row in writing for row in self.rows]
-        with kernels_for(len(self.rows)):
+        with kernels_for(len(self.rows), self.model.tok_emb.weight.dtype):
             hidden = self.model.hidden_states(torch.tensor(newest, device=self.model.device), used, counts)
             predictions = self.model.out_head(hidden[:, -1])
         for row in writing:
