@@ -27,21 +27,6 @@ def attention_reference(queries: Tensor, keys: Tensor, values: Tensor, causal: b
     return weights @ values, weights
 
 
-def one_query_attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, H, 1, D), (B, H_kv, S, D) twice, booleans broadcast over (B, 1, 1, S) -> (B, H, 1, D): keys times query
-    rather than query times keys.
-
-    For many texts at once in bfloat16 on a CPU: the fused kernel, made for many queries, takes four times as long.
-    """
-    B, H, _, D = queries.shape
-    groups = queries.view(B, keys.shape[1], -1, D) / math.sqrt(D)  # (B, H_kv, G, D)
-    scores = keys @ groups.transpose(-2, -1)  # (B, H_kv, S, G)
-    if mask is not None:
-        scores = scores.masked_fill(~mask.transpose(-2, -1), float("-inf"))
-    weights = scores.softmax(dim=-2).transpose(-2, -1)  # (B, H_kv, G, S)
-    return (weights @ values).view(B, H, 1, D)
-
-
 class MultiHeadAttention(nn.Module):
     """(B, T, d_in) -> (B, T, d_out); the positional arguments are the book's.
 
@@ -100,8 +85,6 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             keys, values = cache.append(keys, values)
             queries = queries.to(keys.dtype)
-            if T == 1 and bfloat16_on_cpu and keys.dtype == torch.bfloat16:
-                return self.out_proj(one_query_attention(queries, keys, values, place.mask).view(B, 1, -1))
         context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, is_causal=place.causal,
                                                  dropout_p=dropout, enable_gqa=grouped)  # (B, H, T, D)
         return self.out_proj(context.transpose(1, 2).reshape(B, T, -1).to(x.dtype))

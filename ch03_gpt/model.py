@@ -14,8 +14,6 @@ from ch02_attention import KVCache, LayerCache, MultiHeadAttention, Place
 from ch03_gpt.config import GPTConfig
 from ch03_gpt.layers import make_feed_forward, make_norm
 
-MANY = 16  # rows of a cache
-
 
 class TransformerBlock(nn.Module):
     """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
@@ -83,13 +81,13 @@ class GPTModel(nn.Module):
                    layer_cache: type[LayerCache] = LayerCache) -> KVCache:
         """An empty key/value cache for `max_length` tokens in each row (default: the context length).
 
-        On a CPU that of a few rows is float32 whatever the weights are: for a single query, PyTorch's attention kernel
-        there is two to five times as fast in float32 as in bfloat16. Many rows would be bound by its memory.
+        On a CPU it is float32 whatever the weights are: for a single query, PyTorch's attention kernel there is two
+        to five times as fast in float32 as in bfloat16.
         """
         config, weight = self.config, self.tok_emb.weight
         return KVCache(batch_size, config.n_layers, config.kv_heads, max_length or config.context_length,
                        config.head_dim, window=config.window, device=weight.device, layer_cache=layer_cache,
-                       dtype=torch.float32 if weight.device.type == "cpu" and batch_size < MANY else weight.dtype)
+                       dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype)
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.

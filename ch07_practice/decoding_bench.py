@@ -92,15 +92,14 @@ class Measurement:
 
 
 def memory_bandwidth(device: torch.device, megabytes: int = 512) -> float:
-    """Bytes a second of a matrix times a vector, whose numbers are read once each: the best of several."""
-    matrix = torch.ones(megabytes * 2**18 // 4096, 4096, device=device)
-    vector = torch.ones(4096, device=device)
+    """Bytes a second of a sum over that much memory, which reads every number once: the best of several."""
+    numbers = torch.ones(megabytes * 2**18, device=device)
     best = float("inf")
     for _ in range(8):
         started = time.perf_counter()
-        (matrix @ vector)[0].item()
+        numbers.sum().item()
         best = min(best, time.perf_counter() - started)
-    return matrix.numel() * matrix.element_size() / best
+    return numbers.numel() * numbers.element_size() / best
 
 
 def _seconds(write: Write, ids: Tensor, n: int, device: torch.device) -> float:

@@ -34,7 +34,6 @@ from ch02_attention import (
     rope_reference,
     rope_table,
 )
-from ch02_attention.attention import one_query_attention
 from ch02_attention.ladder import project_lists
 from ch02_attention.short_attention import SHORT, short_causal_attention
 
@@ -185,20 +184,6 @@ def test_cached_equals_uncached_however_it_is_cut(options, chunks):
         parts.append(layer(part, cache.layers[0]))
     assert cache.lengths.tolist() == [sum(chunks)] * 2
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("kv_heads", [4, 2, 1])
-@pytest.mark.parametrize("masked", [False, True])
-def test_keys_times_query_equals_the_reference(kv_heads, masked):
-    """Oracle: attention_reference, with repeated keys and values, in float64."""
-    queries = torch.randn(3, 4, 1, 8, dtype=torch.float64)
-    keys, values = torch.randn(2, 3, kv_heads, 9, 8, dtype=torch.float64)
-    lengths = torch.tensor([9, 4, 6] if masked else [9, 9, 9])
-    mask = (torch.arange(9) < lengths[:, None])[:, None, None] if masked else None
-    found = one_query_attention(queries, keys, values, mask)
-    for row, length in enumerate(lengths):
-        whole = [part[row, :, :length].repeat_interleave(4 // kv_heads, dim=0) for part in (keys, values)]
-        torch.testing.assert_close(found[row], attention_reference(queries[row], *whole, causal=False)[0])
 
 
 @settings(max_examples=30, deadline=None)

@@ -102,15 +102,14 @@ def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, n
     torch.testing.assert_close(torch.stack(results[0]), torch.stack(results[1]), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("copies", [1, 6])  # few rows have a cache in float32, many in bfloat16
 @pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=4)])
-def test_bfloat16_weights_predict_nearly_what_float32_does(config, copies):
+def test_bfloat16_weights_predict_nearly_what_float32_does(config):
     """Oracle: float32, over texts of unequal length that are read in pieces and then written on, past the context."""
     torch.manual_seed(0)
     model = GPTModel(config).eval()
     halves = GPTModel(config).to(torch.bfloat16).eval()
     halves.load_state_dict(model.state_dict())
-    prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 11]] * copies
+    prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 11]]
     contexts = [Context(m, prompts, 30, chunk=3) for m in (model, halves)]
     with torch.no_grad():
         for ids in torch.randint(0, 50, (20, len(prompts), 1)):
