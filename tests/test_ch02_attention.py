@@ -186,6 +186,19 @@ def test_cached_equals_uncached_however_it_is_cut(options, chunks):
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), atol=1e-5, rtol=1e-4)
 
 
+def test_filling_never_touches_what_a_full_row_holds():
+    """Oracle: the keys that were written. Row 0 is full, and idle while row 1 goes on."""
+    cache = KVCache(2, 1, 1, 4, 2)
+    keys = torch.randn(2, 1, 4, 2)
+    cache.begin(4, [4, 1])
+    cache.layers[0].append(keys, keys)
+    cache.begin(1, [0, 1])
+    found, _ = cache.layers[0].append(*torch.randn(2, 2, 1, 1, 2))
+    assert torch.equal(found[0], keys[0])
+    assert torch.equal(found[1, :, 0], keys[1, :, 0])
+    assert cache.lengths.tolist() == [4, 2]
+
+
 @settings(max_examples=30, deadline=None)
 @given(LAYERS, st.integers(0, 9))
 def test_the_future_cannot_change_the_past(options, changed):
