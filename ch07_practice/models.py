@@ -12,7 +12,6 @@ from ch04_pretraining import find_checkpoint, from_pretrained
 from ch07_practice.quantization import KINDS, quantize
 
 ROOT = Path(__file__).parent.parent
-WEIGHTS = ("auto", "float32", "bfloat16", "int8", "int4")
 
 
 def run_checkpoint(run: Path) -> Path:

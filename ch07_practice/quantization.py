@@ -101,7 +101,6 @@ class Int4Linear(_Quantized):
         super().__init__(linear)
         integers, scales, zeros = quantize_int4(linear.weight.detach().float(), group)
         dtype = linear.weight.dtype
-        self.group = group
         self.register_buffer("pairs", integers[:, ::2] | integers[:, 1::2] << 4)  # (O, n / 2) uint8
         self.register_buffer("scales", scales.to(dtype))  # (O, n / group)
         self.register_buffer("zeros", zeros.to(dtype))  # (O, n / group)
