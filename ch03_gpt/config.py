@@ -98,6 +98,8 @@ PRESETS: dict[str, GPTConfig] = {
     "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=6, n_layers=4),
     "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
+    # for the thousands of short texts that a classifier learns from (chapter 5)
+    "messages": replace(_LAPTOP, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3),
     # for characters: how far 15 seconds, one minute, five minutes go
     "chars-15s": replace(_LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3),
     "chars-1min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4),

@@ -14,7 +14,7 @@ from ch04_pretraining.corpus import Corpus, load_corpus
 from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
-from ch04_pretraining.pretrained import from_pretrained, save_pretrained
+from ch04_pretraining.pretrained import from_pretrained, run_checkpoint, save_pretrained, tokenizer_of
 from ch04_pretraining.schedule import SCHEDULES, trapezoid, warmup_cosine
 from ch04_pretraining.training import Progress, train
 
@@ -39,11 +39,13 @@ __all__ = [
     "make_optimizers",
     "next_token_loss",
     "plot_losses",
+    "run_checkpoint",
     "save_checkpoint",
     "save_pretrained",
     "set_learning_rate",
     "text_to_token_ids",
     "token_ids_to_text",
+    "tokenizer_of",
     "train",
     "train_model_simple",
     "trapezoid",

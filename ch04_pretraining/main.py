@@ -7,7 +7,6 @@ from typing import Literal
 
 import torch
 
-from ch01_text import gpt2_tokenizer, load_tokenizer
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import GPTModel, Precision, pick_device, pick_precision, preset_config
 from ch04_pretraining.checkpoint import find_checkpoint, plain_copy, read_training_state
@@ -15,18 +14,11 @@ from ch04_pretraining.corpus import load_corpus
 from ch04_pretraining.experiment import Experiment
 from ch04_pretraining.parallel import first_process_first, is_first_process, processes
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples
-from ch04_pretraining.pretrained import from_pretrained
+from ch04_pretraining.pretrained import from_pretrained, tokenizer_of
 from ch04_pretraining.questions import measure_understanding
 from ch04_pretraining.recipes import Recipe, choose_recipe
 
 CHAPTER = "ch04_pretraining"
-
-
-def tokenizer_of(weights: str):
-    """The tokenizer that belongs to existing weights: the one saved beside them, or GPT-2's."""
-    if (Path(weights) / "tokenizer.json").is_file():
-        return load_tokenizer(weights)
-    return gpt2_tokenizer()
 
 
 def check_settings(saved: dict, wanted: dict) -> None:

@@ -10,9 +10,10 @@ from tyro.conf import Positional
 from ch01_text.run import chapter_folder, command_line, write_atomically
 from ch03_gpt import Sampling, pick_device
 from ch03_gpt.text_stream import check_stops
+from ch04_pretraining import run_checkpoint
 from ch07_practice import decoding_bench, training_bench
 from ch07_practice.completion import Completer, Format
-from ch07_practice.models import open_model, run_checkpoint
+from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
 

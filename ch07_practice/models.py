@@ -1,27 +1,12 @@
 """Which model to use: a run's own, or any other by name, with its tokenizer and in the number format asked for."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 
-from ch01_text import gpt2_tokenizer, load_tokenizer
 from ch03_gpt import GPTModel, pick_precision
-from ch04_pretraining import find_checkpoint, from_pretrained
+from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
 from ch07_practice.quantization import KINDS, quantize
-
-ROOT = Path(__file__).parent.parent
-
-
-def run_checkpoint(run: Path) -> Path:
-    """The pretrained model of a run; where there is none yet, chapter 4 makes it."""
-    folder = Path(run) / "ch04_pretraining" / "checkpoint"
-    if find_checkpoint(folder) is None:
-        print(f"there is no model in {run} yet: chapter 4 pretrains one first (five minutes on two cores)",
-              file=sys.stderr)
-        subprocess.run([sys.executable, ROOT / "ch04_pretraining" / "main.py", "--run", run], check=True)
-    return find_checkpoint(folder)
 
 
 def cast(model: GPTModel, weights: str, device: torch.device) -> GPTModel:
@@ -41,6 +26,4 @@ def open_model(run: Path, model: str | None, weights: str, device: torch.device)
     """Return (model in eval mode, its tokenizer) of `model`, a checkpoint folder or a name that `from_pretrained`
     knows, or else of the run."""
     source = run_checkpoint(run) if model is None else model
-    loaded = from_pretrained(source)
-    tokenizer = load_tokenizer(source) if (Path(source) / "tokenizer.json").is_file() else gpt2_tokenizer()
-    return cast(loaded, weights, device), tokenizer
+    return cast(from_pretrained(source), weights, device), tokenizer_of(source)

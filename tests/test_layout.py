@@ -19,6 +19,8 @@ BOOK_NAMES = {
     "ch03_gpt": "LayerNorm GELU FeedForward TransformerBlock GPTModel GPT_CONFIG_124M generate_text_simple generate",
     "ch04_pretraining": "generate text_to_token_ids token_ids_to_text calc_loss_batch calc_loss_loader "
                         "train_model_simple plot_losses load_weights_into_gpt",
+    "ch05_classification": "create_balanced_dataset random_split SpamDataset calc_accuracy_loader classify_review "
+                           "train_classifier_simple plot_values LoRALayer LinearWithLoRA replace_linear_with_lora",
 }
 
 

@@ -21,11 +21,20 @@ def test_the_readme_has_commands():
     assert {"run", "test"} <= MAKE_TARGETS
 
 
+def table_beside(text: str) -> str:
+    """A table of two classes."""
+    path = Path(text).with_name("table.csv")
+    rows = [f"{'win a prize' if number % 2 else 'see you'} {number},{number % 2}\n" for number in range(60)]
+    path.write_text("text,label\n" + "".join(rows), encoding="utf-8")
+    return str(path)
+
+
 def reduced(words: list[str], text: str) -> list[str]:
     """The same command with a small text and a tiny model in the place of the README's."""
     script, given = words[1], words[2:]
     smaller = {"ch01_text/main.py": ["--data", text, "--vocab-size", "280"], "ch02_attention/main.py": [],
                "ch03_gpt/main.py": ["--preset", "tiny"],
+               "ch05_classification/main.py": ["--task", table_beside(text), "--from", "scratch", "--epochs", "1"],
                "ch07_practice/main.py": [],
                "ch04_pretraining/main.py": ["--data", text, "--preset", "tiny", "--tokenizer", "char"]}[script]
     for flag, number in (("--seconds", "1"), ("--steps", "2")):
@@ -49,6 +58,9 @@ def test_chapter_command_runs(command, tmp_path):
     if {"--resume", "report", "complete"} & set(words):
         first = ["ch04_pretraining/main.py", "--data", str(text), "--preset", "tiny", "--tokenizer", "char"]
         subprocess.run([sys.executable, *first, "--seconds", "0.5", *folder], cwd=ROOT, check=True, capture_output=True)
+    if "--classify" in words:
+        first = ["ch05_classification/main.py", *reduced(words[:2], str(text))]
+        subprocess.run([sys.executable, *first, *folder], cwd=ROOT, check=True, capture_output=True)
     result = subprocess.run([sys.executable, words[1], *reduced(words, str(text)), *folder], cwd=ROOT,
                             capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

@@ -1,0 +1,68 @@
+"""The language model that a classifier begins as: pretrained on stories, on the task's own texts, elsewhere, or not."""
+
+import copy
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ch01_text import BPETokenizer
+from ch03_gpt import GPTModel, preset_config
+from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
+from ch05_classification.examples import Task
+
+VOCABULARY = 1000  # tokens at most, where the texts to classify are all there is to learn them from
+DROPOUT = 0.3  # for so few texts
+
+
+def with_dropout(model: GPTModel, rate: float) -> GPTModel:
+    """A copy of `model` that drops so many activations while it is trained."""
+    other = GPTModel(replace(model.config, drop_rate=rate))
+    other.load_state_dict(model.state_dict())
+    return other
+
+
+def train_tokenizer(texts: list[str], trained_on: str = "") -> BPETokenizer:
+    """A byte-pair encoding with more tokens the more text there is."""
+    size = min(VOCABULARY, 257 + sum(map(len, texts)) // 100)
+    return BPETokenizer.train(texts, size, metadata={"trained_on": trained_on})
+
+
+def read_the_texts(task: Task, folder: Path, seconds: float, seed: int) -> Path:
+    """A small language model of the training texts, labels unseen: made by chapter 4 in `folder`, or found there."""
+    texts = folder / "texts.jsonl"
+    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in task.train.texts)
+    if not texts.is_file() or texts.read_text(encoding="utf-8") != content:
+        shutil.rmtree(folder, ignore_errors=True)  # what was learned from other texts
+        (folder / "ch01_text").mkdir(parents=True)
+        texts.write_text(content, encoding="utf-8")
+        train_tokenizer(task.train.texts, str(texts)).save(folder / "ch01_text")
+    return run_checkpoint(folder, "--data", str(texts), "--preset", "messages", "--seconds", str(seconds), "--seed",
+                          str(seed), "--tokenizer", str(folder / "ch01_text"))
+
+
+def find_base_model(task: Task, source: str, run: Path, seed: int, seconds: float):
+    """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what `from_pretrained` knows.
+
+    Pretrained is the run's story model where the task is about stories (`task.keep` is "last"), else a small model
+    that chapter 4 trains for `seconds` on the training texts; from scratch has its shape and tokenizer.
+    """
+    about_stories = task.keep == "last"
+    if source not in ("pretrained", "scratch"):
+        return from_pretrained(source), tokenizer_of(source)
+    if about_stories:
+        checkpoint = run_checkpoint(run)
+        model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
+    elif source == "pretrained":
+        checkpoint = read_the_texts(task, run / f"{task.name}-{seed}", seconds, seed)
+        model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
+    else:
+        tokenizer = train_tokenizer(task.train.texts)
+        model = GPTModel(preset_config("messages", vocab_size=tokenizer.n_vocab))
+    if source == "scratch":
+        torch.manual_seed(seed)
+        model = copy.deepcopy(model)
+        model.reset_parameters()
+    return (model if about_stories else with_dropout(model, DROPOUT)), tokenizer

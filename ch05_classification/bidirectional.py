@@ -1,0 +1,29 @@
+"""Attention without the causal mask: every token sees the whole text, but none of the filling.
+
+Takes the place of a key/value cache: it remembers nothing, and only says who may look at whom.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ch02_attention import Place
+
+
+class WholeText:
+    """`model.hidden_states(ids, WholeText(lengths, n_layers))`: lengths (B,) of the rows of ids (B, T)."""
+
+    place: Place
+
+    def __init__(self, lengths: Tensor, n_layers: int):
+        self.real = lengths
+        self.lengths = np.zeros(len(lengths), dtype=np.int64)  # nothing was read before
+        self.layers = [self] * n_layers
+
+    def begin(self, T: int, counts=None) -> Place:
+        mask = torch.arange(T, device=self.real.device) < self.real[:, None, None, None]  # (B, 1, 1, T)
+        self.place = Place(T, T, mask, start=0)
+        return self.place
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        return keys, values

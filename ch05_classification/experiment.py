@@ -1,0 +1,151 @@
+"""One classifier from the base model to its scores on the test rows, and the table beside the baselines."""
+
+import copy
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ch03_gpt import GPTModel, Precision
+from ch05_classification.baselines import WORD_COUNTERS, Baseline
+from ch05_classification.classifier import GPTClassifier, train_only
+from ch05_classification.encoding import encode_examples
+from ch05_classification.examples import Task
+from ch05_classification.fine_tuning import History, Plan, fit, predict_logits
+from ch05_classification.lora import merge_lora, replace_linear_with_lora
+from ch05_classification.saved import Choice
+from ch05_classification.scores import (
+    calibration_error,
+    choose_threshold,
+    f1,
+    fit_temperature,
+    mcnemar,
+    ranking,
+    softmax,
+    summarize,
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is put on the base model, what of it learns, and how."""
+
+    plan: Plan
+    part: str = "all"  # or "last-block", "head"
+    lora_rank: int = 0  # 0: no LoRA; else only corrections of this rank and the head learn
+    lora_alpha: float = 16.0
+    pooling: str = "last"
+    causal: bool = True
+
+
+STORIES = Recipe(Plan(epochs=2, batch_size=16, lr=5e-4, validations=4))
+TEXTS = Recipe(Plan(epochs=6, batch_size=16, lr=5e-4, label_smoothing=0.1))
+
+
+@dataclass(frozen=True)
+class Result:
+    """A trained classifier and what it said of the test rows."""
+
+    classifier: GPTClassifier
+    tokenizer: object
+    choice: Choice
+    history: History
+    val_logits: np.ndarray  # (n_val, K)
+    logits: np.ndarray  # (n_test, K)
+    truncated: int  # texts of all three parts that did not fit
+    n_trained: int  # parameters that learned
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """(n_test,) class numbers."""
+        return self.logits.argmax(axis=1)
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """(n_test, K), after temperature scaling."""
+        return self.choice.probabilities(self.logits)
+
+
+def build_classifier(model: GPTModel, tokenizer, task: Task, recipe: Recipe, seed: int) -> GPTClassifier:
+    """A classifier on a copy of `model`, with the parts frozen that are not to learn."""
+    torch.manual_seed(seed)
+    classifier = GPTClassifier(copy.deepcopy(model), len(task.classes), recipe.pooling, recipe.causal)
+    if task.answers is not None and recipe.pooling == "last":
+        classifier.begin_with_words([tokenizer.encode(answer)[0] for answer in task.answers])
+    if recipe.lora_rank:
+        replace_linear_with_lora(classifier.model.trf_blocks, recipe.lora_rank, recipe.lora_alpha)
+        classifier.model.requires_grad_(False)
+        for name, parameter in classifier.named_parameters():
+            parameter.requires_grad_(".lora." in name or "out_head" in name)
+    else:
+        train_only(classifier, recipe.part)
+    return classifier
+
+
+def run_task(task: Task, model: GPTModel, tokenizer, recipe: Recipe, precision: Precision, seed: int,
+             description: str = "fine-tuning") -> Result:
+    """Fine-tune on the training rows, stop and calibrate on the validation rows, predict the test rows."""
+    context = model.config.context_length
+    parts = [encode_examples(tokenizer, part, context, task.keep) for part in (task.train, task.val, task.test)]
+    classifier = build_classifier(model, tokenizer, task, recipe, seed).to(precision.device)
+    n_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
+    history = fit(classifier, parts[0], parts[1], replace(recipe.plan, seed=seed), precision, tokenizer.eot_id,
+                  description=description)
+    merge_lora(classifier)
+    val_logits, logits = (predict_logits(classifier, part, precision) for part in parts[1:])
+    choice = Choice(task.name, task.classes, task.positive, task.keep, recipe.pooling, recipe.causal,
+                    fit_temperature(val_logits, task.val.labels))
+    return Result(classifier, tokenizer, choice, history, val_logits, logits,
+                  sum(part.truncated for part in parts), n_trained)
+
+
+def score_table(task: Task, baselines: list[Baseline], predictions: dict[str, np.ndarray], seed: int) -> pd.DataFrame:
+    """A row for every baseline and every classifier: accuracy and F1 with 95 % intervals, and, for what is not the
+    last row, the p of McNemar's test against the last."""
+    labels = task.test.labels
+    everything = {baseline.name: baseline.predicted for baseline in baselines} | predictions
+    ours = list(everything.values())[-1] == labels
+    rows = []
+    for name, predicted in everything.items():
+        only_ours, only_it, p = mcnemar(ours, predicted == labels)
+        rows.append({"classifier": name, **summarize(labels, predicted, task.positive, seed),
+                     "only ours right": only_ours, "only it right": only_it, "p": p})
+    return pd.DataFrame(rows)
+
+
+def misclassified(task: Task, result: Result) -> pd.DataFrame:
+    """The test rows that it got wrong, the surest first."""
+    labels, predicted = task.test.labels, result.predicted
+    wrong = np.flatnonzero(labels != predicted)
+    sure = result.probabilities.max(axis=1)[wrong]
+    return pd.DataFrame([{"true": task.classes[labels[row]], "said": task.classes[predicted[row]],
+                          "how sure": result.probabilities[row].max(), "text": task.test.texts[row]}
+                         for row in wrong[np.argsort(-sure)]])
+
+
+def measure(task: Task, result: Result, table: pd.DataFrame) -> dict:
+    """What metrics.json says of one classifier."""
+    labels, temperature = task.test.labels, result.choice.temperature
+    own = table.iloc[-1]
+    others = table.iloc[:-1]
+    counters = others[others["classifier"].isin(WORD_COUNTERS)]
+    rules = others[others["classifier"].isin(list(task.shortcuts))]
+    metrics = {name: float(own[name]) for name in ("accuracy", "f1", "ci95_low", "ci95_high", "f1_low", "f1_high")}
+    metrics |= {
+        "n_test": len(labels), "n_train": len(task.train),
+        "baseline_accuracy": float(counters["accuracy"].max()),
+        "shortcut_accuracy": float(rules["accuracy"].max()) if len(rules) else None,
+        "mcnemar_p": float(counters.loc[counters["accuracy"].idxmax(), "p"]),
+        "calibration_error": calibration_error(softmax(result.logits), labels),
+        "calibration_error_scaled": calibration_error(result.probabilities, labels),
+        "temperature": temperature, "truncated": result.truncated, "trained_parameters": result.n_trained,
+        "steps": result.history.steps, "seconds": result.history.seconds,
+    }
+    if task.positive is not None:
+        scores, positive = result.probabilities[:, task.positive], labels == task.positive
+        threshold = choose_threshold(softmax(result.val_logits, temperature)[:, task.positive],
+                                     task.val.labels == task.positive)
+        metrics |= ranking(scores, positive)
+        metrics |= {"threshold": threshold, "threshold_f1": f1(positive, scores >= threshold, 1)}
+    return metrics

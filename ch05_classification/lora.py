@@ -1,0 +1,115 @@
+"""LoRA: leave a weight matrix as it is and learn a small correction of low rank (Hu et al. 2021, section 4.1).
+
+y = W x + (alpha / rank) B (A x). B begins as zero, so that nothing changes at first. The base layer may hold its
+weights in any format, quantized ones included: it is only asked for its product. The names are the book's
+(appendix E).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+TARGETS = ("qkv", "out_proj", "layers.0", "layers.2", "gate", "up", "down")  # every matrix of a block
+
+
+class LoRALayer(nn.Module):
+    """(..., in) -> (..., out): the correction alone."""
+
+    def __init__(self, in_dim: int, out_dim: int, rank: int, alpha: float):
+        super().__init__()
+        if rank < 1:
+            raise ValueError(f"rank must be at least 1, not {rank}")
+        self.A = nn.Parameter(torch.empty(rank, in_dim))
+        self.B = nn.Parameter(torch.zeros(out_dim, rank))
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear begins
+        self.scale = alpha / rank
+
+    def weight(self) -> Tensor:
+        """What it adds to the base layer's matrix, (out, in)."""
+        return self.scale * (self.B @ self.A)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * nn.functional.linear(nn.functional.linear(x, self.A), self.B)
+
+
+class LinearWithLoRA(nn.Module):
+    """A layer with frozen weights and its correction."""
+
+    def __init__(self, linear: nn.Module, rank: int, alpha: float):
+        super().__init__()
+        self.linear = linear.requires_grad_(False)
+        self.lora = LoRALayer(linear.in_features, linear.out_features, rank, alpha)
+        self.base: Tensor | None = None  # the matrix before `merge`
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x)
+        return y if self.base is not None else y + self.lora(x).to(y.dtype)
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Add the correction to the matrix; ValueError where the matrix is quantized."""
+        if not isinstance(self.linear, nn.Linear):
+            raise ValueError(f"a {type(self.linear).__name__} cannot take up its correction; keep the two apart")
+        if self.base is None:
+            self.base = self.linear.weight.clone()
+            self.linear.weight += self.lora.weight().to(self.base.dtype)
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put back the very matrix that was there before (subtracting would leave rounding errors)."""
+        if self.base is not None:
+            self.linear.weight.copy_(self.base)
+            self.base = None
+
+
+def lora_layers(model: nn.Module) -> Iterator[tuple[str, LinearWithLoRA]]:
+    """All corrected layers with their names."""
+    return ((name, module) for name, module in model.named_modules() if isinstance(module, LinearWithLoRA))
+
+
+def replace_linear_with_lora(model: nn.Module, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> int:
+    """Freeze `model` and correct every linear layer whose name ends in one of `targets`; returns how many.
+
+    ValueError where there is none.
+    """
+    model.requires_grad_(False)
+    found = [(name, module) for name, module in model.named_modules()
+             if name.endswith(tuple(targets)) and hasattr(module, "in_features")]
+    if not found:
+        raise ValueError(f"no layer's name ends in {', '.join(targets)}")
+    for name, module in found:
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, LinearWithLoRA(module, rank, alpha))
+    return len(found)
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Make plain layers of all corrected ones; the model's outputs stay what they are, but for rounding."""
+    for name, module in list(lora_layers(model)):
+        module.merge()
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, module.linear)
+
+
+def adapter(model: nn.Module) -> dict[str, Tensor]:
+    """What was trained: the corrections, and whatever else learns (a new head, say), by name."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def save_adapter(model: nn.Module, path: Path) -> None:
+    """Write the adapter alone, a small fraction of the model, as safetensors."""
+    save_file({name: tensor.contiguous().cpu() for name, tensor in adapter(model).items()}, path)
+
+
+@torch.no_grad()
+def load_adapter(model: nn.Module, path: Path) -> None:
+    """Put a saved adapter into a model with the same corrected layers; ValueError where they differ."""
+    saved, ours = load_file(path), adapter(model)
+    if saved.keys() != ours.keys() or any(saved[name].shape != ours[name].shape for name in saved):
+        raise ValueError(f"{path} belongs to other layers or another rank; load it with the settings it was saved with")
+    for name, tensor in saved.items():
+        ours[name].copy_(tensor)

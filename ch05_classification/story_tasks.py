@@ -1,0 +1,144 @@
+"""Storyworld questions as classes: tasks where counting words does not help, because the order of events decides.
+
+    holder   who has the thing? one of 60 people, or nobody
+    place    where is the thing? one of 32 places
+    reason   why is she happy, or sad? The name, thing or place that the reason ends with
+    ending   will it end well? told up to the last event; as many happy as sad stories with the same words
+
+Test stories are told about pairs of people and things that no training story has. Each task comes with cheap rules
+that do without following the story.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+import numpy as np
+from tqdm import tqdm
+
+from ch01_text.storyworld import Story, shortcut_answers, stories
+from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
+from ch01_text.storyworld.world import World
+from ch05_classification.examples import Examples, Task
+
+ROWS = {"train": 12_000, "val": 600, "test": 1000}
+LEVELS = {"train": "base-drill", "val": "base", "test": "base"}  # the same stories, with more questions to learn from
+RULES = ("last mentioned", "last mover", "first mention", "same sentence")
+SORTS = dict.fromkeys(PEOPLE, "person") | dict.fromkeys(THINGS, "thing") | dict.fromkeys(PLACES, "place")
+CLASSES = {"holder": (*PEOPLE, "nobody"), "place": tuple(PLACES), "reason": tuple(SORTS), "ending": ("sad", "happy")}
+Row = tuple[str, str, dict[str, str]]  # text, class, what the cheap rules say
+
+
+def question_rows(kind: str, split: str, seed: int) -> Iterator[Row]:
+    """Questions of one kind, asked at any time; one a story at most where not for training, so that rows do not
+    depend on each other."""
+    for story in stories(split="test" if split == "test" else "train", level=LEVELS[split], seed=seed):
+        asked = [question for question in story.questions if question.kind == kind]
+        for question in asked if split == "train" else asked[-1:]:
+            noun = " the" if question.answer.startswith("the ") else ""
+            rules = {name: answer.removeprefix("the ") for name, answer in shortcut_answers(story, question).items()
+                     if name in RULES}
+            yield story.prompt(question) + noun, question.answer.removeprefix("the "), rules
+
+
+def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
+    """(who, the feeling, the reason, the sentences told) at the last moment when somebody feels something."""
+    world, found = World(), None
+    for number, event in enumerate(story.events):
+        world.apply(event)
+        following = story.events[number + 1].sentence if number + 1 < len(story.events) else len(story.sentences)
+        if world.feels and following > event.sentence:
+            person = max(world.feels)
+            found = person, world.feels[person].feeling, world.reason(person), story.sentences[:following]
+    return found
+
+
+def names_in(text: str) -> list[str]:
+    """People, things and places in the order in which they are named."""
+    return [word for word in re.findall(r"\w+", text) if word in SORTS]
+
+
+def reason_rows(split: str, seed: int) -> Iterator[Row]:
+    """Why somebody feels so, all but the last name of the reason; at the last moment when it is so."""
+    for story in stories(split="test" if split == "test" else "train", level="base", seed=seed):
+        if found := felt_last(story):
+            person, mood, reason, told = found
+            last = names_in(reason)[-1]
+            rivals = [(name, person in names) for names in map(names_in, told) for name in names
+                      if SORTS[name] == SORTS[last] and name != person]
+            mentioned, beside = [name for name, _ in rivals], [name for name, with_person in rivals if with_person]
+            rules = {"last mentioned": mentioned[-1:], "same sentence": beside[-1:], "first mention": mentioned[:1]}
+            text = f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA: {reason[: reason.rindex(last)].rstrip()}"
+            yield text, last, {name: "".join(answer) for name, answer in rules.items()}
+
+
+def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
+    """Stories before their end is told. For every happy one there is a sad one that a counter of words rates the
+    same, so that word counts alone are of no use."""
+    source = stories(3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed)
+    told = [(story.prose[: story.closing], story.ending, story) for story in source]
+    for row in match_by_words([text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])):
+        text, ending, story = told[row]
+        yield text, ending, {"last feeling": last_feeling(story), "wish named at the end": wish_at_the_end(story)}
+
+
+def last_feeling(story: Story) -> str:
+    """The feeling told last before the end."""
+    told = sum(story.closing >= end for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1)
+    feelings = [event.feeling for event in story.events if event.verb == "feel" and event.sentence < told]
+    return feelings[-1] if feelings else ""
+
+
+def wish_at_the_end(story: Story) -> str:
+    """Happy where the last sentence before the end names whom or what the hero wished for."""
+    wishes = [event for event in story.events if event.verb == "wish"]
+    last = story.prose[: story.closing].rsplit(". ", 1)[-1]
+    wanted = wishes[0].place or wishes[0].object or wishes[0].other if wishes else ""
+    return "happy" if wanted in names_in(last) else "sad"
+
+
+def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> np.ndarray:
+    """Row numbers, as many positive as not at every height of a bag-of-words score, in random order.
+
+    The score of a text comes from logistic regression on the other half of the texts; balancing it is matching on a
+    propensity score (Rosenbaum & Rubin 1983).
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from threadpoolctl import threadpool_limits
+
+    counter = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=200, tol=1e-3))
+    with threadpool_limits(1):
+        scores = cross_val_predict(counter, texts, positive, cv=2, method="decision_function")
+    rng = np.random.default_rng(0)
+    kept = []
+    for rows in np.array_split(np.argsort(scores), max(1, len(texts) // a_bin)):
+        sides = [rng.permutation(rows[positive[rows] == side]) for side in (False, True)]
+        n = min(map(len, sides))
+        kept += [*sides[0][:n], *sides[1][:n]]
+    return rng.permutation(kept)
+
+
+def story_task(name: str, seed: int, rows: dict[str, int] = ROWS) -> Task:
+    """One of the tasks, told anew for each `seed`."""
+    makers: dict[str, Callable[[str], Iterator[Row]]] = {
+        "holder": lambda split: question_rows("who-has", split, seed),
+        "place": lambda split: question_rows("where-object", split, seed),
+        "reason": lambda split: reason_rows(split, seed),
+        "ending": lambda split: ending_rows(split, seed, rows[split]),
+    }
+    classes = CLASSES[name]
+    parts, rules = {}, []
+    for number, (split, n) in enumerate(rows.items()):
+        seed = 3 * seed + number  # training and validation stories differ
+        found = list(tqdm(islice(makers[name](split), n), f"telling stories ({split})", n, disable=None, leave=False))
+        parts[split] = Examples([text for text, _, _ in found],
+                                np.array([classes.index(label) for _, label, _ in found], dtype=np.int64))
+        rules = [rule for _, _, rule in found]
+    shortcuts = {rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
+                 for rule in rules[0]}
+    answers = None if name == "ending" else tuple(f" {label}" for label in classes)
+    return Task(name, classes, **parts, positive=1 if len(classes) == 2 else None, shortcuts=shortcuts, keep="last",
+                answers=answers)
