@@ -46,13 +46,12 @@ def read_the_texts(task: Task, folder: Path, seconds: float, seed: int) -> Path:
 def find_base_model(task: Task, source: str, run: Path, seed: int, seconds: float):
     """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what `from_pretrained` knows.
 
-    Pretrained is the run's story model where the task is about stories (`task.keep` is "last"), else a small model
+    Pretrained is the run's story model where the task is about stories, else a small model
     that chapter 4 trains for `seconds` on the training texts; from scratch has its shape and tokenizer.
     """
-    about_stories = task.keep == "last"
     if source not in ("pretrained", "scratch"):
         return from_pretrained(source), tokenizer_of(source)
-    if about_stories:
+    if task.about_stories:
         checkpoint = run_checkpoint(run)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     elif source == "pretrained":
@@ -65,4 +64,4 @@ def find_base_model(task: Task, source: str, run: Path, seed: int, seconds: floa
         torch.manual_seed(seed)
         model = copy.deepcopy(model)
         model.reset_parameters()
-    return (model if about_stories else with_dropout(model, DROPOUT)), tokenizer
+    return (model if task.about_stories else with_dropout(model, DROPOUT)), tokenizer

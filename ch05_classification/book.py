@@ -48,7 +48,7 @@ class SpamDataset(Dataset):
 def _last_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     inputs, labels = batch
     logits = model(inputs)[:, -1]  # (B, K)
-    return F.cross_entropy(logits, labels, reduction="sum"), torch.tensor(float(len(labels)))
+    return F.cross_entropy(logits, labels, reduction="sum"), logits.new_tensor(len(labels))
 
 
 @torch.inference_mode()

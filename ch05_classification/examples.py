@@ -41,7 +41,7 @@ class Task:
 
     `positive`: the class that F1, the ROC curve and a threshold are about; None where there are more than two.
     `shortcuts`: what cheap rules answer on the test rows (class numbers; -1: nothing). `notes`: what was counted on
-    the way. `keep`: the end of a text that stays when it is longer than the context. `answers`: how a language model
+    the way. `about_stories`: whether chapter 4's story model is the one to begin with. `answers`: how a language model
     would begin to write each class, where the texts end in a question.
     """
 
@@ -53,8 +53,14 @@ class Task:
     positive: int | None = None
     shortcuts: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
-    keep: str = "first"
+    about_stories: bool = False
     answers: tuple[str, ...] | None = None
+
+    @property
+    def keep(self) -> str:
+        """Which tokens stay of a text that is longer than the context: of a story, with the question at its end, the
+        "last" ones, else the "first"."""
+        return "last" if self.about_stories else "first"
 
 
 def fingerprint(text: str) -> str:

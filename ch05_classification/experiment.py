@@ -13,7 +13,7 @@ from ch05_classification.classifier import GPTClassifier, train_only
 from ch05_classification.encoding import encode_examples
 from ch05_classification.examples import Task
 from ch05_classification.fine_tuning import History, Plan, fit, predict_logits
-from ch05_classification.lora import merge_lora, replace_linear_with_lora
+from ch05_classification.lora import replace_linear_with_lora
 from ch05_classification.saved import Choice
 from ch05_classification.scores import (
     calibration_error,
@@ -92,7 +92,6 @@ def run_task(task: Task, model: GPTModel, tokenizer, recipe: Recipe, precision: 
     n_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     history = fit(classifier, parts[0], parts[1], replace(recipe.plan, seed=seed), precision, tokenizer.eot_id,
                   description=description)
-    merge_lora(classifier)
     val_logits, logits = (predict_logits(classifier, part, precision) for part in parts[1:])
     choice = Choice(task.name, task.classes, task.positive, task.keep, recipe.pooling, recipe.causal,
                     fit_temperature(val_logits, task.val.labels))

@@ -56,7 +56,7 @@ def classification_loss(weights: Tensor | None = None, label_smoothing: float = 
         ids, lengths, labels = batch
         logits = classifier(ids, lengths).float()
         total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
-        return total, torch.tensor(float(len(labels))) if weights is None else weights[labels].sum()
+        return total, total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
 
     return loss
 

@@ -17,6 +17,7 @@ from ch05_classification.base_model import find_base_model
 from ch05_classification.baselines import fit_baselines
 from ch05_classification.examples import Task, make_task, read_table
 from ch05_classification.experiment import STORIES, TEXTS, Recipe, Result, measure, misclassified, run_task, score_table
+from ch05_classification.lora import merge_lora, save_adapter
 from ch05_classification.plots import (
     draw_ablation,
     draw_confusion,
@@ -195,6 +196,9 @@ def report(finished: list[tuple[dict, Task, Result, pd.DataFrame]], run: Path, s
     errors = misclassified(task, result)
     errors.to_csv(folder / "misclassified.csv", index=False)
     draw_plots(task, result, table, folder)
+    if settings["lora_rank"]:
+        save_adapter(result.classifier, folder / "adapter.safetensors")
+        merge_lora(result.classifier)
     save_classifier(folder / "classifier", result.classifier, result.tokenizer, result.choice)
     if result.truncated:
         print(f"{result.truncated} texts were longer than the context and were cut")

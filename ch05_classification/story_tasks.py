@@ -140,5 +140,5 @@ def story_task(name: str, seed: int, rows: dict[str, int] = ROWS) -> Task:
     shortcuts = {rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
                  for rule in rules[0]}
     answers = None if name == "ending" else tuple(f" {label}" for label in classes)
-    return Task(name, classes, **parts, positive=1 if len(classes) == 2 else None, shortcuts=shortcuts, keep="last",
-                answers=answers)
+    return Task(name, classes, **parts, positive=1 if len(classes) == 2 else None, shortcuts=shortcuts,
+                about_stories=True, answers=answers)

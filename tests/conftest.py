@@ -10,6 +10,10 @@ settings.register_profile("companion", derandomize=True, deadline=None)
 settings.load_profile("companion")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--mine", action="store_true", help="check exercises.py, what you wrote, instead of solutions.py")
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder named by LLM_COMPANION_DATA; skips where it is not set."""

@@ -198,6 +198,7 @@ def test_story_tasks(name):
     task = story_task(name, 0, SMALL)
     assert [len(task.train), len(task.val), len(task.test)] == [150, 30, 60]
     assert task.keep == "last"
+    assert task.about_stories
     again = story_task(name, 0, SMALL)
     assert again.test.texts == task.test.texts
     assert (again.test.labels == task.test.labels).all()

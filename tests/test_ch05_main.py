@@ -108,6 +108,8 @@ def test_story_tasks_run_with_lora(task, story_run):
     assert metrics["shortcut_accuracy"] > 0.1
     assert metrics["truncated"] > 0  # 128 tokens are short for a story
     assert metrics["trained_parameters"] < 15_000
+    assert (story_run / "ch05_classification" / "adapter.safetensors").stat().st_size < 80_000
+    load_classifier(story_run / "ch05_classification" / "classifier")
     assert ("threshold" in metrics) == (task == "ending")
 
 
