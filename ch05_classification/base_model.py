@@ -30,8 +30,9 @@ def train_tokenizer(texts: list[str], trained_on: str = "") -> BPETokenizer:
     return BPETokenizer.train(texts, size, metadata={"trained_on": trained_on})
 
 
-def read_the_texts(task: Task, folder: Path, seconds: float, seed: int) -> Path:
-    """A small language model of the training texts, labels unseen: made by chapter 4 in `folder`, or found there."""
+def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
+    """A small language model of the training texts, labels unseen: made by chapter 4 in `folder`, or found there. The
+    one with the lowest validation loss, since so few texts are soon learned by heart."""
     texts = folder / "texts.jsonl"
     content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in task.train.texts)
     if not texts.is_file() or texts.read_text(encoding="utf-8") != content:
@@ -39,15 +40,16 @@ def read_the_texts(task: Task, folder: Path, seconds: float, seed: int) -> Path:
         (folder / "ch01_text").mkdir(parents=True)
         texts.write_text(content, encoding="utf-8")
         train_tokenizer(task.train.texts, str(texts)).save(folder / "ch01_text")
-    return run_checkpoint(folder, "--data", str(texts), "--preset", "messages", "--seconds", str(seconds), "--seed",
-                          str(seed), "--tokenizer", str(folder / "ch01_text"))
+    run_checkpoint(folder, "--data", str(texts), "--preset", "messages", "--steps", str(steps), "--seed", str(seed),
+                   "--tokenizer", str(folder / "ch01_text"))
+    return folder / "ch04_pretraining" / "best"
 
 
-def find_base_model(task: Task, source: str, run: Path, seed: int, seconds: float):
+def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
     """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what `from_pretrained` knows.
 
     Pretrained is the run's story model where the task is about stories, else a small model
-    that chapter 4 trains for `seconds` on the training texts; from scratch has its shape and tokenizer.
+    that chapter 4 trains for `steps` on the training texts; from scratch has its shape and tokenizer.
     """
     if source not in ("pretrained", "scratch"):
         return from_pretrained(source), tokenizer_of(source)
@@ -55,7 +57,7 @@ def find_base_model(task: Task, source: str, run: Path, seed: int, seconds: floa
         checkpoint = run_checkpoint(run)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     elif source == "pretrained":
-        checkpoint = read_the_texts(task, run / f"{task.name}-{seed}", seconds, seed)
+        checkpoint = read_the_texts(task, run / f"{task.name}-{seed}", steps, seed)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     else:
         tokenizer = train_tokenizer(task.train.texts)

@@ -92,7 +92,7 @@ def answer(text: str, folder: Path, precision: Precision) -> dict:
 
 
 def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretrained",
-         pretrain_seconds: float = 45, train: Literal["all", "last-block", "head"] = "all", lora_rank: int = 0,
+         pretrain_steps: int = 400, train: Literal["all", "last-block", "head"] = "all", lora_rank: int = 0,
          lora_alpha: float = 16.0, pooling: Literal["last", "first", "mean", "max", "padding"] = "last",
          epochs: float | None = None, batch_size: int | None = None, lr: float | None = None,
          class_weights: bool = False, rows: int | None = None, text_column: str = "text", label_column: str = "label",
@@ -106,7 +106,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
         start: pretrained: from the run's story model, or, for texts that are no stories, from a small model that
             chapter 4 first trains on the training texts without their labels. scratch: untrained. Or a checkpoint
             folder, gpt2 to gpt2-xl, a Hub repository or its folder.
-        pretrain_seconds: How long the small model of the training texts reads them.
+        pretrain_steps: How long the small model of the training texts reads them.
         train: What learns: everything, the last block with norm and head, or the head alone.
         lora_rank: Learn corrections of this rank and the head instead; 0: no LoRA. Try --lr 0.002 with it.
         lora_alpha: The corrections are multiplied by alpha / rank.
@@ -130,7 +130,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
     """
     began = time.perf_counter()
     positive = {"epochs": epochs, "batch-size": batch_size, "lr": lr, "repeats": repeats, "rows": rows,
-                "pretrain-seconds": pretrain_seconds, "lora-alpha": lora_alpha}
+                "pretrain-steps": pretrain_steps, "lora-alpha": lora_alpha}
     for name, value in positive.items():
         if value is not None and value <= 0:
             raise ValueError(f"--{name} must be positive, not {value}")
@@ -151,14 +151,14 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
     data = load(seed)
     print(describe(data))
     if ablation:
-        models = {source: find_base_model(data, source, Path(run), seed, pretrain_seconds)
+        models = {source: find_base_model(data, source, Path(run), seed, pretrain_steps)
                   for source in ("pretrained", "scratch")}
         return run_ablation(data, recipe, models, Path(run), precision, seed, repeats)
     finished = []
     for number in range(repeats):
         if number:
             data = load(seed + number)
-        model, tokenizer = find_base_model(data, start, Path(run), seed + number, pretrain_seconds)
+        model, tokenizer = find_base_model(data, start, Path(run), seed + number, pretrain_steps)
         result = run_task(data, model, tokenizer, recipe, precision, seed + number)
         print("fitting the baselines")
         table = score_table(data, fit_baselines(data), {f"ours ({start})": result.predicted}, seed)

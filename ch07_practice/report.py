@@ -21,6 +21,7 @@ TITLES = {
     "ch02_attention": "Attention",
     "ch03_gpt": "The GPT model",
     "ch04_pretraining": "Pretraining",
+    "ch05_classification": "Classification",
 }
 
 
@@ -35,7 +36,8 @@ class Stage:
 
     @property
     def title(self) -> str:
-        data = self.metrics.get("data") or self.metrics.get("settings", {}).get("data")
+        settings = self.metrics.get("settings", {})
+        data = self.metrics.get("data") or settings.get("data") or settings.get("task")
         return TITLES[self.chapter] + (f" on {data}" if data else "")
 
     @property
@@ -84,6 +86,10 @@ def headline(stage: Stage) -> str:
     if stage.chapter == "ch03_gpt":
         speed = f"; the cache writes {m['cached_speedup']:.1f} times as fast" if m["cached_speedup"] else ""
         return f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a token{speed}"
+    if stage.chapter == "ch05_classification":
+        rules = f", best cheap rule {m['shortcut_accuracy']:.1%}" if m["shortcut_accuracy"] is not None else ""
+        return (f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({m['ci95_low']:.1%} to {m['ci95_high']:.1%}); "
+                f"best counter of words {m['baseline_accuracy']:.1%}{rules}")
     return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
             f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte")
 

@@ -116,7 +116,7 @@ def test_story_tasks_run_with_lora(task, story_run):
 @pytest.mark.slow
 def test_ablation_and_repeats(table, tmp_path):
     result = run("--task", table, "--ablation", "--epochs", "0.1", "--run", tmp_path,
-                 "--pretrain-seconds", "1")
+                 "--pretrain-steps", "4")
     found = pd.read_csv(tmp_path / "ch05_classification" / "ablation.csv")
     assert {"which token", "which mask", "what learns", "which width", "labels"} == set(found["question"])
     assert found.groupby("question").size().min() >= 2
@@ -130,13 +130,13 @@ def test_ablation_and_repeats(table, tmp_path):
 @pytest.mark.skipif(not os.environ.get("LLM_COMPANION_DATA"), reason="LLM_COMPANION_DATA does not name the folder of "
                                                                      "SMSSpamCollection")
 def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
-    """A few seconds of reading and an epoch of labels reach what the majority (86.6 %) does not."""
+    """A few steps of reading and an epoch of labels reach what the majority (86.6 %) does not."""
     from ch05_classification import TEXTS, run_task, sms_task
     from ch05_classification.base_model import find_base_model
 
     task = sms_task(False, 0)
     precision = pick_precision(torch.device("cpu"))
-    model, tokenizer = find_base_model(task, "pretrained", tmp_path, 0, seconds=5)
+    model, tokenizer = find_base_model(task, "pretrained", tmp_path, 0, steps=60)
     assert (tmp_path / "sms-spam-0" / "ch04_pretraining" / "checkpoint").is_dir()
     read = (tmp_path / "sms-spam-0" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in read] == task.train.texts  # no test text was seen

@@ -93,6 +93,18 @@ def test_ch04_leaves_what_the_contract_promises(trained):
     assert all(len(entry["layers"]) == 6 and len(entry["activations"]) == 2 for entry in log)
 
 
+def test_the_report_shows_a_classifier(tmp_path):
+    folder = tmp_path / "ch05_classification"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps({
+        "accuracy": 0.547, "n_test": 1000, "ci95_low": 0.516, "ci95_high": 0.577, "baseline_accuracy": 0.337,
+        "shortcut_accuracy": 0.345, "settings": {"task": "holder"}, "wall_seconds": 120.0}), encoding="utf-8")
+    run("ch07_practice/main.py", "report", "--run", tmp_path)
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "Classification on holder" in text
+    assert "54.7% of 1,000 test rows right (51.6% to 57.7%); best counter of words 33.7%, best cheap rule 34.5%" in text
+
+
 def test_the_report_shows_every_stage(trained):
     run("ch07_practice/main.py", "report", "--run", trained)
     page = (trained / "report.html").read_text(encoding="utf-8")
