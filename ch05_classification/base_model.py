@@ -31,16 +31,17 @@ def train_tokenizer(texts: list[str], trained_on: str = "") -> BPETokenizer:
 
 
 def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
-    """A small language model of the training texts, labels unseen: made by chapter 4 in `folder`, or found there. The
-    one with the lowest validation loss, since so few texts are soon learned by heart."""
-    texts = folder / "texts.jsonl"
-    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in task.train.texts)
-    if not texts.is_file() or texts.read_text(encoding="utf-8") != content:
+    """A small language model of the training texts and the unlabelled ones: made by chapter 4 in `folder`, or found
+    there. The one with the lowest validation loss, since so few texts are soon learned by heart."""
+    texts = [*task.train.texts, *task.unlabelled]
+    file = folder / "texts.jsonl"
+    content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    if not file.is_file() or file.read_text(encoding="utf-8") != content:
         shutil.rmtree(folder, ignore_errors=True)  # what was learned from other texts
         (folder / "ch01_text").mkdir(parents=True)
-        texts.write_text(content, encoding="utf-8")
-        train_tokenizer(task.train.texts, str(texts)).save(folder / "ch01_text")
-    run_checkpoint(folder, "--data", str(texts), "--preset", "messages", "--steps", str(steps), "--seed", str(seed),
+        file.write_text(content, encoding="utf-8")
+        train_tokenizer(texts, str(file)).save(folder / "ch01_text")
+    run_checkpoint(folder, "--data", str(file), "--preset", "messages", "--steps", str(steps), "--seed", str(seed),
                    "--tokenizer", str(folder / "ch01_text"))
     return folder / "ch04_pretraining" / "best"
 
@@ -60,7 +61,7 @@ def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
         checkpoint = read_the_texts(task, run / f"{task.name}-{seed}", steps, seed)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     else:
-        tokenizer = train_tokenizer(task.train.texts)
+        tokenizer = train_tokenizer([*task.train.texts, *task.unlabelled])
         model = GPTModel(preset_config("messages", vocab_size=tokenizer.n_vocab))
     if source == "scratch":
         torch.manual_seed(seed)

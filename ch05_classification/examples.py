@@ -42,7 +42,7 @@ class Task:
     `positive`: the class that F1, the ROC curve and a threshold are about; None where there are more than two.
     `shortcuts`: what cheap rules answer on the test rows (class numbers; -1: nothing). `notes`: what was counted on
     the way. `about_stories`: whether chapter 4's story model is the one to begin with. `answers`: how a language model
-    would begin to write each class, where the texts end in a question.
+    would begin to write each class, where the texts end in a question. `unlabelled`: more texts of the same kind.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Task:
     shortcuts: dict[str, np.ndarray] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
     about_stories: bool = False
+    unlabelled: tuple[str, ...] = ()
     answers: tuple[str, ...] | None = None
 
     @property

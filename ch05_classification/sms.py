@@ -5,11 +5,12 @@ on one side; 403 messages are exact copies of an earlier one.
 """
 
 import csv
+from dataclasses import replace
 
 import pandas as pd
 
 from ch01_text import fetch
-from ch05_classification.examples import Task, make_task
+from ch05_classification.examples import Task, fingerprint, make_task
 
 BOOK_SEED = 123  # the book's, for drawing the messages that are not spam
 
@@ -28,9 +29,12 @@ def create_balanced_dataset(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def sms_task(balanced: bool, seed: int) -> Task:
-    """The task on the whole set, or on the book's balanced part of it."""
-    table = sms_table()
-    if balanced:
-        table = create_balanced_dataset(table)
-    return make_task("sms-spam-book" if balanced else "sms-spam", table["Text"].tolist(), table["Label"].tolist(),
-                     seed, positive="spam")
+    """The task on the whole set, or on the book's balanced part of it; messages left out there may still be read,
+    their labels unseen."""
+    everything = sms_table()
+    table = create_balanced_dataset(everything) if balanced else everything
+    task = make_task("sms-spam-book" if balanced else "sms-spam", table["Text"].tolist(), table["Label"].tolist(), seed,
+                     positive="spam")
+    known = {fingerprint(text) for part in (task.train, task.val, task.test) for text in part.texts}
+    others = tuple(text for text in everything["Text"] if fingerprint(text) not in known)
+    return replace(task, unlabelled=others)

@@ -88,7 +88,8 @@ def headline(stage: Stage) -> str:
         return f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a token{speed}"
     if stage.chapter == "ch05_classification":
         rules = f", best cheap rule {m['shortcut_accuracy']:.1%}" if m["shortcut_accuracy"] is not None else ""
-        return (f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({m['ci95_low']:.1%} to {m['ci95_high']:.1%}); "
+        interval = f"{m['ci95_low']:.1%} to {m['ci95_high']:.1%}"
+        return (f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({interval}); "
                 f"best counter of words {m['baseline_accuracy']:.1%}{rules}")
     return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
             f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte")

@@ -170,6 +170,8 @@ def test_both_protocols_keep_equal_messages_on_one_side():
         sides = [set(map(fingerprint, part.texts)) for part in (task.train, task.val, task.test)]
         assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
         assert task.notes["repeated texts"] > 100
+        assert not set(map(fingerprint, task.unlabelled)) & set.union(*sides)
+        assert bool(task.unlabelled) is balanced
 
 
 @needs_messages

@@ -145,21 +145,26 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
     assert (result.predicted == task.test.labels).mean() > 0.95
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--task", "nope"], "there is no task 'nope'; choose holder, place, reason, ending, sms-spam"),
-    (["--text-column", "body"], "has no column 'body'"),
-    (["--epochs", "0"], "--epochs must be positive, not 0"),
-    (["--rows", "-5"], "--rows must be positive, not -5"),
-    (["--lora-rank", "-1"], "--lora-rank must be 0 (no LoRA) or more"),
-    (["--lora-rank", "2", "--train", "head"], "leave --train out"),
-    (["--from", "no/such/place"], "is no folder, and no Hub name"),
-    (["--test", "missing.csv"], "missing.csv"),
-    (["--task", "holder", "--test", "x.csv"], "has test rows of its own"),
-    (["--classify", "hello"], "there is no classifier in"),
+@pytest.mark.parametrize(("given", "words"), [
+    ({"task": "nope"}, "there is no task 'nope'; choose holder, place, reason, ending, sms-spam"),
+    ({"text_column": "body"}, "has no column 'body'"),
+    ({"epochs": 0}, "--epochs must be positive, not 0"),
+    ({"rows": -5}, "--rows must be positive, not -5"),
+    ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
+    ({"lora_rank": 2, "train": "head"}, "leave --train out"),
+    ({"start": "no/such/place"}, "is no folder, and no Hub name"),
+    ({"test": Path("missing.csv")}, "missing.csv"),
+    ({"task": "holder", "test": Path("x.csv")}, "has test rows of its own"),
+    ({"classify": "hello"}, "there is no classifier in"),
 ])
-def test_wrong_input_is_refused_in_one_line(table, tmp_path, arguments, words):
-    result = run("--task", table, *arguments, "--run", tmp_path / "run", ok=False)
-    assert result.stderr.startswith("error: "), result.stderr
-    assert result.stderr.count("\n") == 1
-    assert words in result.stderr
+def test_wrong_input_is_refused_before_any_work(table, tmp_path, given, words):
+    with pytest.raises((ValueError, OSError)) as caught:
+        main(**{"task": str(table), "run": tmp_path / "run"} | given)
+    assert words in str(caught.value)
     assert not (tmp_path / "run" / "ch05_classification").exists()
+
+
+def test_a_refusal_is_one_line(table, tmp_path):
+    result = run("--task", table, "--label-column", "mood", "--run", tmp_path / "run", ok=False)
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
