@@ -16,7 +16,17 @@ from ch05_classification.ablations import ablate, few_labels
 from ch05_classification.base_model import find_base_model
 from ch05_classification.baselines import fit_baselines
 from ch05_classification.examples import Task, make_task, read_table
-from ch05_classification.experiment import STORIES, TEXTS, Recipe, Result, measure, misclassified, run_task, score_table
+from ch05_classification.experiment import (
+    QUESTIONS,
+    STORIES,
+    TEXTS,
+    Recipe,
+    Result,
+    measure,
+    misclassified,
+    run_task,
+    score_table,
+)
 from ch05_classification.lora import merge_lora, save_adapter
 from ch05_classification.plots import (
     draw_ablation,
@@ -34,20 +44,27 @@ CHAPTER = "ch05_classification"
 TASKS = (*CLASSES, "sms-spam", "sms-spam-book")
 
 
-def load_task(name: str, seed: int, text_column: str, label_column: str, test: Path | None) -> Task:
-    """A task by name, or from a table; ValueError or OSError where there is none such."""
+def load_task(name: str, seed: int, rows: int | None, text_column: str, label_column: str, test: Path | None) -> Task:
+    """A task by name, or from a table, with `rows` labelled texts to learn from or all that there are; ValueError or
+    OSError where there is none such."""
     if test is not None and name in TASKS:
         raise ValueError(f"{name} has test rows of its own; leave --test out")
     if name in CLASSES:
-        return story_task(name, seed)
-    if name.startswith("sms-spam") and name in TASKS:
-        return sms_task(name == "sms-spam-book", seed)
-    path = Path(name)
+        return story_task(name, seed, rows)
+    if name in TASKS:
+        task = sms_task(name == "sms-spam-book", seed)
+    else:
+        task = table_task(Path(name), seed, text_column, label_column, test)
+    return few_labels(task, rows, seed) if rows else task
+
+
+def table_task(path: Path, seed: int, text_column: str, label_column: str, test: Path | None) -> Task:
+    """A task from a table and, where given, another one to test on."""
     if not path.is_file():
-        raise FileNotFoundError(f"there is no task {name!r}; choose {', '.join(TASKS)}, or give the path of a CSV, TSV "
-                                "or JSONL file")
-    rows = read_table(path, text_column, label_column)
-    return make_task(path.stem, *rows, seed, read_table(test, text_column, label_column) if test else None)
+        raise FileNotFoundError(f"there is no task {str(path)!r}; choose {', '.join(TASKS)}, or give the path of a "
+                                "CSV, TSV or JSONL file")
+    others = read_table(test, text_column, label_column) if test else None
+    return make_task(path.stem, *read_table(path, text_column, label_column), seed, others)
 
 
 def describe(task: Task) -> str:
@@ -144,11 +161,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
 
     recipe = recipe_for(task, epochs=epochs, batch_size=batch_size, lr=lr, class_weights=class_weights)
     recipe = replace(recipe, part=train, lora_rank=lora_rank, lora_alpha=lora_alpha, pooling=pooling)
-    def load(seed: int) -> Task:
-        loaded = load_task(task, seed, text_column, label_column, test)
-        return few_labels(loaded, rows, seed) if rows else loaded
-
-    data = load(seed)
+    data = load_task(task, seed, rows, text_column, label_column, test)
     print(describe(data))
     if ablation:
         models = {source: find_base_model(data, source, Path(run), seed, pretrain_steps)
@@ -157,7 +170,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
     finished = []
     for number in range(repeats):
         if number:
-            data = load(seed + number)
+            data = load_task(task, seed + number, rows, text_column, label_column, test)
         model, tokenizer = find_base_model(data, start, Path(run), seed + number, pretrain_steps)
         result = run_task(data, model, tokenizer, recipe, precision, seed + number)
         print("fitting the baselines")
@@ -172,7 +185,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
 
 def recipe_for(task: str, **given) -> Recipe:
     """What suits the task, with what is given (not None) in its place."""
-    recipe = STORIES if task in CLASSES else TEXTS
+    recipe = QUESTIONS if task in ("holder", "place") else STORIES if task in CLASSES else TEXTS
     given = {name: value for name, value in given.items() if value is not None}
     return replace(recipe, plan=replace(recipe.plan, **given))
 

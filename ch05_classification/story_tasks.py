@@ -21,8 +21,7 @@ from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch01_text.storyworld.world import World
 from ch05_classification.examples import Examples, Task
 
-TRAINING_ROWS = {"holder": 20_000, "place": 20_000, "reason": 12_000, "ending": 12_000}
-OTHER_ROWS = {"val": 600, "test": 1000}
+TRAINING_ROWS = {"holder": 40_000, "place": 40_000, "reason": 12_000, "ending": 12_000}
 LEVELS = {"train": "base-drill", "val": "base", "test": "base"}  # the same stories, with more questions to learn from
 RULES = ("last mentioned", "last mover", "first mention", "same sentence")
 SORTS = dict.fromkeys(PEOPLE, "person") | dict.fromkeys(THINGS, "thing") | dict.fromkeys(PLACES, "place")
@@ -122,9 +121,9 @@ def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> n
     return rng.permutation(kept)
 
 
-def story_task(name: str, seed: int, rows: dict[str, int] | None = None) -> Task:
-    """One of the tasks, told anew for each `seed`; `rows`: how many for "train", "val" and "test"."""
-    rows = rows or {"train": TRAINING_ROWS[name]} | OTHER_ROWS
+def story_task(name: str, seed: int, n_train: int | None = None, n_val: int = 600, n_test: int = 1000) -> Task:
+    """One of the tasks, told anew for each `seed`."""
+    rows = {"train": n_train or TRAINING_ROWS[name], "val": n_val, "test": n_test}
     makers: dict[str, Callable[[str], Iterator[Row]]] = {
         "holder": lambda split: question_rows("who-has", split, seed),
         "place": lambda split: question_rows("where-object", split, seed),

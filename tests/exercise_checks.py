@@ -90,7 +90,7 @@ def stratified_rows(function: Callable) -> None:
 
 
 def order_features(function: Callable) -> None:
-    task = story_task("ending", 0, {"train": 1000, "val": 30, "test": 500})
+    task = story_task("ending", 0, 1000, 30, 500)
     scores = []
     for features in (str.split, function):
         counter = make_pipeline(CountVectorizer(analyzer=features), LogisticRegression(C=1.0, max_iter=1000))

@@ -192,16 +192,16 @@ def test_the_baselines_are_as_good_as_published():
     assert all(accuracy[name] > 0.975 for name in ("naive Bayes", "TF-IDF words", "TF-IDF characters"))
 
 
-SMALL = {"train": 150, "val": 30, "test": 60}
+SMALL = 150, 30, 60  # rows to learn from, to validate, to test
 
 
 @pytest.mark.parametrize("name", ["holder", "place", "reason", "ending"])
 def test_story_tasks(name):
-    task = story_task(name, 0, SMALL)
+    task = story_task(name, 0, *SMALL)
     assert [len(task.train), len(task.val), len(task.test)] == [150, 30, 60]
     assert task.keep == "last"
     assert task.about_stories
-    again = story_task(name, 0, SMALL)
+    again = story_task(name, 0, *SMALL)
     assert again.test.texts == task.test.texts
     assert (again.test.labels == task.test.labels).all()
     assert not set(task.train.texts) & {*task.val.texts, *task.test.texts}
