@@ -17,7 +17,7 @@ from ch05_classification.base_model import find_base_model
 from ch05_classification.baselines import fit_baselines
 from ch05_classification.examples import Task, make_task, read_table
 from ch05_classification.experiment import (
-    QUESTIONS,
+    PLACES,
     STORIES,
     TEXTS,
     Recipe,
@@ -185,7 +185,7 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
 
 def recipe_for(task: str, **given) -> Recipe:
     """What suits the task, with what is given (not None) in its place."""
-    recipe = QUESTIONS if task in ("holder", "place") else STORIES if task in CLASSES else TEXTS
+    recipe = PLACES if task == "place" else STORIES if task in CLASSES else TEXTS
     given = {name: value for name, value in given.items() if value is not None}
     return replace(recipe, plan=replace(recipe.plan, **given))
 

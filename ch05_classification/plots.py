@@ -89,13 +89,16 @@ def draw_reliability(logits: np.ndarray, labels: np.ndarray, temperature: float)
     return figure
 
 
+def _spread(table: pd.DataFrame) -> list[pd.Series]:
+    return [table["accuracy"] - table["ci95_low"], table["ci95_high"] - table["accuracy"]]
+
+
 def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
     """Accuracy with its 95 % interval, a line for each classifier."""
     figure = Figure(figsize=(8, 0.8 + 0.4 * len(table)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(table))
-    spread = [table["accuracy"] - table["ci95_low"], table["ci95_high"] - table["accuracy"]]
-    axes.errorbar(table["accuracy"], rows, xerr=spread, fmt="o", capsize=3)
+    axes.errorbar(table["accuracy"], rows, xerr=_spread(table), fmt="o", capsize=3)
     axes.set(yticks=rows, yticklabels=table["classifier"], title=title,
              xlabel="accuracy on the test rows, 95 % interval")
     axes.invert_yaxis()
@@ -104,22 +107,23 @@ def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def draw_ablation(table: pd.DataFrame) -> Figure:
-    """One panel a question: the answers side by side, each run a point."""
+    """One panel a question: the answers side by side, each run a point with its 95 % interval."""
     questions = list(dict.fromkeys(table["question"]))
     figure = Figure(figsize=(5 * min(3, len(questions)), 3.2 * -(-len(questions) // 3)), layout="constrained")
     panels = figure.subplots(-(-len(questions) // 3), min(3, len(questions)), squeeze=False).flat
-    for axes, question in zip(panels, questions, strict=False):
+    for question, axes in zip(questions, panels, strict=False):
         part = table[table["question"] == question]
         answers = list(dict.fromkeys(part["answer"]))
         if question == "labels":
             for start, rows in part.groupby(part["answer"].str.split(", ").str[1]):
-                axes.plot(rows["n_train"], rows["accuracy"], "o", label=start)
+                axes.errorbar(rows["n_train"], rows["accuracy"], yerr=_spread(rows), fmt="o", capsize=3, label=start)
                 means = rows.groupby("n_train")["accuracy"].mean()
                 axes.plot(means.index, means, color="gray", linewidth=0.8)
             axes.set(xscale="log", xlabel="labelled examples")
             axes.legend(fontsize=8)
         else:
-            axes.plot([answers.index(answer) for answer in part["answer"]], part["accuracy"], "o")
+            places = [answers.index(answer) for answer in part["answer"]]
+            axes.errorbar(places, part["accuracy"], yerr=_spread(part), fmt="o", capsize=3)
             axes.set(xticks=range(len(answers)))
             axes.set_xticklabels(answers, rotation=20, ha="right", fontsize=8)
         axes.set(title=question, ylabel="accuracy")
