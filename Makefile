@@ -15,7 +15,7 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch03_gpt/main.py --run $(RUN)
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
-	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --rows 12000
+	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)
 
 test: .venv/.installed-test ## all tests (fast ones only: make test ARGS='-m "not slow"')

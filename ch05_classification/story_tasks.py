@@ -21,7 +21,7 @@ from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch01_text.storyworld.world import World
 from ch05_classification.examples import Examples, Task
 
-TRAINING_ROWS = {"holder": 20_000, "place": 30_000, "reason": 12_000, "ending": 12_000}
+TRAINING_ROWS = {"holder": 12_000, "place": 30_000, "reason": 12_000, "ending": 12_000}
 LEVELS = {"train": "base-drill", "val": "base", "test": "base"}  # the same stories, with more questions to learn from
 RULES = ("last mentioned", "last mover", "first mention", "same sentence")
 SORTS = dict.fromkeys(PEOPLE, "person") | dict.fromkeys(THINGS, "thing") | dict.fromkeys(PLACES, "place")
