@@ -1,6 +1,5 @@
 """The language model that a classifier begins as: pretrained on stories, on the task's own texts, elsewhere, or not."""
 
-import copy
 import json
 import shutil
 from dataclasses import replace
@@ -49,8 +48,8 @@ def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
 def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
     """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what `from_pretrained` knows.
 
-    Pretrained is the run's story model where the task is about stories, else a small model
-    that chapter 4 trains for `steps` on the training texts; from scratch has its shape and tokenizer.
+    Pretrained is the run's story model where the task is about stories, else a small model that chapter 4 trains for
+    `steps` on the training texts; from scratch has its shape and tokenizer.
     """
     if source not in ("pretrained", "scratch"):
         return from_pretrained(source), tokenizer_of(source)
@@ -65,6 +64,5 @@ def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
         model = GPTModel(preset_config("messages", vocab_size=tokenizer.n_vocab))
     if source == "scratch":
         torch.manual_seed(seed)
-        model = copy.deepcopy(model)
         model.reset_parameters()
     return (model if task.about_stories else with_dropout(model, DROPOUT)), tokenizer

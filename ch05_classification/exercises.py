@@ -79,7 +79,7 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 def order_features(text: str) -> list[str]:
     """A story before its end is told -> features for a logistic regression that counts them (any strings).
 
-    Plain words reach about 70 % on "does it end well?", because their order decides. Make it better than 80 %.
+    Plain words fall well short of it on "does it end well?", because their order decides: make it better than 80 %.
     Hint: mark some words by where they stand.
     """
     raise NotImplementedError

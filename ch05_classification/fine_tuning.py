@@ -1,6 +1,5 @@
 """Fine-tuning a classifier with chapter 4's training loop, until validation stops getting better."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -36,7 +35,6 @@ class History:
     log: list[dict] = field(default_factory=list)
     seconds: float = 0.0
     steps: int = 0
-    best_step: int = 0
 
 
 def class_weights(labels: Tensor, n_classes: int) -> Tensor:
@@ -78,7 +76,7 @@ def predict_logits(classifier: GPTClassifier, encoded: Encoded, precision: Preci
 
 
 def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded, plan: Plan, precision: Precision,
-        pad_id: int, on_log: Callable[[dict], None] | None = None, description: str = "fine-tuning") -> History:
+        pad_id: int, description: str = "fine-tuning") -> History:
     """Train what is not frozen; ends with the weights of the lowest validation loss."""
     device = precision.device
     n_classes = classifier.head.out_features
@@ -100,11 +98,11 @@ def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded, plan:
         waited += 1
         if not history.log or loss < min(entry["val_loss"] for entry in history.log):
             best = {name: p.detach().clone() for name, p in classifier.named_parameters() if p.requires_grad}
-            waited, history.best_step = 0, progress.step
+            waited = 0
         history.log.append({"val_loss": loss, "val_accuracy": accuracy})
         return history.log[-1]
 
-    progress = train(classifier, supply, loss_fn, steps=steps, log_every=every, on_log=on_log, evaluate=evaluate,
+    progress = train(classifier, supply, loss_fn, steps=steps, log_every=every, evaluate=evaluate,
                      optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
                      schedule=SCHEDULES["trapezoid"](), precision=precision,
                      should_stop=lambda: waited >= plan.patience, description=description)
