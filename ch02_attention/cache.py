@@ -40,20 +40,36 @@ class KVCache:
     """The caches of all layers, and how many tokens each row holds: `lengths`, kept on the host, so that nothing
     waits for the device.
 
-    `max_length`: tokens that a row may hold. `window`: tokens that attention looks back; where slots for it and
+    `max_length`: tokens that a row may hold. `keeps_ids`: remember the tokens themselves, too. `window`: tokens that attention looks back; where slots for it and
     `chunk` tokens more are fewer than `max_length`, memory is bounded by them, and no more than `chunk` tokens
     may come at once.
     """
 
     def __init__(self, batch_size: int, n_layers: int, n_kv_heads: int, max_length: int, head_dim: int, *,
                  window: int | None = None, chunk: int = 256, dtype: torch.dtype = torch.float32,
-                 device: torch.device | str = "cpu", layer_cache: type[LayerCache] = LayerCache):
+                 device: torch.device | str = "cpu", layer_cache: type[LayerCache] = LayerCache,
+                 keeps_ids: bool = False):
         self.max_length, self.window, self.device = max_length, window, device
         self.n_slots = max_length if window is None else min(max_length, window + chunk)
         self.chunk = max_length if self.n_slots == max_length else chunk
         self.lengths = np.zeros(batch_size, dtype=np.int64)
         self.layers = [layer_cache.empty(batch_size, n_kv_heads, self.n_slots, head_dim, dtype=dtype, device=device)
                        for _ in range(n_layers)]
+        if keeps_ids:  # one more layer, so that whatever happens to rows happens to it
+            ids = torch.zeros(batch_size, 1, self.n_slots + 1, 1, dtype=torch.long, device=device)
+            self.layers.append(LayerCache((ids,)))
+
+    def newest_ids(self, n: int) -> Tensor:
+        """(B, n) ids of the last n tokens of every row, -1 where there are fewer; for a cache that keeps them."""
+        positions = self.lengths[:, None] + np.arange(-n, 0)
+        slots = torch.from_numpy(positions % self.n_slots).to(self.device)
+        ids = self.layers[-1].tensors[0][:, 0, :, 0].gather(1, slots)
+        return ids.masked_fill(torch.from_numpy(positions < 0).to(self.device), -1)
+
+    def keep_ids(self, ids: Tensor) -> None:
+        """Remember the new tokens (B, T) at the place that `begin` has made for them."""
+        layer = self.layers[-1]
+        layer.place.write(layer.tensors[0], ids[:, None, :, None])
 
     def begin(self, T: int, counts: Sequence[int] | None = None) -> Place:
         """Make room for T more tokens in every row, or for the first `counts[i]` of T in row i; the layers' `append`

@@ -32,6 +32,7 @@ class GPTConfig:
     bias: bool = True  # bias in the other linear layers and in LayerNorm
     tie_embeddings: bool = False  # output head shares the token embedding's matrix
     window: int | None = None  # sliding-window attention: how many tokens back; None: all
+    token_shift: int = 0  # each token's embedding also brings those of so many tokens before it
 
     def __post_init__(self):
         sizes = ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]
@@ -41,6 +42,8 @@ class GPTConfig:
         for name, choices in (("position", POSITIONS), ("norm", NORMS), ("ffn", FEED_FORWARDS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+        if not isinstance(self.token_shift, int) or self.token_shift < 0:
+            raise ValueError(f"token_shift must be a whole number of at least 0, not {self.token_shift!r}")
         if not 0 <= self.drop_rate < 1:
             raise ValueError(f"drop_rate must be in [0, 1), not {self.drop_rate}")
         if self.emb_dim % self.n_heads:

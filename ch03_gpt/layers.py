@@ -125,3 +125,30 @@ def make_norm(config: GPTConfig) -> nn.Module:
 def make_feed_forward(config: GPTConfig) -> nn.Module:
     """Return the feed-forward layer that `config.ffn` names."""
     return SwiGLU(config) if config.ffn == "swiglu" else FeedForward(config)
+
+
+class TokenShift(nn.Module):
+    """Embeddings of n earlier tokens and T new ones (B, n + T, C) -> (B, T, C): each brings those of the n tokens before
+    it, scaled channel by channel.
+
+    A head can then find "what came after this word" at once, instead of first learning a head that looks one token
+    back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,
+    Allen-Zhu 2025).
+    """
+
+    def __init__(self, n: int, emb_dim: int):
+        super().__init__()
+        self.n = n
+        self.scale = nn.Parameter(torch.empty(n, emb_dim))  # of the token 1, 2, ... back
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.scale, 0.5)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        T = embedded.shape[1] - self.n
+        x = embedded[:, self.n :]
+        for back, scale in enumerate(self.scale, 1):
+            first = self.n - back
+            x = x + scale * embedded[:, first : first + T]
+        return x

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ch02_attention import KVCache, LayerCache, MultiHeadAttention, Place
 from ch03_gpt.config import GPTConfig
-from ch03_gpt.layers import make_feed_forward, make_norm
+from ch03_gpt.layers import TokenShift, make_feed_forward, make_norm
 
 
 class TransformerBlock(nn.Module):
@@ -51,6 +51,7 @@ class GPTModel(nn.Module):
         self.pos_emb = None
         if config.position == "learned":
             self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
+        self.token_shift = TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
         self.drop_emb = nn.Dropout(config.drop_rate)
         self.trf_blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
@@ -64,6 +65,8 @@ class GPTModel(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
+            elif name == "token_shift.scale":
+                self.token_shift.reset_parameters()
             elif parameter.dim() >= 2:
                 writes_to_residual = name.endswith(("out_proj.weight", "layers.2.weight", "down.weight"))
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
@@ -87,7 +90,18 @@ class GPTModel(nn.Module):
         config, weight = self.config, self.tok_emb.weight
         return KVCache(batch_size, config.n_layers, config.kv_heads, max_length or config.context_length,
                        config.head_dim, window=config.window, device=weight.device, layer_cache=layer_cache,
-                       dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype)
+                       dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
+                       keeps_ids=self.token_shift is not None)
+
+    def embed(self, ids: Tensor, before: Tensor | None = None) -> Tensor:
+        """(B, T) ids -> (B, T, C) embeddings without positions. `before` (B, n): the tokens that came earlier, -1 where
+        there were none; needed where the model shifts tokens and the text goes on."""
+        if self.token_shift is None:
+            return self.tok_emb(ids)
+        if before is None:
+            return self.token_shift(nn.functional.pad(self.tok_emb(ids), (0, 0, self.token_shift.n, 0)))
+        every = torch.cat((before, ids), dim=1)  # (B, n + T)
+        return self.token_shift(self.tok_emb(every.clamp(min=0)) * (every >= 0).unsqueeze(2))
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.
@@ -100,8 +114,12 @@ class GPTModel(nn.Module):
         if longest > self.config.context_length:
             raise ValueError(f"{longest} tokens exceed the context length {self.config.context_length}; "
                              "shorten the input or build the model with a longer context")
+        shifts = self.token_shift is not None and cache is not None
+        before = cache.newest_ids(self.token_shift.n) if shifts else None
         place = cache.begin(T, counts) if cache is not None else Place.straight(0, T)
-        x = self.tok_emb(ids)  # (B, T, C)
+        if shifts:
+            cache.keep_ids(ids)
+        x = self.embed(ids, before)  # (B, T, C)
         if self.pos_emb is not None:
             x = x + place.pick(self.pos_emb.weight)
         x = self.drop_emb(x)

@@ -217,10 +217,29 @@ def test_flops_against_torchs_counter():
     (dict(n_heads=5), "n_heads=5 does not divide emb_dim=24"), (dict(n_kv_heads=3), "n_kv_heads=3 does not divide"),
     (dict(vocab_size=0), "vocab_size must be"), (dict(position="sine"), "position must be one of learned, rope"),
     (dict(drop_rate=1.0), "drop_rate"), (dict(position="rope", n_heads=8), "must be even"),
+    (dict(token_shift=-1), "token_shift must be a whole number of at least 0"),
 ])
 def test_config_refuses_nonsense(changes, words):
     with pytest.raises(ValueError, match=words):
         replace(TINY, **changes)
+
+
+def test_token_shift_adds_the_scaled_embeddings_of_the_tokens_before():
+    """Oracle: a loop over positions; and, token by token, the future cannot change the past."""
+    model = GPTModel(replace(TINY, token_shift=2))
+    torch.nn.init.normal_(model.token_shift.scale)
+    ids = torch.randint(0, 50, (2, 7))
+    embedded, (one_back, two_back) = model.tok_emb(ids), model.token_shift.scale
+    for t in range(7):
+        expected = embedded[:, t].clone()
+        if t > 0:
+            expected += one_back * embedded[:, t - 1]
+        if t > 1:
+            expected += two_back * embedded[:, t - 2]
+        torch.testing.assert_close(model.embed(ids)[:, t], expected)
+        torch.testing.assert_close(model.embed(ids[:, : t + 1])[:, t], expected)
+        before = torch.cat((torch.full((2, 2), -1), ids), dim=1)[:, t : t + 2]
+        torch.testing.assert_close(model.embed(ids[:, t : t + 1], before)[:, 0], expected)
 
 
 def test_unknown_names_are_refused_with_the_known_ones():

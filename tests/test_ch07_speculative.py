@@ -12,7 +12,8 @@ from scipy import stats
 from ch03_gpt import GPTConfig, GPTModel, Sampler, Sampling, complete
 from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
 
-CONFIG = GPTConfig(vocab_size=6, context_length=64, emb_dim=24, n_heads=4, n_layers=2, position="rope")
+CONFIG = GPTConfig(vocab_size=6, context_length=64, emb_dim=24, n_heads=4, n_layers=2, position="rope",
+                   token_shift=2)
 
 
 def wild_model(config: GPTConfig, seed: int, std: float = 0.3) -> GPTModel:
