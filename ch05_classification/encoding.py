@@ -20,6 +20,9 @@ class Encoded:
     labels: Tensor  # (n,) int64
     truncated: int  # texts that did not fit the context
 
+    def __add__(self, other: "Encoded") -> "Encoded":
+        return Encoded(self.rows + other.rows, torch.cat((self.labels, other.labels)), self.truncated + other.truncated)
+
 
 def encode_examples(tokenizer, examples: Examples, context_length: int, keep: str = "first") -> Encoded:
     """Encode texts, cut to the `context_length`: the "first" tokens stay, or the "last" (for a question at the end).

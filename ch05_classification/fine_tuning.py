@@ -75,9 +75,10 @@ def predict_logits(classifier: GPTClassifier, encoded: Encoded, precision: Preci
     return logits
 
 
-def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded, plan: Plan, precision: Precision,
+def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded | None, plan: Plan, precision: Precision,
         pad_id: int, description: str = "fine-tuning") -> History:
-    """Train what is not frozen; ends with the weights of the lowest validation loss."""
+    """Train what is not frozen; ends with the weights of the lowest validation loss, or, without validation rows, with
+    the last ones."""
     device = precision.device
     n_classes = classifier.head.out_features
     weights = class_weights(training.labels, n_classes).to(device) if plan.class_weights else None
@@ -91,6 +92,8 @@ def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded, plan:
 
     def evaluate(progress) -> dict:
         nonlocal best, waited
+        if validation is None:
+            return {}
         logits = torch.from_numpy(predict_logits(classifier, validation, precision))
         classifier.train()
         loss = F.cross_entropy(logits, validation.labels).item()
@@ -106,6 +109,7 @@ def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded, plan:
                      optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
                      schedule=SCHEDULES["trapezoid"](), precision=precision,
                      should_stop=lambda: waited >= plan.patience, description=description)
-    classifier.load_state_dict(best, strict=False)
+    if best:
+        classifier.load_state_dict(best, strict=False)
     history.log, history.seconds, history.steps = progress.log, progress.seconds, progress.step
     return history

@@ -21,6 +21,7 @@ from ch05_classification import (
     LinearWithLoRA,
     LoRALayer,
     Plan,
+    Recipe,
     WholeText,
     batches,
     class_weights,
@@ -29,13 +30,16 @@ from ch05_classification import (
     encode_examples,
     fit,
     load_adapter,
+    make_task,
     merge_lora,
     predict_logits,
     replace_linear_with_lora,
+    run_task,
     save_adapter,
     shuffled_batches,
     train_only,
 )
+from ch05_classification.experiment import build_classifier
 from ch07_practice.quantization import quantize
 
 CPU = pick_precision(torch.device("cpu"), "float32")
@@ -201,6 +205,23 @@ def test_fitting_stops_early():
     history = fit(classifier(), encoded, other, Plan(epochs=100, patience=2, batch_size=16), CPU, 0)
     assert history.steps < 100 * 4
     assert history.log[-1]["val_loss"] > min(entry["val_loss"] for entry in history.log)
+
+
+def test_learning_once_more_from_the_validation_rows_too():
+    """Oracle: fine-tuning by hand on the joined rows; the temperature is still the first classifier's."""
+    words = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
+    task = make_task("spelling", words, ["a"] * 40 + ["b"] * 40, 0)
+    tokenizer = CharTokenizer.train(words)
+    torch.manual_seed(0)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab))
+    precision, plan = pick_precision(torch.device("cpu"), "float32"), Plan(epochs=2, seed=3)
+    once, twice = (run_task(task, model, tokenizer, Recipe(plan, refit=refit), precision, 3) for refit in (False, True))
+    parts = [encode_examples(tokenizer, part, 64) for part in (task.train, task.val, task.test)]
+    expected = build_classifier(model, tokenizer, task, Recipe(plan), 3)
+    fit(expected, parts[0] + parts[1], None, plan, precision, tokenizer.eot_id)
+    np.testing.assert_allclose(twice.logits, predict_logits(expected, parts[2], precision), atol=1e-4)
+    assert twice.choice.temperature == once.choice.temperature
+    assert not np.allclose(twice.logits, once.logits, atol=1e-3)
 
 
 def test_a_correction_is_the_formula():
