@@ -40,9 +40,9 @@ class KVCache:
     """The caches of all layers, and how many tokens each row holds: `lengths`, kept on the host, so that nothing
     waits for the device.
 
-    `max_length`: tokens that a row may hold. `keeps_ids`: remember the tokens themselves, too. `window`: tokens that attention looks back; where slots for it and
-    `chunk` tokens more are fewer than `max_length`, memory is bounded by them, and no more than `chunk` tokens
-    may come at once.
+    `max_length`: tokens that a row may hold. `keeps_ids`: remember the tokens themselves, too. `window`: tokens that
+    attention looks back; where slots for it and `chunk` tokens more are fewer than `max_length`, memory is bounded by
+    them, and no more than `chunk` tokens may come at once.
     """
 
     def __init__(self, batch_size: int, n_layers: int, n_kv_heads: int, max_length: int, head_dim: int, *,

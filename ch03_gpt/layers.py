@@ -128,8 +128,8 @@ def make_feed_forward(config: GPTConfig) -> nn.Module:
 
 
 class TokenShift(nn.Module):
-    """Embeddings of n earlier tokens and T new ones (B, n + T, C) -> (B, T, C): each brings those of the n tokens before
-    it, scaled channel by channel.
+    """Embeddings of n earlier tokens and T new ones (B, n + T, C) -> (B, T, C): each brings those of the n tokens
+    before it, scaled channel by channel.
 
     A head can then find "what came after this word" at once, instead of first learning a head that looks one token
     back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,

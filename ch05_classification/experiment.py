@@ -98,7 +98,7 @@ def run_task(task: Task, model: GPTModel, tokenizer, recipe: Recipe, precision: 
     val_logits = predict_logits(classifier, validation, precision)
     if recipe.refit:
         classifier = build_classifier(model, tokenizer, task, recipe, seed).to(precision.device)
-        again = fit(classifier, training + validation, None, plan, precision, tokenizer.eot_id, "the same with all rows")
+        again = fit(classifier, training + validation, None, plan, precision, tokenizer.eot_id, "with all rows")
         history.seconds, history.steps = history.seconds + again.seconds, history.steps + again.steps
     logits = predict_logits(classifier, test, precision)
     choice = Choice(task.name, task.classes, task.positive, task.keep, recipe.pooling, recipe.causal,
