@@ -22,6 +22,7 @@ TITLES = {
     "ch03_gpt": "The GPT model",
     "ch04_pretraining": "Pretraining",
     "ch05_classification": "Classification",
+    "ch06_instruction": "Instructions and feedback",
 }
 
 
@@ -91,6 +92,10 @@ def headline(stage: Stage) -> str:
         interval = f"{m['ci95_low']:.1%} to {m['ci95_high']:.1%}"
         return (f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({interval}); "
                 f"best counter of words {m['baseline_accuracy']:.1%}{rules}")
+    if stage.chapter == "ch06_instruction":
+        measured = [name for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo") if name in m]
+        shares = ", ".join(f"{name} {m[name]['exact_match']:.1%}" for name in measured if "exact_match" in m[name])
+        return f"right answers on unseen stories: {shares}" if shares else f"tuned on {m['data']}"
     return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
             f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte")
 

@@ -29,7 +29,8 @@ REQUESTS = st.lists(st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=2
 
 
 @settings(max_examples=50)
-@given(st.sampled_from([CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, token_shift=2)]), REQUESTS, st.integers(1, 4), st.integers(1, 30))
+@given(st.sampled_from([CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, token_shift=2)]), REQUESTS,
+       st.integers(1, 4), st.integers(1, 30))
 def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows, prefill):
     """Oracle: `complete` for each request alone. Requests arrive at random steps, texts outgrow the context."""
     model = wild_model(config)

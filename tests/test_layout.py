@@ -21,6 +21,8 @@ BOOK_NAMES = {
                         "train_model_simple plot_losses load_weights_into_gpt",
     "ch05_classification": "create_balanced_dataset random_split SpamDataset calc_accuracy_loader classify_review "
                            "train_classifier_simple plot_values LoRALayer LinearWithLoRA replace_linear_with_lora",
+    "ch06_instruction": "format_input InstructionDataset custom_collate_fn PreferenceDataset compute_dpo_loss "
+                        "compute_logprobs",
 }
 
 

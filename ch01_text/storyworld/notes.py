@@ -1,0 +1,102 @@
+"""Notes: what a story tells about places and hands, one fact after the other, before the question is answered.
+
+A small model that must answer at once has to do all steps in its few layers. Written down, each step is a short one:
+turn the next event into a note, pick the newest notes that matter, say the answer (a scratchpad, Nye et al. 2021).
+"""
+
+from collections import Counter
+
+from ch01_text.storyworld.questions import Question
+from ch01_text.storyworld.story import Story, question_lines
+from ch01_text.storyworld.world import World
+
+NOWHERE = "nowhere"
+UNTOLD = "?"
+NOTES, THOUGHT, ANSWER = "Notes:", "So:", "A:"  # how lines begin
+UNNOTED = ("why", "wants")  # questions whose answers no note has
+Note = tuple[str, str]  # (who or what, where or with whom), or (who, feeling)
+
+
+class Notebook:
+    """The notes on a story up to where a question is asked, and the world as it is then."""
+
+    def __init__(self, story: Story, question: Question):
+        told = len(story.told(question))
+        self.world, self.notes = World(), []
+        for event in story.events:
+            if event.sentence >= told:
+                break
+            before = dict(self.world.where)
+            self.world.apply(event)
+            self.notes += [(entity, spot or NOWHERE) for entity, spot in self.world.where.items()
+                           if before.get(entity) != spot]
+            if event.verb == "feel":
+                self.notes.append((event.actor, event.feeling))
+
+    def chain(self, question: Question) -> list[Note]:
+        """The notes that the answer follows from, as one thinks: the book is with Nora, Nora is at the lake."""
+        world, kind = self.world, question.kind
+        about = question.about[0] if question.about else ""
+        if kind in ("feel", "why"):
+            felt = world.feels.get(about)
+            return [(about, felt.feeling if felt else UNTOLD)]
+        if kind == "wants" or not about:
+            return []
+        if about not in world.where:
+            return [(about, UNTOLD)]
+        if kind == "before":
+            visited = world.visited[about]
+            after = question.text.removesuffix("?").split()[-1]
+            return [(about, visited[visited.index(after) - 1]), (about, after)]
+        if kind in ("what-has", "count"):
+            return [(thing, about) for thing in world.inside(about)]
+        chain = [(about, world.where[about] or NOWHERE)]
+        if kind == "with":
+            return chain + [(one, chain[0][1]) for one in world.people(chain[0][1]) if one != about]
+        if kind in ("where-object", "inside"):
+            while chain[-1][1] in world.where:
+                chain.append((chain[-1][1], world.where[chain[-1][1]] or NOWHERE))
+        return chain
+
+
+def write_notes(notes: list[Note]) -> str:
+    """The notes on one line.
+
+    >>> write_notes([("Nora", "lake"), ("book", "Nora")])
+    'Nora: lake; book: Nora;'
+    """
+    return " ".join(f"{entity}: {spot};" for entity, spot in notes)
+
+
+def reasoning(story: Story, question: Question) -> str:
+    """What comes before the answer: a line of all notes, one of those that it follows from, and the answer's mark."""
+    notebook = Notebook(story, question)
+    lines = ((NOTES, notebook.notes), (THOUGHT, notebook.chain(question)))
+    return "".join(f"{mark} {write_notes(notes)}\n" for mark, notes in lines if notes) + f"{ANSWER} "
+
+
+def final_answer(response: str) -> str:
+    """What a response says in the end, without its notes.
+
+    >>> final_answer("Notes: Nora: lake;\\nSo: Nora: lake;\\nA: the lake")
+    'the lake'
+    >>> final_answer("the lake")
+    'the lake'
+    """
+    return response.strip().rpartition("\n")[2].removeprefix(ANSWER).strip()
+
+
+def noted_text(story: Story, with_prose: bool = True) -> str:
+    """The story up to where most questions are asked, the notes on it, and the questions, each with the notes that its
+    answer follows from; without the prose, the notes are all there is to answer from."""
+    positions = Counter(question.position for question in story.questions)
+    position = max(positions, key=lambda where: (positions[where], where))
+    asked = [question for question in story.questions if question.position == position]
+    notebook = Notebook(story, asked[0])
+    lines = [f"{NOTES} {write_notes(notebook.notes)}\n"]
+    for question in asked:
+        if with_prose or question.kind not in UNNOTED:
+            chain = notebook.chain(question)
+            thought = f"{THOUGHT} {write_notes(chain)}\n" if chain else ""
+            lines.append(question_lines(question.text, question.answer).replace("\nA:", f"\n{thought}A:"))
+    return (story.prose[:position] + "\n" if with_prose else "") + "".join(lines)

@@ -1,0 +1,238 @@
+"""What the story model is asked to do: questions in several forms, lists, retellings, rewriting, going on.
+
+Every answer follows from the true state of a story, so that a program can check it. Test instructions are about unseen
+casts (chapter 1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+from ch01_text.storyworld import Question, Story, stories
+from ch01_text.storyworld.notes import reasoning
+from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
+from ch01_text.storyworld.world import World
+from ch06_instruction.chat import Message
+
+REFUSAL = "Sorry, the story does not say."
+FORMS = ("phrase", "word", "sentence", "json")
+LEVELS = {"train": "short-drill", "test": "short"}
+DIRECT_RATE = 0.12  # of questions to be answered at once, without notes
+UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
+OTHER_RATE = 0.2  # of instructions that are no questions
+TURNS = 3  # questions about one story in a training conversation, at most
+
+# How a question is put; those for the test are never seen in training.
+WRAPPINGS = {
+    "train": ("{}", "{}", "{}", "{}", "Please tell me: {}", "I wonder: {}", "{} Tell me, please.",
+              "Here is my question. {}", "Can you help me? {}", "Question: {}", "You have read the story. {}",
+              "{} Thank you.", "Think first. {}"),
+    "test": ("{}", "Now tell me: {}", "{} Please tell me.", "Here is a question. {}", "I have read the story. {}"),
+}
+FORM_WORDS = {
+    "phrase": {"train": ("",), "test": ("",)},
+    "word": {"train": ("Answer in one word.", "One word only.", "Say it in one word.", "Just one word, please."),
+             "test": ("Answer in one word, please.", "In one word only.")},
+    "sentence": {"train": ("Answer in a full sentence.", "Use a full sentence.", "Say it in a sentence.",
+                           "A full sentence, please."),
+                 "test": ("Answer in a full sentence, please.", "Say it in a full sentence.")},
+    "json": {"train": ("Answer in JSON.", "Use JSON.", "Say it in JSON.", "JSON only, please."),
+             "test": ("Answer in JSON, please.", "In JSON only.")},
+}
+AT_ONCE = {"train": ("Answer at once.", "At once, please.", "No notes."), "test": ("Answer at once, please.",)}
+REWRITES = (  # now, in the past, not
+    ("goes to", "went to", "does not go to"), ("takes", "took", "does not take"),
+    ("finds", "found", "does not find"), ("loses", "lost", "does not lose"), ("drops", "dropped", "does not drop"),
+    ("has", "had", "does not have"), ("wants", "wanted", "does not want"), ("meets", "met", "does not meet"),
+)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One thing to do, and how it is done rightly."""
+
+    messages: tuple[Message, ...]  # what was said so far; ends with the user
+    response: str  # what to say: notes, where there are any, and the answer on the last line
+    answer: str  # the last line
+    task: str  # "question", "list", "retell", "rewrite" or "continue"
+    kind: str  # of question, or the task once more
+    form: str = "phrase"
+    hops: int = 1  # told facts to chain
+    answerable: bool = True
+    steps: bool = True  # notes come first
+    story: Story | None = None
+    question: Question | None = None  # for the shortcuts
+
+    def conversation(self) -> list[Message]:
+        """The messages with the right response."""
+        return [*self.messages, {"role": "assistant", "content": self.response}]
+
+
+def sentence(question: Question, answer: str) -> str:
+    """An answer as a full sentence.
+
+    >>> sentence(Question("Where is Tom?", "the mill", "where-person", 1, 0, ("Tom",)), "the mill")
+    'Tom is at the mill.'
+    """
+    about = question.about[0]
+    who = about if about in PRONOUNS else the(about)
+    place = answer.removeprefix("the ")
+    where = f"{PLACES[place]} {answer}" if place in PLACES else answer
+    text = {
+        "where-person": f"{who} is {where}", "where-object": f"{who} is {where}", "before": f"{who} was {where} before",
+        "who-has": f"{answer} has {who}", "what-has": f"{who} has {answer}", "with": f"{answer} is with {who}",
+        "yes-no": answer, "count": f"{who} has {answer}", "feel": f"{who} is {answer}", "why": answer,
+        "wants": f"{answer} wants {who}" if answer in PRONOUNS else f"{who} wants {answer}",
+    }[question.kind]
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def in_form(question: Question, answer: str | None, form: str) -> str:
+    """The answer in the form that was asked for; None: the story does not say."""
+    if form == "json":
+        return json.dumps({"answer": answer.removeprefix("the ") if answer else None})
+    if answer is None:
+        return REFUSAL
+    if form == "sentence":
+        return sentence(question, answer)
+    return answer.removeprefix("the ") if form == "word" else answer
+
+
+class Author:
+    """Draws instructions about one story."""
+
+    def __init__(self, rng: Random, split: str, story: Story):
+        self.rng, self.split, self.story = rng, split, story
+
+    def ask(self, question: Question, answer: str | None, first: bool = True) -> Instruction:
+        """Put a question in a form; `first`: the story comes before it, and notes may."""
+        rng = self.rng
+        forms = ("phrase", "sentence", "json") if question.kind == "why" else FORMS
+        form = rng.choice(("phrase", *forms))
+        direct = first and rng.random() < DIRECT_RATE
+        words = [rng.choice(WRAPPINGS[self.split]).format(question.text), rng.choice(FORM_WORDS[form][self.split])]
+        if direct:
+            words.append(rng.choice(AT_ONCE[self.split]))
+        text = " ".join(word for word in words if word)
+        reply = in_form(question, answer, form)
+        steps = first and not direct
+        response = reasoning(self.story, question) + reply if steps else reply
+        prose = f"{self.story.prose[: question.position]}\n" if first else ""
+        return Instruction(({"role": "user", "content": prose + text},), response, reply, "question", question.kind,
+                           form, question.hops, answer is not None, steps, self.story, question)
+
+    def unanswerable(self, position: int) -> Question:
+        """A question about somebody or something that the story does not tell of, or about a feeling untold."""
+        rng, cast = self.rng, self.story.cast
+        people = [one for one in PEOPLE if one not in self.story.prose]
+        things = [one for one in THINGS if one not in self.story.prose]
+        draw = rng.random()
+        if draw < 0.4:
+            return Question(f"Where is {(one := rng.choice(people))}?", "", "where-person", 1, position, (one,))
+        if draw < 0.6:
+            return Question(f"Who has the {(one := rng.choice(things))}?", "", "who-has", 1, position, (one,))
+        if draw < 0.8:
+            return Question(f"Where is the {(one := rng.choice(things))}?", "", "where-object", 1, position, (one,))
+        told = {event.actor for event in self.story.events if event.verb == "feel"}
+        calm = [one for one in cast.people if one not in told]
+        one = rng.choice(calm or people)
+        return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
+
+    def questions(self, turns: int) -> list[Instruction]:
+        """Up to `turns` questions about the same part of the story; the first comes with it."""
+        rng = self.rng
+        first = rng.choice(self.story.questions)
+        same = [one for one in self.story.questions if one.position == first.position and one is not first]
+        chosen = [first, *rng.sample(same, min(len(same), turns - 1))]
+        exchanges = []
+        for number, question in enumerate(chosen):
+            if rng.random() < UNANSWERABLE_RATE:
+                question, answer = self.unanswerable(first.position), None
+            elif question.kind == "unknown":
+                kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
+                question, answer = Question(question.text, "", kind, 1, question.position, question.about), None
+            else:
+                answer = question.answer
+            one = self.ask(question, answer, first=not number)
+            exchanges.append(one)
+            if not one.steps and not number:
+                break  # without notes there is nothing to look up later
+        return exchanges
+
+    def other(self) -> Instruction:
+        """Something else than a question."""
+        task = self.rng.choice(("list", "retell", "rewrite", "continue"))
+        return {"list": self.list, "retell": self.retell, "rewrite": self.rewrite, "continue": self.going_on}[task]()
+
+    def _instruct(self, text: str, answer: str, task: str, prose: str = "", thought: str = "",
+                  hops: int = 1) -> Instruction:
+        content = f"{prose}\n{text}" if prose else text
+        return Instruction(({"role": "user", "content": content},), thought + answer, answer, task, task, hops=hops,
+                           steps=bool(thought), story=self.story)
+
+    def list(self) -> Instruction:
+        """Name all people, or all things, in the order in which the story does."""
+        cast, prose = self.story.cast, self.story.prose
+        what, all_of_them = self.rng.choice((("people", (*cast.people, cast.missing)),
+                                             ("things", (*cast.things, cast.container))))
+        named = sorted((one for one in all_of_them if one and one in prose), key=prose.index)
+        request = {"train": ("List the {} in the story.", "Name all {} in the story.", "Which {} are in the story?"),
+                   "test": ("List all {} in the story.",)}[self.split]
+        return self._instruct(self.rng.choice(request).format(what), ", ".join(named), "list", prose)
+
+    def retell(self) -> Instruction:
+        """Say in order where somebody was."""
+        world, story = World(), self.story
+        for event in story.events:
+            world.apply(event)
+        person = self.rng.choice(story.cast.people)
+        request = {"train": ("Where was {} first, and then? Tell it in order.", "Retell in order where {} was."),
+                   "test": ("Tell in order where {} was.",)}[self.split]
+        end = Question("", "", "", 0, len(story.prose), ())
+        visited = world.visited[person]
+        return self._instruct(self.rng.choice(request).format(person), ", ".join(visited), "retell", story.prose,
+                              reasoning(story, end), len(visited))
+
+    def rewrite(self) -> Instruction:
+        """Put a sentence into the past, or deny it."""
+        rng, cast = self.rng, self.story.cast
+        now, past, negative = rng.choice(REWRITES)
+        what = {"goes to": the(rng.choice(cast.places)), "meets": rng.choice(cast.people[1:])}.get(
+            now, the(rng.choice(cast.things)))
+        request, verb = rng.choice((("Put it into the past", past), ("Say that it is not so", negative)))
+        end = {"train": (": {}", ", please: {}"), "test": (". {}",)}[self.split]
+        text = (request + rng.choice(end)).format(f"{cast.people[0]} {now} {what}.")
+        return self._instruct(text, f"{cast.people[0]} {verb} {what}.", "rewrite")
+
+    def going_on(self) -> Instruction:
+        """Write the next sentence of the story."""
+        number = self.rng.randrange(2, len(self.story.sentences))
+        request = {"train": ("Go on with the story.", "What comes next? Go on."),
+                   "test": ("Please go on with the story.",)}
+        return self._instruct(self.rng.choice(request[self.split]), self.story.sentences[number], "continue",
+                              " ".join(self.story.sentences[:number]))
+
+
+def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
+    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
+    for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
+        author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
+        if author.rng.random() < OTHER_RATE:
+            yield [author.other()]
+        else:
+            yield author.questions(TURNS)
+
+
+def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None,
+                 steps: bool | None = None) -> Iterator[Instruction]:
+    """Yield `n` single instructions; `only`: of this task, `steps`: only those with (or without) notes."""
+    made = 0
+    for index, story in enumerate(stories(split=split, level=level or LEVELS["test"], seed=seed)):
+        if made == n:
+            return
+        author = Author(Random(f"instruction/{split}/{seed}/{index}"), split, story)
+        one = author.other() if author.rng.random() < OTHER_RATE else author.questions(1)[0]
+        if (only is None or one.task == only) and (steps is None or one.steps is steps):
+            made += 1
+            yield one

@@ -1,0 +1,90 @@
+"""Answers to the exercises of chapter 6: one way of many."""
+
+import math
+from collections import Counter
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def loss_mask(ids: list[int], assistant_id: int, end_id: int) -> list[bool]:
+    learned, speaking = [], False
+    for token in ids:
+        learned.append(speaking)
+        speaking = token == assistant_id or (speaking and token != end_id)
+    return learned[1:]
+
+
+def padded_targets(ids: list[int], length: int, pad_id: int = 50_256) -> list[int]:
+    return [*ids[1:], pad_id, *[-100] * (length - len(ids))]
+
+
+def pack_lengths(lengths: list[int], room: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    left: list[int] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        row = next((row for row in range(len(rows)) if left[row] >= lengths[number]), len(rows))
+        if row == len(rows):
+            rows.append([])
+            left.append(room)
+        rows[row].append(number)
+        left[row] -= lengths[number]
+    return rows
+
+
+def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
+    return F.softplus(rejected - chosen).mean()
+
+
+def dpo_gradient_weight(chosen_gain: Tensor, rejected_gain: Tensor, beta: float) -> Tensor:
+    return torch.sigmoid(-beta * (chosen_gain - rejected_gain))
+
+
+def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
+    advantages = torch.zeros_like(values)
+    following = next_value = torch.zeros(())
+    for t in reversed(range(len(values))):
+        following = rewards[t] + gamma * next_value - values[t] + gamma * lam * following
+        next_value = values[t]
+        advantages[t] = following
+    return advantages
+
+
+def group_relative(rewards: Tensor) -> Tensor:
+    return (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std(dim=1, keepdim=True) + 1e-4)
+
+
+def clipped_objective(ratio: Tensor, advantages: Tensor, clip: float = 0.2) -> Tensor:
+    return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+
+
+def kl_estimate_better(log_p: Tensor, log_q: Tensor) -> Tensor:
+    return torch.expm1(log_q - log_p) - (log_q - log_p)
+
+
+def pass_at_n(drawn: int, right: int, n: int) -> float:
+    return 1 - math.comb(drawn - right, n) / math.comb(drawn, n)
+
+
+def self_consistency(responses: list[str]) -> str:
+    last_lines = [response.strip().rpartition("\n")[2].strip() for response in responses]
+    return Counter(last_lines).most_common(1)[0][0]
+
+
+def answer_from_notes(notes: str, question: str) -> str:
+    pairs = [note.split(": ") for note in notes.rstrip(";").split("; ")]
+    where = {entity: spot for entity, spot in pairs if spot not in ("happy", "sad")}
+    words = question.rstrip("?").split()
+    about = words[2] if words[0] == "What" else words[-1]
+    if words[0] == "What":
+        held = [entity for entity, spot in where.items() if spot == about]
+        return f"the {held[0]}" if held else "nothing"
+    spot = about
+    while spot in where and (words[0] == "Where" or spot.islower()):
+        spot = where[spot]
+    if about not in where or (words[0] == "Where" and spot == "nowhere"):
+        return "Sorry, the story does not say."
+    if words[0] == "Who":
+        return spot if spot.istitle() else "nobody"
+    return f"the {spot}"

@@ -1,0 +1,142 @@
+"""From the story model to one that follows instructions and then to ones that learned from preferences and rewards.
+
+Each stage is a checkpoint in the run folder; the later ones all begin as the tuned model ("sft"), so that they can be
+compared. A stage that is needed and not there is made first.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+
+from ch03_gpt import GPTModel, Precision
+from ch04_pretraining import from_pretrained, load_checkpoint, run_checkpoint, save_checkpoint, tokenizer_of
+from ch06_instruction.answering import Chat
+from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat
+from ch06_instruction.dpo import Preferring, prefer
+from ch06_instruction.instructions import conversations, instructions
+from ch06_instruction.preferences import drawn_pairs, story_pairs
+from ch06_instruction.reinforcement import Reinforcing, grpo, ppo
+from ch06_instruction.reward_model import ScoreModel, fit_reward_model, rank_pairs
+from ch06_instruction.rollouts import program_reward
+from ch06_instruction.sft import Tuning, tune
+
+CONTEXT = 384
+MODELS = ("sft", "dpo", "ppo", "grpo")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much each stage learns from."""
+
+    conversations: int = 24_000
+    tuning: Tuning = field(default_factory=Tuning)
+    pairs: int = 3000  # made ones, for the reward model
+    prompts: int = 1500  # that DPO draws pairs from, and PPO and GRPO learn on
+    samples: int = 8
+    preferring: Preferring = field(default_factory=Preferring)
+    ppo: Reinforcing = field(default_factory=Reinforcing)
+    grpo: Reinforcing = field(default_factory=Reinforcing)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A finished stage."""
+
+    chat: Chat
+    seconds: float = 0.0
+    log: list[dict] = field(default_factory=list)
+    extra: dict = field(default_factory=dict)
+
+
+def base_chat(source: str, run: Path, precision: Precision) -> Chat:
+    """The model to begin with, with embeddings for the roles: the run's story model, or what `source` names."""
+    checkpoint = run_checkpoint(run) if source == "pretrained" else source
+    tokenizer = chat_tokenizer(tokenizer_of(checkpoint))
+    model = from_pretrained(checkpoint)
+    context = max(CONTEXT, model.config.context_length) if model.config.position == "rope" else None
+    return Chat(chat_model(model, tokenizer.n_vocab, context).to(precision.device), tokenizer, precision)
+
+
+def story_chats(chat: Chat, n: int, seed: int) -> list[EncodedChat]:
+    """`n` training conversations as ids."""
+    context = chat.model.config.context_length
+    return [encode_chat(chat.tokenizer, [message for one in several for message in one.conversation()], context)
+            for several in conversations(n, seed)]
+
+
+def copied(chat: Chat) -> Chat:
+    """The same with a model of its own."""
+    model = GPTModel(chat.model.config)
+    model.load_state_dict(chat.model.state_dict())
+    return replace(chat, model=model.to(chat.precision.device))
+
+
+class Course:
+    """The stages of one run folder."""
+
+    def __init__(self, folder: Path, base: Callable[[], Chat], plan: Plan, precision: Precision, seed: int):
+        self.folder, self.base, self.plan, self.precision, self.seed = folder, base, plan, precision, seed
+        self.scorer: ScoreModel | None = None
+
+    def start(self) -> Chat:
+        """A copy of the tuned model: from this run folder, or made now."""
+        if not (self.folder / "sft").is_dir():
+            print(f"there is no tuned model in {self.folder} yet: instruction tuning comes first")
+            return copied(self.sft().chat)
+        model, tokenizer = load_checkpoint(self.folder / "sft", self.precision.device)
+        return Chat(model, tokenizer, self.precision)
+
+    def keep(self, name: str, chat: Chat) -> None:
+        save_checkpoint(self.folder / name, chat.model, chat.tokenizer)
+
+    def sft(self, chats: list[EncodedChat] | None = None, validation: list[EncodedChat] | None = None) -> Stage:
+        """Instruction tuning, on stories or on the conversations given."""
+        chat, plan = self.base(), replace(self.plan.tuning, seed=self.seed)
+        chats = chats or story_chats(chat, self.plan.conversations, self.seed)
+        validation = validation or story_chats(chat, 200, self.seed + 1)
+        began = time.perf_counter()
+        progress = tune(chat.model, chats, validation, plan, chat.tokenizer.eot_id, self.precision)
+        self.keep("sft", chat)
+        return Stage(chat, time.perf_counter() - began, progress.log,
+                     {"tokens": progress.tokens, "conversations": len(chats),
+                      "truncated": sum(one.truncated for one in chats), "val_loss": progress.log[-1]["val_loss"]})
+
+    def reward(self) -> Stage:
+        """The reward model, on made pairs; judged on pairs about unseen casts."""
+        chat, context = self.start(), CONTEXT
+        pairs = story_pairs(chat.tokenizer, self.plan.pairs, context, self.seed)
+        test = story_pairs(chat.tokenizer, 600, context, self.seed, "test")
+        began = time.perf_counter()
+        self.scorer, progress = fit_reward_model(chat.model, pairs, chat.tokenizer.eot_id, self.precision,
+                                                 seed=self.seed)
+        seconds = time.perf_counter() - began
+        return Stage(chat, seconds, progress.log, rank_pairs(self.scorer, test, chat.tokenizer.eot_id, self.precision))
+
+    def asked(self) -> list:
+        """Training questions to draw answers to: other stories than those of the tuning."""
+        return list(instructions(self.plan.prompts, self.seed + 2, "train", only="question", steps=True))
+
+    def dpo(self) -> Stage:
+        """Preference tuning on pairs of a right and a wrong answer that the tuned model drew itself."""
+        chat, asked = self.start(), self.asked()
+        began = time.perf_counter()
+        generator = torch.Generator(self.precision.device).manual_seed(self.seed)
+        pairs, right = drawn_pairs(chat, asked, self.plan.samples, generator)
+        print(f"{len(pairs):,} of {len(asked):,} questions were answered rightly and wrongly in {self.plan.samples} "
+              f"draws; {right:.1%} of the draws are right")
+        progress = prefer(chat.model, pairs, replace(self.plan.preferring, seed=self.seed), chat.tokenizer.eot_id,
+                          self.precision)
+        self.keep(self.plan.preferring.loss, chat)
+        return Stage(chat, time.perf_counter() - began, progress.log, {"pairs": len(pairs), "drawn_right": right})
+
+    def reinforce(self, name: str, reward=program_reward) -> Stage:
+        """PPO or GRPO on the same questions."""
+        chat, asked = self.start(), self.asked()
+        learn, plan = {"ppo": (ppo, self.plan.ppo), "grpo": (grpo, self.plan.grpo)}[name]
+        began = time.perf_counter()
+        done = learn(chat, asked, replace(plan, seed=self.seed), reward)
+        self.keep(name, chat)
+        return Stage(chat, time.perf_counter() - began, done.rounds)
