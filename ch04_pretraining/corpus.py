@@ -29,7 +29,7 @@ from ch01_text import (
 from ch01_text.run import chapter_folder
 
 TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
-NOTED, ONLY_NOTED = 0.5, 0.3  # shares of training texts: with notes, and of these without the story itself
+NOTED, ONLY_NOTED = 0.65, 0.6  # shares of training texts: with notes; of these, the notes without the story
 HELD_OUT_STORIES = {"base": 500}
 TOKENIZERS = ("bpe", "char", "gpt2")
 TOKENIZER_SAMPLE = 10_000_000  # characters of a large corpus that a tokenizer is learned from

@@ -38,7 +38,7 @@ def most_agreed(answers: Sequence[str]) -> str:
 def best_scored(scorer: ScoreModel, chat: Chat, asked: Sequence[Instruction],
                 drawn: Sequence[Sequence[str]]) -> list[str]:
     """The answer to each instruction that the reward model likes best."""
-    context = chat.model.config.context_length
+    context = chat.model.config.context_length - 1
     chats = [encode_chat(chat.tokenizer, [*one.messages, {"role": "assistant", "content": answer}], context)
              if answer.strip() else None for one, answers in zip(asked, drawn, strict=True) for answer in answers]
     liked = iter(scores(scorer, [one for one in chats if one], chat.tokenizer.eot_id, chat.precision))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ch01_text.storyworld import Question, Story, stories
-from ch01_text.storyworld.notes import reasoning
+from ch01_text.storyworld.notes import ANSWER, THOUGHT, UNNOTED, reasoning, write_notes
 from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
 from ch01_text.storyworld.world import World
 from ch06_instruction.chat import Message
@@ -21,6 +21,7 @@ LEVELS = {"train": "short-drill", "test": "short"}
 DIRECT_RATE = 0.12  # of questions to be answered at once, without notes
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
 OTHER_RATE = 0.2  # of instructions that are no questions
+LOOK_UP_RATE = 0.3  # of training conversations that give the notes instead of the story
 TURNS = 3  # questions about one story in a training conversation, at most
 
 # How a question is put; those for the test are never seen in training.
@@ -105,20 +106,22 @@ class Author:
     def __init__(self, rng: Random, split: str, story: Story):
         self.rng, self.split, self.story = rng, split, story
 
-    def ask(self, question: Question, answer: str | None, first: bool = True) -> Instruction:
-        """Put a question in a form; `first`: the story comes before it, and notes may."""
+    def ask(self, question: Question, answer: str | None, first: bool = True, noted: bool = False) -> Instruction:
+        """Put a question in a form; `first`: the story comes before it, and notes may; `noted`: the notes come before
+        it, instead of the story."""
         rng = self.rng
         forms = ("phrase", "sentence", "json") if question.kind == "why" else FORMS
         form = rng.choice(("phrase", *forms))
-        direct = first and rng.random() < DIRECT_RATE
+        direct = first and not noted and rng.random() < DIRECT_RATE
         words = [rng.choice(WRAPPINGS[self.split]).format(question.text), rng.choice(FORM_WORDS[form][self.split])]
         if direct:
             words.append(rng.choice(AT_ONCE[self.split]))
         text = " ".join(word for word in words if word)
         reply = in_form(question, answer, form)
-        steps = first and not direct
-        response = reasoning(self.story, question) + reply if steps else reply
-        prose = f"{self.story.prose[: question.position]}\n" if first else ""
+        notes, thought = reasoning(self.story, question)
+        prose = notes if noted else f"{self.story.prose[: question.position]}\n" if first else ""
+        steps = not direct
+        response = reply if direct else (notes if first and not noted else "") + thought + reply
         return Instruction(({"role": "user", "content": prose + text},), response, reply, "question", question.kind,
                            form, question.hops, answer is not None, steps, self.story, question)
 
@@ -139,24 +142,28 @@ class Author:
         one = rng.choice(calm or people)
         return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
 
-    def questions(self, turns: int) -> list[Instruction]:
-        """Up to `turns` questions about the same part of the story; the first comes with it."""
+    def questions(self, turns: int, noted: bool = False) -> list[Instruction]:
+        """Up to `turns` questions about the same part of the story; the first comes with it, or with the notes."""
         rng = self.rng
         first = rng.choice(self.story.questions)
         same = [one for one in self.story.questions if one.position == first.position and one is not first]
         chosen = [first, *rng.sample(same, min(len(same), turns - 1))]
+        if noted:
+            chosen = [one for one in chosen if one.kind not in UNNOTED] or [self.unanswerable(first.position)]
         exchanges = []
         for number, question in enumerate(chosen):
             if rng.random() < UNANSWERABLE_RATE:
                 question, answer = self.unanswerable(first.position), None
+            elif not question.answer:
+                answer = None
             elif question.kind == "unknown":
                 kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
                 question, answer = Question(question.text, "", kind, 1, question.position, question.about), None
             else:
                 answer = question.answer
-            one = self.ask(question, answer, first=not number)
+            one = self.ask(question, answer, not number, noted and not number)
             exchanges.append(one)
-            if not one.steps and not number:
+            if not one.steps:
                 break  # without notes there is nothing to look up later
         return exchanges
 
@@ -189,10 +196,11 @@ class Author:
         person = self.rng.choice(story.cast.people)
         request = {"train": ("Where was {} first, and then? Tell it in order.", "Retell in order where {} was."),
                    "test": ("Tell in order where {} was.",)}[self.split]
-        end = Question("", "", "", 0, len(story.prose), ())
+        notes, _ = reasoning(story, Question("", "", "", 0, len(story.prose), ()))
         visited = world.visited[person]
+        thought = f"{THOUGHT} {write_notes([(person, place) for place in visited])}\n{ANSWER} "
         return self._instruct(self.rng.choice(request).format(person), ", ".join(visited), "retell", story.prose,
-                              reasoning(story, end), len(visited))
+                              notes + thought, len(visited))
 
     def rewrite(self) -> Instruction:
         """Put a sentence into the past, or deny it."""
@@ -218,10 +226,11 @@ def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
     """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
-        if author.rng.random() < OTHER_RATE:
+        draw = author.rng.random()
+        if draw < OTHER_RATE:
             yield [author.other()]
         else:
-            yield author.questions(TURNS)
+            yield author.questions(TURNS, noted=draw > 1 - LOOK_UP_RATE)
 
 
 def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None,

@@ -87,6 +87,7 @@ def show_answers(folder: Path, n: int = 4) -> None:
 
 def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", data: str = "storyworld",
          start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 24_000, lora_rank: int = 0,
+         pairs: int = 3000, prompts: int = 1500,
          loss: Literal["dpo", "ipo", "simpo", "orpo", "kto"] = "dpo", rounds: int | None = None,
          beta: float | None = None, epochs: float | None = None, questions: int = 1000, judge_url: str | None = None,
          judge_model: str = "default", dtype: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -100,6 +101,8 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
         start: pretrained: the run's story model. Or a checkpoint folder, gpt2 to gpt2-xl, a Hub repository.
         conversations: Storyworld conversations to tune on.
         lora_rank: Tune corrections of this rank instead of all weights; 0: no LoRA.
+        pairs: Made pairs of responses that the reward model learns from.
+        prompts: Questions that dpo, ppo and grpo draw answers to.
         loss: What the dpo stage makes of a pair of responses.
         rounds: Of drawing and learning, for ppo and grpo.
         beta: How strongly ppo and grpo are held near the tuned model, or the loss's own beta for dpo.
@@ -113,7 +116,8 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
         device: Where to compute; auto prefers a GPU.
     """
     began = time.perf_counter()
-    given = {"conversations": conversations, "rounds": rounds, "epochs": epochs, "questions": questions}
+    given = {"conversations": conversations, "pairs": pairs, "prompts": prompts, "rounds": rounds, "epochs": epochs,
+             "questions": questions}
     for name, value in given.items():
         if value is not None and value <= 0:
             raise ValueError(f"--{name} must be positive, not {value}")
@@ -121,7 +125,8 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
         raise ValueError(f"--lora-rank must be 0 (no LoRA) or more, not {lora_rank}")
     precision = pick_precision(pick_device(device), dtype)
     folder = chapter_folder(run, CHAPTER)
-    plan = make_plan(conversations, lora_rank, loss, rounds, beta, epochs)
+    plan = Plan(conversations=conversations, pairs=pairs, prompts=prompts)
+    plan = make_plan(plan, lora_rank, loss, rounds, beta, epochs)
     course = Course(folder, lambda: base_chat(start, Path(run), precision), plan, precision, seed)
     if data != "storyworld":
         if stage not in ("sft", "all"):
@@ -132,10 +137,9 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
     return write_metrics(folder, metrics)
 
 
-def make_plan(conversations: int, lora_rank: int, loss: str, rounds: int | None, beta: float | None,
+def make_plan(plan: Plan, lora_rank: int, loss: str, rounds: int | None, beta: float | None,
               epochs: float | None) -> Plan:
-    """The default plan with what is given (not None) in its place."""
-    plan = Plan(conversations=conversations)
+    """`plan` with what is given (not None) in its place."""
     tuning = replace(plan.tuning, lora_rank=lora_rank, **({"epochs": epochs} if epochs else {}))
     given = {name: value for name, value in (("rounds", rounds), ("beta", beta)) if value is not None}
     return replace(plan, tuning=tuning, preferring=replace(plan.preferring, loss=loss, beta=beta),

@@ -106,7 +106,8 @@ class Course:
 
     def reward(self) -> Stage:
         """The reward model, on made pairs; judged on pairs about unseen casts."""
-        chat, context = self.start(), CONTEXT
+        chat = self.start()
+        context = chat.model.config.context_length - 1  # the score is at the last token, which is read, too
         pairs = story_pairs(chat.tokenizer, self.plan.pairs, context, self.seed)
         test = story_pairs(chat.tokenizer, 600, context, self.seed, "test")
         began = time.perf_counter()

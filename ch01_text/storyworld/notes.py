@@ -48,12 +48,12 @@ class Notebook:
             visited = world.visited[about]
             after = question.text.removesuffix("?").split()[-1]
             return [(about, visited[visited.index(after) - 1]), (about, after)]
-        if kind in ("what-has", "count"):
+        if kind in ("what-has", "count", "inside"):
             return [(thing, about) for thing in world.inside(about)]
         chain = [(about, world.where[about] or NOWHERE)]
         if kind == "with":
             return chain + [(one, chain[0][1]) for one in world.people(chain[0][1]) if one != about]
-        if kind in ("where-object", "inside"):
+        if kind == "where-object":
             while chain[-1][1] in world.where:
                 chain.append((chain[-1][1], world.where[chain[-1][1]] or NOWHERE))
         return chain
@@ -68,11 +68,13 @@ def write_notes(notes: list[Note]) -> str:
     return " ".join(f"{entity}: {spot};" for entity, spot in notes)
 
 
-def reasoning(story: Story, question: Question) -> str:
-    """What comes before the answer: a line of all notes, one of those that it follows from, and the answer's mark."""
+def reasoning(story: Story, question: Question) -> tuple[str, str]:
+    """What comes before the answer: a line of all notes; and one of those that it follows from, with the answer's
+    mark on the next line."""
     notebook = Notebook(story, question)
-    lines = ((NOTES, notebook.notes), (THOUGHT, notebook.chain(question)))
-    return "".join(f"{mark} {write_notes(notes)}\n" for mark, notes in lines if notes) + f"{ANSWER} "
+    chain = notebook.chain(question)
+    thought = f"{THOUGHT} {write_notes(chain)}\n" if chain else ""
+    return f"{NOTES} {write_notes(notebook.notes)}\n", f"{thought}{ANSWER} "
 
 
 def final_answer(response: str) -> str:

@@ -1,0 +1,74 @@
+"""Notes on stories: they say what the questions' true answers say, which come from elsewhere (`Interviewer`)."""
+
+import pytest
+
+from ch01_text.storyworld import Notebook, final_answer, noted_text, reasoning, stories, write_notes
+from ch01_text.storyworld.notes import NOTES, UNNOTED
+from ch01_text.storyworld.questions import NUMBERS
+from ch01_text.storyworld.words import PLACES, PRONOUNS, the
+
+LEVELS = ("short", "base", "long", "hard")
+
+
+def answer_by_rule(kind: str, chain: list[tuple[str, str]], text: str) -> str:
+    """The answer that follows from the notes that matter, and nothing else."""
+    spots = [spot for _, spot in chain]
+    if kind in ("where-person", "where-object", "unknown"):
+        return the(spots[-1]) if spots[-1] in PLACES else "nobody knows"
+    if kind == "before":
+        return the(spots[0])
+    if kind == "yes-no":
+        return "yes" if text.rstrip("?").split()[-1] == spots[0] else "no"
+    if kind == "count":
+        return NUMBERS[len(chain)]
+    if kind in ("what-has", "inside"):
+        return the(chain[0][0]) if chain else "nothing"
+    if kind == "with":
+        return chain[1][0] if len(chain) > 1 else "nobody"
+    if kind == "feel":
+        return spots[0]
+    holder = next((spot for spot in spots if spot in PRONOUNS), "nobody")
+    return holder
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_answer_follows_from_the_notes_that_are_picked(level):
+    """Oracle: the answers that the interviewer took from the true state."""
+    seen = set()
+    for story in stories(150, level=level, seed=4):
+        for question in story.questions:
+            if question.kind in UNNOTED:
+                continue
+            chain = Notebook(story, question).chain(question)
+            assert answer_by_rule(question.kind, chain, question.text) == question.answer, (story.prose, question)
+            seen.add(question.kind)
+    assert {"where-person", "where-object", "who-has", "what-has", "before", "with", "yes-no", "count"} <= seen
+
+
+def test_the_newest_note_is_the_state():
+    """Oracle: the chain's notes, looked up in the line of all notes as a reader would, from its end."""
+    for story in stories(200, level="short", seed=5):
+        for question in story.questions:
+            notebook = Notebook(story, question)
+            newest = dict(note for note in notebook.notes if note[1] not in ("happy", "sad"))
+            if question.kind in ("where-person", "where-object", "who-has", "yes-no", "count", "what-has"):
+                assert all(newest[entity] == spot for entity, spot in notebook.chain(question))
+
+
+def test_texts_with_notes_hold_prose_notes_and_every_answer():
+    for story in stories(100, level="base-drill", seed=6):
+        full, bare = noted_text(story), noted_text(story, with_prose=False)
+        prose, notes, rest = full.partition(NOTES)
+        assert story.prose.startswith(prose.rstrip("\n"))
+        assert bare.startswith(NOTES)
+        assert notes and rest.count("\nQ: ") == rest.count("\nA: ") >= 1
+        answers = {question.answer for question in story.questions}
+        assert {line[3:] for line in rest.split("\n") if line.startswith("A: ")} <= answers
+
+
+def test_reasoning_ends_where_the_answer_begins():
+    story = next(stories(1, level="short", seed=7))
+    question = story.questions[0]
+    notes, thought = reasoning(story, question)
+    assert notes == f"{NOTES} {write_notes(Notebook(story, question).notes)}\n"
+    assert final_answer(notes + thought + "the mill") == "the mill"

@@ -1,0 +1,101 @@
+"""Chapter 6's command: every stage on a tiny model, data from files, and what it refuses."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from ch01_text import BPETokenizer
+from ch01_text.storyworld import stories
+from ch03_gpt import GPTModel, preset_config
+from ch04_pretraining import load_checkpoint, save_checkpoint
+from ch06_instruction.main import main
+
+ROOT = Path(__file__).parent.parent
+FEW = dict(conversations=64, pairs=16, prompts=8, rounds=1, questions=12)
+
+
+@pytest.fixture
+def story_run(tmp_path) -> Path:
+    """A run folder with an untrained story model."""
+    tokenizer = BPETokenizer.train([story.text for story in stories(200)], 700)
+    torch.manual_seed(0)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, token_shift=1))
+    (tmp_path / "ch04_pretraining").mkdir()
+    save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", model, tokenizer)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch):
+    monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 24)
+
+
+def run(*arguments) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "ch06_instruction/main.py", *map(str, arguments)], cwd=ROOT,
+                          capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_all_stages_are_made_measured_and_kept(story_run, monkeypatch):
+    draws = iter(range(10_000))
+    monkeypatch.setattr("ch06_instruction.preferences.exact_match", lambda text, answer: next(draws) % 3 == 0)
+    metrics = main(run=story_run, **FEW)
+    folder = story_run / "ch06_instruction"
+    for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo"):
+        assert {"exact_match", "ci95_low", "ci95_high", "seconds"} <= set(metrics[name])
+        assert metrics[name]["ci95_low"] <= metrics[name]["exact_match"] <= metrics[name]["ci95_high"]
+    assert metrics["sft"]["kl"] == pytest.approx(0, abs=0.05)
+    assert 0 <= metrics["reward"]["ranking_accuracy"] <= 1
+    assert max(metrics["shortcuts"].values()) < 0.8
+    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    for name in ("sft", "dpo", "ppo", "grpo"):
+        _, tokenizer = load_checkpoint(folder / name)
+        assert "<|assistant|>" in tokenizer.special_tokens
+        assert len(pd.read_csv(folder / f"answers-{name}.csv")) == FEW["questions"]
+    for picture in ("sft", "rewards", "stages"):
+        assert (folder / f"{picture}.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_a_stage_alone_makes_what_it_needs(story_run, capsys):
+    metrics = main(stage="grpo", run=story_run, **FEW)
+    assert "instruction tuning comes first" in capsys.readouterr().out
+    assert "grpo" in metrics
+    assert "dpo" not in metrics
+
+
+@pytest.mark.slow
+def test_conversations_from_a_file(story_run, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"instruction": f"Say {word}", "output": f"{word}!"}) + "\n"
+                            for word in ("yes", "no", "well", "so", "oh") for _ in range(8)))
+    metrics = main(data=str(file), run=story_run, epochs=2, lora_rank=2)
+    assert metrics["sft"]["train_loss"] < metrics["base"]["train_loss"]
+    assert metrics["leaks"]["test_affected"] == 4
+    assert len(pd.read_csv(story_run / "ch06_instruction" / "answers-file.csv")) == 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("LLM_COMPANION_DATA"), reason="LLM_COMPANION_DATA does not name the folder of "
+                    "instruction-data.json")
+def test_the_books_instructions(story_run):
+    metrics = main(data="book", run=story_run, epochs=0.2)
+    assert metrics["sft"]["val_loss"] < metrics["base"]["val_loss"]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--stage", "rlhf"], "invalid choice"), (["--rounds", "0"], "--rounds must be positive, not 0"),
+    (["--lora-rank", "-1"], "--lora-rank must be 0"), (["--data", "nothing.json"], "nothing.json"),
+    (["--data", "book", "--stage", "grpo"], "needs answers that a program can check"),
+])
+def test_bad_input_ends_in_one_line(arguments, words, tmp_path):
+    result = run(*arguments, "--run", tmp_path)
+    assert result.returncode != 0
+    assert "Traceback" not in result.stderr
+    assert words in " ".join((result.stdout + result.stderr).split())
