@@ -29,7 +29,6 @@ from ch01_text import (
 from ch01_text.run import chapter_folder
 
 TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
-NOTED, ONLY_NOTED = 0.65, 0.6  # shares of training texts: with notes; of these, the notes without the story
 HELD_OUT_STORIES = {"base": 500}
 TOKENIZERS = ("bpe", "char", "gpt2")
 TOKENIZER_SAMPLE = 10_000_000  # characters of a large corpus that a tokenizer is learned from
@@ -52,17 +51,12 @@ class Corpus:
 
 
 def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
-    """So many storyworld stories of each level, shuffled: with questions and answers in between, or, of those to train
-    on, with notes before the questions, or the notes alone."""
-    from ch01_text.storyworld import noted_text, stories
+    """The texts of so many storyworld stories of each level, shuffled, questions and answers in between."""
+    from ch01_text.storyworld import stories
 
-    rng = random.Random(seed)
-    texts = []
-    for level, n in numbers.items():
-        for story in tqdm(stories(n, split=split, level=level, seed=seed), f"writing {level} stories", n, disable=None):
-            noted = split == "train" and rng.random() < NOTED
-            texts.append(noted_text(story, with_prose=rng.random() >= ONLY_NOTED) if noted else story.text)
-    rng.shuffle(texts)
+    texts = [story.text for level, n in numbers.items() for story in
+             tqdm(stories(n, split=split, level=level, seed=seed), f"writing {level} stories", n, disable=None)]
+    random.Random(seed).shuffle(texts)
     return texts
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ch01_text.storyworld import Notebook, final_answer, noted_text, reasoning, stories, write_notes
+from ch01_text.storyworld import Notebook, final_answer, reasoning, stories, write_notes
 from ch01_text.storyworld.notes import NOTES, UNNOTED
 from ch01_text.storyworld.questions import NUMBERS
 from ch01_text.storyworld.words import PLACES, PRONOUNS, the
@@ -53,17 +53,6 @@ def test_the_newest_note_is_the_state():
             newest = dict(note for note in notebook.notes if note[1] not in ("happy", "sad"))
             if question.kind in ("where-person", "where-object", "who-has", "yes-no", "count", "what-has"):
                 assert all(newest[entity] == spot for entity, spot in notebook.chain(question))
-
-
-def test_texts_with_notes_hold_prose_notes_and_every_answer():
-    for story in stories(100, level="base-drill", seed=6):
-        full, bare = noted_text(story), noted_text(story, with_prose=False)
-        prose, notes, rest = full.partition(NOTES)
-        assert story.prose.startswith(prose.rstrip("\n"))
-        assert bare.startswith(NOTES)
-        assert notes and rest.count("\nQ: ") == rest.count("\nA: ") >= 1
-        answers = {question.answer for question in story.questions}
-        assert {line[3:] for line in rest.split("\n") if line.startswith("A: ")} <= answers
 
 
 def test_reasoning_ends_where_the_answer_begins():

@@ -1,7 +1,7 @@
 """A village that writes short stories with true state, and asks about them."""
 
 from ch01_text.storyworld.levels import LEVELS, Level
-from ch01_text.storyworld.notes import Notebook, final_answer, noted_text, reasoning, write_notes
+from ch01_text.storyworld.notes import Notebook, final_answer, reasoning, write_notes
 from ch01_text.storyworld.questions import KINDS, MAIN_KINDS, UNKNOWN, Question
 from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, shortcut_answers, shortcut_table
 from ch01_text.storyworld.story import Story, question_lines
@@ -23,7 +23,6 @@ __all__ = [
     "fit_bag_of_words",
     "fit_majority",
     "held_out",
-    "noted_text",
     "question_lines",
     "reasoning",
     "shortcut_answers",

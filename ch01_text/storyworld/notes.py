@@ -4,10 +4,9 @@ A small model that must answer at once has to do all steps in its few layers. Wr
 turn the next event into a note, pick the newest notes that matter, say the answer (a scratchpad, Nye et al. 2021).
 """
 
-from collections import Counter
-
 from ch01_text.storyworld.questions import Question
-from ch01_text.storyworld.story import Story, question_lines
+from ch01_text.storyworld.story import Story
+from ch01_text.storyworld.words import PRONOUNS
 from ch01_text.storyworld.world import World
 
 NOWHERE = "nowhere"
@@ -53,9 +52,9 @@ class Notebook:
         chain = [(about, world.where[about] or NOWHERE)]
         if kind == "with":
             return chain + [(one, chain[0][1]) for one in world.people(chain[0][1]) if one != about]
-        if kind == "where-object":
-            while chain[-1][1] in world.where:
-                chain.append((chain[-1][1], world.where[chain[-1][1]] or NOWHERE))
+        if kind in ("where-object", "who-has"):
+            while (spot := chain[-1][1]) in world.where and not (kind == "who-has" and spot in PRONOUNS):
+                chain.append((spot, world.where[spot] or NOWHERE))
         return chain
 
 
@@ -86,19 +85,3 @@ def final_answer(response: str) -> str:
     'the lake'
     """
     return response.strip().rpartition("\n")[2].removeprefix(ANSWER).strip()
-
-
-def noted_text(story: Story, with_prose: bool = True) -> str:
-    """The story up to where most questions are asked, the notes on it, and the questions, each with the notes that its
-    answer follows from; without the prose, the notes are all there is to answer from."""
-    positions = Counter(question.position for question in story.questions)
-    position = max(positions, key=lambda where: (positions[where], where))
-    asked = [question for question in story.questions if question.position == position]
-    notebook = Notebook(story, asked[0])
-    lines = [f"{NOTES} {write_notes(notebook.notes)}\n"]
-    for question in asked:
-        if with_prose or question.kind not in UNNOTED:
-            chain = notebook.chain(question)
-            thought = f"{THOUGHT} {write_notes(chain)}\n" if chain else ""
-            lines.append(question_lines(question.text, question.answer).replace("\nA:", f"\n{thought}A:"))
-    return (story.prose[:position] + "\n" if with_prose else "") + "".join(lines)
