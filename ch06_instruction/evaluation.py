@@ -8,7 +8,7 @@ import torch
 
 from ch01_text.storyworld import fit_bag_of_words, fit_majority, question_lines, shortcut_answers
 from ch03_gpt import GPTModel, complete
-from ch06_instruction.answering import Chat
+from ch06_instruction.answering import Chat, answered
 from ch06_instruction.batches import collate
 from ch06_instruction.grading import exact_match, grade_responses
 from ch06_instruction.instructions import Instruction, instructions
@@ -68,8 +68,6 @@ def kl_from(reference: GPTModel, chat: Chat, asked: Sequence[Instruction], gener
     """KL(model || reference) of a whole response, in nats: the mean over drawn responses, one to each instruction."""
     prompts = [chat.prompt(one.messages) for one in asked]
     drawn = chat.draw(prompts, temperature=1.0, generator=generator)
-    from ch06_instruction.answering import answered
-
     inputs, targets = collate([answered(prompt, ids) for prompt, ids in zip(prompts, drawn, strict=True)],
                               chat.tokenizer.eot_id, chat.precision.device)
     with chat.precision.autocast():

@@ -24,7 +24,6 @@ from ch06_instruction.rollouts import program_reward
 from ch06_instruction.sft import Tuning, tune
 
 CONTEXT = 384
-MODELS = ("sft", "dpo", "ppo", "grpo")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ sentence" is high on where-person by nature, since it nearly is the right rule t
 """
 
 import re
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
@@ -96,7 +97,8 @@ def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[s
         if len(set(answers)) > 1:
             regression = LogisticRegression(C=0.1, max_iter=500, tol=1e-2)
             model = make_pipeline(CountVectorizer(analyzer=words), regression)
-            with threadpool_limits(1):  # so small a problem only gets slower by threads
+            with threadpool_limits(1), warnings.catch_warnings():  # so small a problem only gets slower by threads
+                warnings.filterwarnings("ignore", message="The number of unique classes")  # reasons hardly repeat
                 models[kind] = model.fit(examples, answers)
 
     def answer(pairs: Sequence[Pair]) -> list[str]:
