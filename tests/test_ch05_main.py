@@ -58,6 +58,7 @@ def test_the_command_leaves_what_the_contract_promises(trained):
     assert metrics["accuracy"] > 0.8  # one word of nine decides
 
 
+@pytest.mark.slow
 def test_texts_are_classified_by_what_was_saved(trained):
     result = run("--classify", "such a lovely day", "--run", trained)
     assert result.stdout.startswith("good ")
