@@ -1,6 +1,6 @@
 """From texts to batches: ids filled up on the right, and the true lengths, so that the filling never matters."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,16 +53,23 @@ def batches(encoded: Encoded, batch_size: int, pad_id: int, device: torch.device
         yield collate(encoded.rows[first:last], encoded.labels[first:last], pad_id, device)
 
 
-def shuffled_batches(encoded: Encoded, batch_size: int, pad_id: int, generator: np.random.Generator,
-                     device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Endless batches; each pass over the rows is shuffled, and rows of about the same length come together, so that
-    little is filled up."""
-    lengths = np.array([len(row) for row in encoded.rows])
+def shuffled_groups(lengths: Sequence[int], batch_size: int, generator: np.random.Generator) -> Iterator[list[int]]:
+    """Row numbers of endless batches: each pass is shuffled, and rows of about the same length come together, so that
+    little is filled up. ValueError where there is no row."""
+    if not len(lengths):
+        raise ValueError("there is nothing to make batches of; give at least one row")
+    lengths = np.asarray(lengths)
     while True:
         order = generator.permutation(len(lengths))
         for pool in np.array_split(order, max(1, len(order) // (16 * batch_size))):
             by_length = pool[np.argsort(lengths[pool], kind="stable")]
             groups = [by_length[first : first + batch_size] for first in range(0, len(pool), batch_size)]
             for number in generator.permutation(len(groups)):
-                rows = groups[number]
-                yield collate([encoded.rows[row] for row in rows], encoded.labels[rows], pad_id, device)
+                yield groups[number].tolist()
+
+
+def shuffled_batches(encoded: Encoded, batch_size: int, pad_id: int, generator: np.random.Generator,
+                     device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Endless shuffled batches of rows."""
+    for rows in shuffled_groups([len(row) for row in encoded.rows], batch_size, generator):
+        yield collate([encoded.rows[row] for row in rows], encoded.labels[rows], pad_id, device)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
 
 IGNORED = -100
@@ -52,21 +53,6 @@ def pack(chats: Sequence[EncodedChat], length: int) -> list[EncodedChat]:
         else:
             rows.append(EncodedChat(list(chat.ids), list(chat.said), chat.truncated))
     return rows
-
-
-def shuffled_groups(lengths: Sequence[int], batch_size: int, generator: np.random.Generator) -> Iterator[list[int]]:
-    """Row numbers of endless batches: each pass is shuffled, and rows of about the same length come together, so that
-    little is filled up. ValueError where there is no row."""
-    if not len(lengths):
-        raise ValueError("there is nothing to make batches of; give at least one row")
-    lengths = np.asarray(lengths)
-    while True:
-        order = generator.permutation(len(lengths))
-        for pool in np.array_split(order, max(1, len(order) // (16 * batch_size))):
-            by_length = pool[np.argsort(lengths[pool], kind="stable")]
-            groups = [by_length[first : first + batch_size] for first in range(0, len(pool), batch_size)]
-            for number in generator.permutation(len(groups)):
-                yield groups[number].tolist()
 
 
 def chat_batches(chats: Sequence[EncodedChat], batch_size: int, pad_id: int, generator: np.random.Generator,

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
-from ch06_instruction.batches import collate, shuffled_groups
+from ch05_classification.encoding import shuffled_groups
+from ch06_instruction.batches import collate
 from ch06_instruction.log_probs import response_log_probs
 from ch06_instruction.preference_losses import PREFERENCE_LOSSES, PairLogProbs
 from ch06_instruction.reward_model import Pair

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
 from ch05_classification import calibration_error
-from ch06_instruction.batches import shuffled_groups
+from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
 
 Rows = tuple[Tensor, Tensor]  # ids (B, T) int64, index of the last real token (B,) int64

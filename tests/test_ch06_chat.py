@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from ch01_text import BPETokenizer, CharTokenizer
 from ch03_gpt import GPTModel, generate, pick_precision, preset_config
+from ch05_classification.encoding import shuffled_groups
 from ch06_instruction import answering
 from ch06_instruction.answering import Chat, answered
-from ch06_instruction.batches import IGNORED, chat_batches, collate, pack, share_of_filling, shuffled_groups
+from ch06_instruction.batches import IGNORED, chat_batches, collate, pack, share_of_filling
 from ch06_instruction.chat import (
     END,
     SPECIALS,
