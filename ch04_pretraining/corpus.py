@@ -30,6 +30,7 @@ from ch01_text.run import chapter_folder
 
 TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
 HELD_OUT_STORIES = {"base": 500}
+BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 TOKENIZERS = ("bpe", "char", "gpt2")
 TOKENIZER_SAMPLE = 10_000_000  # characters of a large corpus that a tokenizer is learned from
 
@@ -84,6 +85,15 @@ def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int
     return BPETokenizer.train(documents, vocab_size, metadata={"trained_on": data})
 
 
+def window_starts(tokens: np.ndarray, eot_id: int, seed: int) -> np.ndarray:
+    """Where windows may begin: at every document, and at some positions anywhere. From the first, a model learns how a
+    document begins and how its facts add up; without the second it could not go on once the beginning has slid out of
+    its context."""
+    documents = document_starts(tokens, eot_id)
+    anywhere = np.random.default_rng(seed).integers(len(tokens), size=len(documents) // (BEGIN_ANYWHERE - 1))
+    return np.sort(np.concatenate((documents, anywhere)))
+
+
 def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None) -> Corpus:
     """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of `choice`."""
     if Path(data).is_dir() or Path(data).suffix in (".jsonl", ".parquet"):
@@ -97,7 +107,7 @@ def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, t
     encoded = encode_documents(tokenizer, train)
     return Corpus(data, tokenizer, [encoded], encode_documents(tokenizer, val),
                   val_bytes=sum(len(text.encode()) for text in val),
-                  starts=document_starts(encoded, tokenizer.eot_id) if data == "storyworld" else None)
+                  starts=window_starts(encoded, tokenizer.eot_id, seed) if data == "storyworld" else None)
 
 
 def _load_shards(data: str, choice: str, vocab_size: int, run: Path, tokenizer) -> Corpus:

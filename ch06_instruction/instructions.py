@@ -17,12 +17,12 @@ from ch06_instruction.chat import Message
 
 REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
-LEVELS = {"train": "short-drill", "test": "short"}
+LEVELS = {"train": "brief-drill", "test": "brief"}
 DIRECT_RATE = 0.12  # of questions to be answered at once, without notes
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
 OTHER_RATE = 0.2  # of instructions that are no questions
-LOOK_UP_RATE = 0.3  # of training conversations that give the notes instead of the story
-TURNS = 3  # questions about one story in a training conversation, at most
+LOOK_UP_RATE = 0.15  # of training conversations that give the notes instead of the story
+TURNS = 6  # questions about one story in a training conversation, at most
 
 # How a question is put; those for the test are never seen in training.
 WRAPPINGS = {
@@ -92,7 +92,7 @@ def sentence(question: Question, answer: str) -> str:
 def in_form(question: Question, answer: str | None, form: str) -> str:
     """The answer in the form that was asked for; None: the story does not say."""
     if form == "json":
-        return json.dumps({"answer": answer.removeprefix("the ") if answer else None})
+        return json.dumps({"answer": answer})
     if answer is None:
         return REFUSAL
     if form == "sentence":
@@ -222,15 +222,17 @@ class Author:
                               " ".join(self.story.sentences[:number]))
 
 
-def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
-    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
+def conversations(n: int, seed: int = 0, look_ups: float = LOOK_UP_RATE,
+                  others: float = OTHER_RATE) -> Iterator[list[Instruction]]:
+    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn.
+    `look_ups`: the share that gives the notes instead of the story, `others`: the share of what is no question."""
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
         draw = author.rng.random()
-        if draw < OTHER_RATE:
+        if draw < others:
             yield [author.other()]
         else:
-            yield author.questions(TURNS, noted=draw > 1 - LOOK_UP_RATE)
+            yield author.questions(TURNS, noted=draw >= 1 - look_ups)
 
 
 def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None,

@@ -52,7 +52,10 @@ def mean_response_loss(model: GPTModel, chats: Sequence[EncodedChat], pad_id: in
 
 
 def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
-    """Let only corrections of the blocks' matrices (chapter 5), and what reads and says the new tokens, learn."""
+    """Let only corrections of the blocks' matrices (chapter 5), and what reads and says the new tokens, learn. A model
+    that has them is left as it is."""
+    if any(".lora." in name for name, _ in model.named_parameters()):
+        return
     replace_linear_with_lora(model.trf_blocks, rank, alpha)
     model.to(model.device).requires_grad_(False)
     for name, parameter in model.named_parameters():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ch01_text.storyworld.notes import NOTES
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import from_pretrained, load_checkpoint, run_checkpoint, save_checkpoint, tokenizer_of
 from ch06_instruction.answering import Chat
@@ -27,10 +28,32 @@ CONTEXT = 384
 
 
 @dataclass(frozen=True)
+class Lesson:
+    """One part of instruction tuning on stories."""
+
+    name: str
+    share: float  # of all conversations
+    look_ups: float  # share of conversations that give the notes instead of the story
+    others: float  # share of instructions that are no questions
+    notes_only: bool = False  # learn the notes and nothing behind them
+    lr: float = 5e-3  # AdamW's peak
+    muon_lr: float = 1.5e-2
+
+
+# One skill at a time: all at once, the noise of what is not yet learned drowns what could be (a curriculum, Bengio et
+# al. 2009). Looking up is new to the story model, so it is learned at pretraining's rates.
+CURRICULUM = (
+    Lesson("looking up", 0.3, 1.0, 0.0, lr=1e-2, muon_lr=2e-2),
+    Lesson("taking notes", 0.25, 0.33, 0.0, notes_only=True),
+    Lesson("everything", 0.45, 0.15, 0.2),
+)
+
+
+@dataclass(frozen=True)
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 24_000
+    conversations: int = 40_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 3000  # made ones, for the reward model
     prompts: int = 1500  # that DPO draws pairs from, and PPO and GRPO learn on
@@ -59,11 +82,21 @@ def base_chat(source: str, run: Path, precision: Precision) -> Chat:
     return Chat(chat_model(model, tokenizer.n_vocab, context).to(precision.device), tokenizer, precision)
 
 
-def story_chats(chat: Chat, n: int, seed: int) -> list[EncodedChat]:
-    """`n` training conversations as ids."""
-    context = chat.model.config.context_length
-    return [encode_chat(chat.tokenizer, [message for one in several for message in one.conversation()], context)
-            for several in conversations(n, seed)]
+def story_chats(chat: Chat, n: int, seed: int, lesson: Lesson = CURRICULUM[-1]) -> list[EncodedChat]:
+    """`n` training conversations of a lesson as ids."""
+    context, newline = chat.model.config.context_length, chat.tokenizer.encode("\n")[0]
+    chats = []
+    for several in conversations(n, seed, lesson.look_ups, lesson.others):
+        one = encode_chat(chat.tokenizer, [message for one in several for message in one.conversation()], context)
+        with_story = several[0].response.startswith(NOTES)
+        chats.append(first_line(one, newline) if lesson.notes_only and with_story else one)
+    return chats
+
+
+def first_line(chat: EncodedChat, newline: int) -> EncodedChat:
+    """A conversation up to the end of the first line that the assistant says."""
+    end = next(i for i, (token, said) in enumerate(zip(chat.ids, chat.said, strict=True)) if said and token == newline)
+    return EncodedChat(chat.ids[: end + 1], chat.said[: end + 1], chat.truncated)
 
 
 def copied(chat: Chat) -> Chat:
@@ -92,16 +125,24 @@ class Course:
         save_checkpoint(self.folder / name, chat.model, chat.tokenizer)
 
     def sft(self, chats: list[EncodedChat] | None = None, validation: list[EncodedChat] | None = None) -> Stage:
-        """Instruction tuning, on stories or on the conversations given."""
+        """Instruction tuning: on stories, lesson by lesson, or on the conversations given."""
         chat, plan = self.base(), replace(self.plan.tuning, seed=self.seed)
-        chats = chats or story_chats(chat, self.plan.conversations, self.seed)
         validation = validation or story_chats(chat, 200, self.seed + 1)
-        began = time.perf_counter()
-        progress = tune(chat.model, chats, validation, plan, chat.tokenizer.eot_id, self.precision)
+        log: list[dict] = []
+        seconds = tokens = truncated = n = 0
+        for lesson in [CURRICULUM[-1]] if chats else CURRICULUM:
+            learned = chats or story_chats(chat, round(lesson.share * self.plan.conversations), self.seed + n, lesson)
+            began = time.perf_counter()
+            progress = tune(chat.model, learned, validation, replace(plan, lr=lesson.lr, muon_lr=lesson.muon_lr),
+                            chat.tokenizer.eot_id, self.precision, f"tuning ({lesson.name})")
+            seconds += time.perf_counter() - began
+            steps = log[-1]["step"] if log else 0
+            log += [entry | {"step": steps + entry["step"]} for entry in progress.log]
+            tokens, n = tokens + progress.tokens, n + len(learned)
+            truncated += sum(one.truncated for one in learned)
         self.keep("sft", chat)
-        return Stage(chat, time.perf_counter() - began, progress.log,
-                     {"tokens": progress.tokens, "conversations": len(chats),
-                      "truncated": sum(one.truncated for one in chats), "val_loss": progress.log[-1]["val_loss"]})
+        return Stage(chat, seconds, log, {"tokens": tokens, "conversations": n, "truncated": truncated,
+                                          "val_loss": log[-1]["val_loss"]})
 
     def reward(self) -> Stage:
         """The reward model, on made pairs; judged on pairs about unseen casts."""

@@ -125,7 +125,7 @@ def test_every_answer_follows_from_the_told_events(level, split):
             facts = witness.facts(question.about[0]) if question.kind.startswith("where-") else question.hops
             assert question.hops == facts <= LEVELS[level].max_hops
     kinds = [question.kind for story in some(level, split) for question in story.questions]
-    assert sum(kind in MAIN_KINDS for kind in kinds) > 0.5 * len(kinds)
+    assert sum(kind in MAIN_KINDS for kind in kinds) > 0.4 * len(kinds)
 
 
 @CASES
@@ -234,7 +234,7 @@ def test_scenery_and_phrases_name_nothing_of_the_world():
     assert all(len(EVENTS[key].strip().splitlines()) >= 6 for key in frequent.split())
 
 
-@pytest.mark.parametrize("level", ["short", "base", "long", "hard"])
+@pytest.mark.parametrize("level", ["brief", "short", "base", "long", "hard"])
 def test_cheap_shortcuts_stay_below_forty_percent(level):
     """Oracle: exact match of each shortcut on test stories, per main kind and overall."""
     train, test = ([(s, q) for s in some(level, x, 600, 1) for q in s.questions] for x in ("train", "test"))

@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -36,6 +37,7 @@ from ch04_pretraining import (
 )
 from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
+from ch04_pretraining.corpus import BEGIN_ANYWHERE, window_starts
 from ch04_pretraining.probe import Probe
 from ch04_pretraining.questions import confidence_interval
 from ch04_pretraining.recipes import RECIPES, choose_recipe
@@ -57,6 +59,16 @@ def a_batch(rows: int = 4, T: int = 12):
 def forever(*batches):
     while True:
         yield from batches
+
+
+def test_some_windows_begin_amid_a_text():
+    tokens = np.tile(np.arange(50), 2000)  # document after document of 50 tokens, 0 ends each
+    starts = window_starts(tokens, 0, seed=1)
+    anywhere = starts[tokens[starts] != 0]
+    assert set(np.flatnonzero(tokens[:-1] == 0)) <= set(starts)
+    assert len(anywhere) == pytest.approx(len(starts) / BEGIN_ANYWHERE, rel=0.1)
+    assert len(set(tokens[anywhere])) == 49
+    assert starts.tolist() == sorted(starts)
 
 
 @pytest.mark.parametrize("name", ["schedule", "loss", "questions", "answer_loss"])

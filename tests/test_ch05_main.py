@@ -60,9 +60,10 @@ def test_the_command_leaves_what_the_contract_promises(trained):
 
 @pytest.mark.slow
 def test_texts_are_classified_by_what_was_saved(trained):
-    result = run("--classify", "such a lovely day", "--run", trained)
+    result = run("--classify", "lovely day number 500", "--run", trained)
     assert result.stdout.startswith("good ")
-    lines = run("--classify", "-", "--run", trained, given="an awful day\n\na weird day\n").stdout.splitlines()
+    two = "awful day number 500\n\nweird day number 500\n"
+    lines = run("--classify", "-", "--run", trained, given=two).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["bad", "odd"]
     assert "a text is empty" in run("--classify", " ", "--run", trained, ok=False).stderr
 

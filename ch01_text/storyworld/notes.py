@@ -32,6 +32,11 @@ class Notebook:
             if event.verb == "feel":
                 self.notes.append((event.actor, event.feeling))
 
+    def newest(self, people: bool) -> list[Note]:
+        """The newest note about everybody, or about every thing, in the order in which the story names them."""
+        told = [entity for entity in dict(self.notes) if (entity in PRONOUNS) == people]
+        return [(entity, self.world.where[entity] or NOWHERE) for entity in told]
+
     def chain(self, question: Question) -> list[Note]:
         """The notes that the answer follows from, as one thinks: the book is with Nora, Nora is at the lake."""
         world, kind = self.world, question.kind
@@ -46,12 +51,12 @@ class Notebook:
         if kind == "before":
             visited = world.visited[about]
             after = question.text.removesuffix("?").split()[-1]
-            return [(about, visited[visited.index(after) - 1]), (about, after)]
+            return [(about, place) for place in visited[: visited.index(after) + 1]]
         if kind in ("what-has", "count", "inside"):
-            return [(thing, about) for thing in world.inside(about)]
-        chain = [(about, world.where[about] or NOWHERE)]
+            return self.newest(people=False)
         if kind == "with":
-            return chain + [(one, chain[0][1]) for one in world.people(chain[0][1]) if one != about]
+            return self.newest(people=True)
+        chain = [(about, world.where[about] or NOWHERE)]
         if kind in ("where-object", "who-has"):
             while (spot := chain[-1][1]) in world.where and not (kind == "who-has" and spot in PRONOUNS):
                 chain.append((spot, world.where[spot] or NOWHERE))
