@@ -5,7 +5,7 @@ compared. A stage that is needed and not there is made first.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -124,17 +124,22 @@ class Course:
     def keep(self, name: str, chat: Chat) -> None:
         save_checkpoint(self.folder / name, chat.model, chat.tokenizer)
 
+    def lessons(self, chat: Chat) -> Iterator[tuple[str, Tuning, list[EncodedChat]]]:
+        """What is taught on stories, one lesson after the other: its name, its rates, its conversations."""
+        for number, lesson in enumerate(CURRICULUM):
+            chats = story_chats(chat, round(lesson.share * self.plan.conversations), self.seed + 10 + number, lesson)
+            yield lesson.name, replace(self.plan.tuning, lr=lesson.lr, muon_lr=lesson.muon_lr), chats
+
     def sft(self, chats: list[EncodedChat] | None = None, validation: list[EncodedChat] | None = None) -> Stage:
         """Instruction tuning: on stories, lesson by lesson, or on the conversations given."""
-        chat, plan = self.base(), replace(self.plan.tuning, seed=self.seed)
+        chat = self.base()
         validation = validation or story_chats(chat, 200, self.seed + 1)
         log: list[dict] = []
         seconds = tokens = truncated = n = 0
-        for lesson in [CURRICULUM[-1]] if chats else CURRICULUM:
-            learned = chats or story_chats(chat, round(lesson.share * self.plan.conversations), self.seed + n, lesson)
+        for name, plan, learned in [("", self.plan.tuning, chats)] if chats else self.lessons(chat):
             began = time.perf_counter()
-            progress = tune(chat.model, learned, validation, replace(plan, lr=lesson.lr, muon_lr=lesson.muon_lr),
-                            chat.tokenizer.eot_id, self.precision, f"tuning ({lesson.name})")
+            progress = tune(chat.model, learned, validation, replace(plan, seed=self.seed), chat.tokenizer.eot_id,
+                            self.precision, f"instruction tuning{name and ': '}{name}")
             seconds += time.perf_counter() - began
             steps = log[-1]["step"] if log else 0
             log += [entry | {"step": steps + entry["step"]} for entry in progress.log]
@@ -170,8 +175,9 @@ class Course:
               f"draws; {right:.1%} of the draws are right")
         progress = prefer(chat.model, pairs, replace(self.plan.preferring, seed=self.seed), chat.tokenizer.eot_id,
                           self.precision)
-        self.keep(self.plan.preferring.loss, chat)
-        return Stage(chat, time.perf_counter() - began, progress.log, {"pairs": len(pairs), "drawn_right": right})
+        self.keep("dpo", chat)
+        return Stage(chat, time.perf_counter() - began, progress.log,
+                     {"loss": self.plan.preferring.loss, "pairs": len(pairs), "drawn_right": right})
 
     def reinforce(self, name: str, reward=program_reward) -> Stage:
         """PPO or GRPO on the same questions."""
