@@ -86,8 +86,8 @@ def show_answers(folder: Path, n: int = 4) -> None:
 
 
 def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", data: str = "storyworld",
-         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 40_000, lora_rank: int = 0,
-         pairs: int = 3000, prompts: int = 1500,
+         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 32_000, lora_rank: int = 0,
+         pairs: int = 1200, prompts: int = 500,
          loss: Literal["dpo", "ipo", "simpo", "orpo", "kto"] = "dpo", rounds: int | None = None,
          beta: float | None = None, epochs: float | None = None, questions: int = 1000, judge_url: str | None = None,
          judge_model: str = "default", dtype: Literal["auto", "float32", "bfloat16"] = "auto",
@@ -163,7 +163,7 @@ def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict
     tuned_chat = course.start()
     if stage in ("reward", "all"):
         metrics["reward"] = course.reward().extra
-        asked = [one for one in tests["test"] if one.task == "question"][:300]
+        asked = [one for one in tests["test"] if one.task == "question"][:200]
         metrics["best-of-8"] = measure_best_of(course, tuned_chat, asked, 8)
     for name in ("dpo", "ppo", "grpo"):
         if stage in (name, "all"):

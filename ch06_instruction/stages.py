@@ -53,10 +53,10 @@ CURRICULUM = (
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 40_000
+    conversations: int = 32_000
     tuning: Tuning = field(default_factory=Tuning)
-    pairs: int = 3000  # made ones, for the reward model
-    prompts: int = 1500  # that DPO draws pairs from, and PPO and GRPO learn on
+    pairs: int = 1200  # made ones, for the reward model
+    prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
     samples: int = 8
     preferring: Preferring = field(default_factory=Preferring)
     ppo: Reinforcing = field(default_factory=Reinforcing)
