@@ -53,7 +53,7 @@ CURRICULUM = (
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 32_000
+    conversations: int = 40_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
