@@ -24,7 +24,7 @@ class Tuning:
     batch_size: int = 16
     optimizer: str = "muon"
     lr: float = 3e-3  # AdamW's peak
-    muon_lr: float = 1e-2  # half of pretraining's: above it what was learned there is lost
+    muon_lr: float = 1e-2  # half of pretraining's
     weight_decay: float = 0.1
     lora_rank: int = 0  # 0: all weights learn
     lora_alpha: float = 32.0

@@ -17,7 +17,7 @@ from ch04_pretraining import from_pretrained, load_checkpoint, run_checkpoint, s
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat
 from ch06_instruction.dpo import Preferring, prefer
-from ch06_instruction.instructions import conversations, instructions
+from ch06_instruction.instructions import LOOK_UP_RATE, OTHER_RATE, conversations, instructions
 from ch06_instruction.preferences import drawn_pairs, story_pairs
 from ch06_instruction.reinforcement import Reinforcing, grpo, ppo
 from ch06_instruction.reward_model import ScoreModel, fit_reward_model, rank_pairs
@@ -33,8 +33,8 @@ class Lesson:
 
     name: str
     share: float  # of all conversations
-    look_ups: float  # share of conversations that give the notes instead of the story
-    others: float  # share of instructions that are no questions
+    look_ups: float = LOOK_UP_RATE  # share of conversations that give the notes instead of the story
+    others: float = OTHER_RATE  # share of instructions that are no questions
     notes_only: bool = False  # learn the notes and nothing behind them
     lr: float = 5e-3  # AdamW's peak
     muon_lr: float = 1.5e-2
@@ -45,7 +45,7 @@ class Lesson:
 CURRICULUM = (
     Lesson("looking up", 0.3, 1.0, 0.0, lr=1e-2, muon_lr=2e-2),
     Lesson("taking notes", 0.25, 0.33, 0.0, notes_only=True),
-    Lesson("everything", 0.45, 0.15, 0.2),
+    Lesson("everything", 0.45),
 )
 
 

@@ -125,7 +125,8 @@ def test_every_answer_follows_from_the_told_events(level, split):
             facts = witness.facts(question.about[0]) if question.kind.startswith("where-") else question.hops
             assert question.hops == facts <= LEVELS[level].max_hops
     kinds = [question.kind for story in some(level, split) for question in story.questions]
-    assert sum(kind in MAIN_KINDS for kind in kinds) > 0.4 * len(kinds)
+    least = 0.4 if level.startswith("brief") else 0.5  # little can be asked of brief stories that is not guessable
+    assert sum(kind in MAIN_KINDS for kind in kinds) > least * len(kinds)
 
 
 @CASES

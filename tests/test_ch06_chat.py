@@ -428,6 +428,9 @@ def test_lora_learns_corrections_and_the_new_tokens(tied):
     assert len(corrections) == 2 * n_matrices
     assert changed - corrections == ({"tok_emb.weight"} if tied else {"tok_emb.weight", "out_head.weight"})
     assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
+    names = [name for name, _ in model.named_parameters()]
+    tune(model, chats_of([9] * 8), chats_of([9]), Tuning(batch_size=4, lora_rank=2), 0, CPU)  # a second lesson
+    assert [name for name, _ in model.named_parameters()] == names
 
 
 def test_corrections_come_to_the_device_of_the_model():
