@@ -73,12 +73,22 @@ class Engine:
         self.sampled: list[_Row] = []  # whom `sampler` chooses for; it is made anew when they change
         self.sampler: Sampler | None = None
 
-    def submit(self, request: Request) -> Request:
-        """Queue a request; ValueError, at once, where it cannot be served."""
+    def check(self, request: Request) -> None:
+        """ValueError where a request cannot be served."""
         check_prompts(self.model, [request.prompt])
         Sampler(request.sampling, [request.prompt], self.model.config.vocab_size)
+
+    def submit(self, request: Request) -> Request:
+        """Queue a request; ValueError, at once, where it cannot be served."""
+        self.check(request)
         self.waiting.append(request)
         return request
+
+    def reset(self) -> None:
+        """Forget all requests, after a step that failed half-way."""
+        self.rows, self.sampled, self.sampler = [], [], None
+        self.waiting.clear()
+        self.cache.lengths[:] = 0
 
     def cancel(self, request: Request) -> None:
         """Take a request out, whether it waits or writes; its row is free for the next step."""

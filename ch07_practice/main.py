@@ -16,6 +16,7 @@ from ch07_practice.completion import Completer, Format
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
+from ch07_practice.serving import serve
 
 
 def report(run: Path = Path("runs/default"), seed: int = 1337,
@@ -133,4 +134,4 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "complete": complete, "report": report})
+    command_line({"bench": bench, "complete": complete, "report": report, "serve": serve})
