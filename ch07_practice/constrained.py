@@ -8,6 +8,7 @@ that runs into its limit.
 
 import json
 import re
+import time
 from collections.abc import Sequence
 
 import torch
@@ -45,10 +46,13 @@ class Vocabulary:
 
 
 class Pattern:
-    """A regular expression for a vocabulary; its states are shared by all texts that are written with it."""
+    """A regular expression for a vocabulary; its states are shared by all texts that are written with it.
 
-    def __init__(self, expression: str, vocabulary: Vocabulary):
-        self.expression, self.vocabulary = expression, vocabulary
+    `seconds`: how long they may take to explore; ValueError beyond.
+    """
+
+    def __init__(self, expression: str, vocabulary: Vocabulary, seconds: float = float("inf")):
+        self.expression, self.vocabulary, self.seconds = expression, vocabulary, seconds
         self.start = parse(expression)
         self.distances: dict[tuple, float] = {}
         self.moves: dict[tuple, dict[tuple, Tensor]] = {}
@@ -76,9 +80,13 @@ class Pattern:
 
     def _explore(self, start: tuple) -> None:
         """Find the distances of all states that can be reached from `start`, backwards from the ends."""
+        end = time.monotonic() + self.seconds
         before: dict[tuple, set[tuple]] = {start: set()}
         queue = [start]
         for state in queue:
+            if time.monotonic() > end:
+                raise ValueError(f"the pattern takes longer than {self.seconds} s to understand, {len(queue):,} states "
+                                 "so far; repeat less, or any number of times")
             for unit in self.vocabulary.units:
                 there = after(state, unit)
                 if there == NOTHING:

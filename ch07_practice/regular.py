@@ -13,6 +13,7 @@ from functools import lru_cache, reduce
 # only NOTHING matches nothing.
 NOTHING, EMPTY = ("nothing",), ("empty",)
 LARGEST = 0x10FFFF
+MOST_PARTS = 40_000  # that repetitions may be written out to; much longer chains would overflow the interpreter's stack
 
 
 def one_of(values) -> tuple:
@@ -120,9 +121,19 @@ CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE, "D": complement(DIGIT), "W": compl
 ESCAPES = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11, "0": 0}
 
 
+def n_parts(state: tuple) -> int:
+    """How many expressions there are in an expression, itself included."""
+    n, stack = 0, [state]
+    while stack:
+        kind, *parts = stack.pop()
+        n += 1
+        stack += [] if kind == "byte" else parts[0] if kind == "or" else parts
+    return n
+
+
 class _Parser:
     def __init__(self, pattern: str):
-        self.pattern, self.at = pattern, 0
+        self.pattern, self.at, self.written = pattern, 0, 0
 
     def fail(self, why: str) -> ValueError:
         return ValueError(f"the regular expression {self.pattern!r} cannot be used: {why} at position {self.at}")
@@ -179,6 +190,9 @@ class _Parser:
             return then(*[part] * least, many(part))
         if most < least:
             raise self.fail("a repetition from more to fewer")
+        self.written += (n_parts(part) + 1) * (least if most is None else most)
+        if self.written > MOST_PARTS:
+            raise self.fail(f"repetitions are too large, {self.written:,} parts of at most {MOST_PARTS:,},")
         optional = reduce(lambda rest, _: either(then(part, rest), EMPTY), range(most - least), EMPTY)
         return then(*[part] * least, optional)
 

@@ -25,6 +25,7 @@ from ch07_practice.constrained import Pattern, Vocabulary, json_expression
 from ch07_practice.engine import Engine
 from ch07_practice.models import open_model
 
+PATTERN_SECONDS = 10.0  # that a client's JSON schema may take
 TUNED = ("sft", "dpo", "ppo", "grpo")
 
 
@@ -102,7 +103,9 @@ class ServedModel:
     def _pattern(self, schema: str) -> Pattern:
         with self.lock:  # one at a time: it is Python alone that is busy, and all others would be slower
             try:
-                return Pattern(json_expression(json.loads(schema)), Vocabulary(self.tokenizer))
+                pattern = Pattern(json_expression(json.loads(schema)), Vocabulary(self.tokenizer), PATTERN_SECONDS)
+                pattern.distance(pattern.start)
+                return pattern
             except RecursionError as error:
                 raise ValueError("this JSON schema is nested too deeply") from error
 

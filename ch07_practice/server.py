@@ -97,8 +97,8 @@ def prepare(served: ServedModel, body: api.Body, prompts: list[list[int]], logpr
 
     Text i is drawn with the seed + i. What would exceed the context is not written.
     """
-    if len(prompts) * body.n > api.MOST_TEXTS:
-        raise ValueError(f"{len(prompts)} prompts and n = {body.n} make more than {api.MOST_TEXTS} texts")
+    if not 1 <= len(prompts) * body.n <= api.MOST_TEXTS:
+        raise ValueError(f"{len(prompts)} prompts and n = {body.n} make no text or more than {api.MOST_TEXTS}")
     schema = body.response_format.schema_text()
     requests = []
     for prompt in prompts:
