@@ -18,8 +18,8 @@ def content_policy(page: str) -> str:
     hashes = {kind: " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
                              for text in re.findall(rf"<{tag}>(.*?)</{tag}>", page, flags=re.DOTALL)) or "'none'"
               for kind, tag in kinds.items()}
-    return ("default-src 'none'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-            + "; ".join(f"{kind} {value}" for kind, value in hashes.items()))
+    return ("default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+            "frame-ancestors 'none'; " + "; ".join(f"{kind} {value}" for kind, value in hashes.items()))
 
 
 def chat_page() -> tuple[str, dict[str, str]]:

@@ -8,74 +8,24 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
+from serving_setup import ASK, CONTEXT, Running, httpx, make_run, openai, step_by_step, until
 
-from ch01_text import BPETokenizer
-from ch03_gpt import GPTModel, complete, preset_config
-from ch04_pretraining import load_checkpoint, save_checkpoint
-from ch06_instruction.chat import chat_tokenizer, prompt_ids
-
-httpx = pytest.importorskip("httpx", reason="httpx is not installed (pip install -e '.[test]')")
-openai = pytest.importorskip("openai", reason="openai is not installed (pip install -e '.[test]')")
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (pip install -e '.[serve]')")
-
-from ch07_practice.served import Models, base_text  # noqa: E402
-from ch07_practice.server import create_app  # noqa: E402
+from ch03_gpt import complete
+from ch04_pretraining import load_checkpoint
+from ch06_instruction.chat import prompt_ids
+from ch07_practice.served import base_text
 
 ROOT = Path(__file__).parent.parent
-CONTEXT = 160
-TEXT = "Tom went to the mill. Where is Tom? The café is by the lake, and 12 cats sit on the mat.\n" * 30
-ASK = [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]
-
-
-def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int) -> None:
-    """An untrained model that is sure of what it says, so that rounding decides nothing."""
-    torch.manual_seed(seed)
-    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=CONTEXT, emb_dim=32, n_heads=2))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    save_checkpoint(folder, model, tokenizer)
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("run")
-    tokenizer = BPETokenizer.train(TEXT, 290)
-    wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
-    wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1)
-    return folder
-
-
-class Running:
-    """A server in a thread, as a context."""
-
-    def __init__(self, run: Path, rows: int = 16, **options):
-        self.app = create_app(Models(run, "float32", rows=rows), **options)
-        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error"))
-        self.thread = threading.Thread(target=self.server.run)
-
-    def __enter__(self):
-        self.thread.start()
-        while not self.server.started:
-            time.sleep(0.01)
-        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-        self.service = self.app.state.service
-        return self
-
-    def __exit__(self, *_):
-        self.server.should_exit = True
-        self.thread.join()
-
-    def client(self, api_key: str = "none", kind=openai.OpenAI):
-        return kind(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
-
-    def engine(self, name: str = "sft"):
-        return self.service.models.open(name).engine
+    return make_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture(scope="module")
@@ -213,6 +163,7 @@ SCHEMA = {"type": "object", "properties": {"who": {"enum": ["Tom", "Nora"]}, "n"
           "required": ["who", "n"], "additionalProperties": False}
 
 
+@pytest.mark.slow
 def test_json_obeys_the_schema_whatever_the_model(client):
     pytest.importorskip("outlines_core", reason="outlines-core is not installed (pip install -e '.[json]')")
     asked = dict(model="sft", messages=ASK, max_tokens=60, temperature=1.5, seed=1, n=6)
@@ -245,7 +196,7 @@ REFUSED = [  # changes of a good chat request, or a body as it is; status; words
     ({"messages": [{"role": "poet", "content": "hm"}]}, 400, "unknown role 'poet'"),
     ({"messages": [*ASK, {"role": "assistant", "content": "So."}]}, 400, "ends with a message of the user"),
     ({"messages": [{"role": "user", "content": " "}]}, 400, "is empty"),
-    ({"messages": [{"role": "user", "content": "word " * 200}]}, 400, f"sft sees {CONTEXT}, the answer included"),
+    ({"messages": [{"role": "user", "content": "word " * 300}]}, 400, f"sft sees {CONTEXT}, the answer included"),
     ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}, 400, "messages.0.content"),
     ({"temperature": -1}, 400, "temperature: Input should be greater than or equal to 0"),
     ({"temperature": "warm"}, 400, "temperature"), ({"top_p": 0}, 400, "top_p"), ({"top_k": 0}, 400, "top_k"),
@@ -303,6 +254,7 @@ def test_a_body_without_a_length_is_bounded_too(server):
     assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.slow
 def test_64_streams_at_once_each_get_what_they_would_get_alone(server, sft):
     """They share 16 rows: fewer steps are taken than one after the other would need."""
     asked = [[{"role": "user", "content": f"Tom went to the mill {i} times.\nWhere is {'Tom' * (i % 4)}?"}]
@@ -329,65 +281,35 @@ def test_64_streams_at_once_each_get_what_they_would_get_alone(server, sft):
     assert len(steps) < sum(15 + i % 20 for i in range(64)) / 3
 
 
-def until(condition, seconds: float = 20) -> None:
-    """Wait for what another thread is about to do."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)
-
-
-@pytest.fixture
-def slow(server):
-    """An engine that waits at each step until it is told to go on; and how it is told."""
-    engine, step, gate = server.engine(), server.engine().step, threading.Semaphore(0)
-
-    def gated():
-        gate.acquire(timeout=30)
-        return step()
-
-    engine.step = gated
-    yield engine, gate
-    del engine.step
-    gate.release(1000)
-    until(lambda: not server.service.jobs and not engine.busy)
-
-
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_row(server, slow, stream):
-    """Of two texts, the one that nobody waits for any more ends long before its last token."""
-    engine, gate = slow
-    body = {"model": "sft", "messages": ASK, "max_tokens": 100, "temperature": 0, "stream": stream}
-    with httpx.Client() as gone, pytest.raises(httpx.ReadTimeout):
-        gone.post(f"{server.url}/v1/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.5))
-    gate.release()
-    until(lambda: not server.service.jobs)
-    gate.release()
-    until(lambda: not engine.busy)
-    reply = server.client().chat.completions
-    gate.release(10)
-    assert reply.create(model="sft", messages=ASK, max_tokens=3).usage.completion_tokens == 3
+def test_a_client_that_hangs_up_frees_its_row(server, stream):
+    """It ends long before its last token, whether it is being written or waits."""
+    body = {"model": "sft", "messages": ASK, "max_tokens": 100, "temperature": 0, "stream": stream, "n": 17}
+    with step_by_step(server) as gate:
+        gate.release()
+        with httpx.Client() as gone, pytest.raises(httpx.ReadTimeout):
+            gone.post(f"{server.url}/v1/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.5))
+        until(lambda: not server.service.jobs)
+        gate.release(2)
+        until(lambda: not server.engine().busy)
 
 
 def test_a_full_queue_is_429(run_folder):
+    body = {"model": "sft", "messages": ASK, "max_tokens": 4, "temperature": 0}
+    replies = []
     with Running(run_folder, rows=1, queue=2) as server:
-        engine, gate = server.engine(), threading.Event()
-        step = engine.step
-        engine.step = lambda: gate.wait(30) and step()
-        body = {"model": "sft", "messages": ASK, "max_tokens": 4, "temperature": 0}
-        replies = []
         threads = [threading.Thread(target=lambda: replies.append(
             httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=60))) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        until(lambda: len(server.service.jobs) == 2)
-        with pytest.raises(openai.RateLimitError, match="2 texts wait or are written already, at most 2 may"):
-            server.client().chat.completions.create(**body)
-        gate.set()
+        with step_by_step(server):
+            for thread in threads:
+                thread.start()
+            until(lambda: len(server.service.jobs) == 2)
+            with pytest.raises(openai.RateLimitError, match="2 texts wait or are written already, at most 2 may"):
+                server.client().chat.completions.create(**body)
         for thread in threads:
             thread.join()
-        assert [reply.status_code for reply in replies] == [200, 200]
         server.client().chat.completions.create(**body)
+    assert [reply.status_code for reply in replies] == [200, 200]
 
 
 def test_a_key_is_asked_for_where_there_is_one(run_folder):

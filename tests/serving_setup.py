@@ -1,0 +1,95 @@
+"""A run of two untrained models, and a server of it in a thread: what the tests of chapter 7's server share."""
+
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from ch01_text import BPETokenizer
+from ch01_text.storyworld import stories
+from ch03_gpt import GPTModel, preset_config
+from ch04_pretraining import save_checkpoint
+from ch06_instruction.chat import chat_tokenizer
+
+httpx = pytest.importorskip("httpx", reason="httpx is not installed (pip install -e '.[test]')")
+openai = pytest.importorskip("openai", reason="openai is not installed (pip install -e '.[test]')")
+uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (pip install -e '.[serve]')")
+
+from ch07_practice.served import Models  # noqa: E402
+from ch07_practice.server import create_app  # noqa: E402
+
+CONTEXT = 320
+ASK = [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]
+
+
+def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int) -> None:
+    """An untrained model that is sure of what it says, so that rounding decides nothing."""
+    torch.manual_seed(seed)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=CONTEXT, emb_dim=32, n_heads=2))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    save_checkpoint(folder, model, tokenizer)
+
+
+def make_run(folder: Path) -> Path:
+    """A story model and a tuned one."""
+    tokenizer = BPETokenizer.train([story.text for story in stories(60)], 1000)
+    wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
+    wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1)
+    return folder
+
+
+class Running:
+    """A server in a thread, as a context."""
+
+    def __init__(self, run: Path, rows: int = 16, **options):
+        self.app = create_app(Models(run, "float32", rows=rows), **options)
+        self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error"))
+        self.thread = threading.Thread(target=self.server.run)
+
+    def __enter__(self):
+        self.thread.start()
+        while not self.server.started:
+            time.sleep(0.01)
+        self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
+        self.service = self.app.state.service
+        return self
+
+    def __exit__(self, *_):
+        self.server.should_exit = True
+        self.thread.join()
+
+    def client(self, api_key: str = "none", kind=openai.OpenAI):
+        return kind(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
+
+    def engine(self, name: str = "sft"):
+        return self.service.models.open(name).engine
+
+
+def until(condition, seconds: float = 20) -> None:
+    """Wait for what another thread is about to do."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.01)
+
+
+@contextmanager
+def step_by_step(server: Running, name: str = "sft"):
+    """An engine that waits before each step for one more `release` of what is yielded; at the end it runs freely."""
+    engine, step, gate = server.engine(name), server.engine(name).step, threading.Semaphore(0)
+
+    def gated():
+        gate.acquire(timeout=30)
+        return step()
+
+    engine.step = gated
+    try:
+        yield gate
+    finally:
+        del engine.step
+        gate.release(1000)
+        until(lambda: not server.service.jobs and not engine.busy)
