@@ -13,10 +13,12 @@ from ch03_gpt.text_stream import check_stops
 from ch04_pretraining import run_checkpoint
 from ch07_practice import decoding_bench, training_bench
 from ch07_practice.completion import Completer, Format
+from ch07_practice.load_test import load
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
 from ch07_practice.serving import serve
+from ch07_practice.terminal_chat import chat
 
 
 def report(run: Path = Path("runs/default"), seed: int = 1337,
@@ -134,4 +136,4 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "complete": complete, "report": report, "serve": serve})
+    command_line({"bench": bench, "chat": chat, "complete": complete, "load": load, "report": report, "serve": serve})
