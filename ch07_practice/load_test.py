@@ -49,12 +49,13 @@ class Outcome:
 
     seconds: list[float] = field(default_factory=list)  # until the last token
     first: list[float] = field(default_factory=list)  # until the first piece of a stream
-    lost: int = 0
+    lost: list[str] = field(default_factory=list)  # why
     mixed_up: int = 0
 
     def summary(self) -> dict[str, float | int]:
         """Counts, and the 50th and 99th percentiles in seconds."""
-        found: dict[str, float | int] = {"answers": len(self.seconds), "lost": self.lost, "mixed_up": self.mixed_up}
+        found: dict[str, float | int] = {"answers": len(self.seconds), "lost": len(self.lost),
+                                          "mixed_up": self.mixed_up}
         for name, values in (("", self.seconds), ("first_", self.first)):
             if values:
                 p50, p99 = np.percentile(values, [50, 99])
@@ -74,7 +75,7 @@ def draw_cases(served: ServedModel, n_tokens: int, streamed: bool, n: int = KIND
     cases = []
     for seed in count():
         words = draw_story(seed)["story"].split()
-        text = " ".join(words[: 5 + seed % (len(words) - 5)])
+        text = " ".join(words[: 5 + seed % (len(words) - 5 if streamed else 8)])
         prompt = [served.tokenizer.eot_id, *served.tokenizer.encode(text)]
         if len(prompt) + n_tokens <= served.context_length and (wanted := sure_text(served, prompt, n_tokens)):
             body = {"model": served.name, "prompt": text, "max_tokens": n_tokens, "temperature": 0, "stream": streamed}
@@ -94,7 +95,7 @@ async def get(client: "httpx.AsyncClient", case: Case, outcome: Outcome) -> None
     try:
         async with client.stream("POST", case.path, json=case.body) as response:
             if response.status_code != 200:
-                raise httpx.HTTPError(str(response.status_code))
+                raise httpx.HTTPError(f"status {response.status_code}")
             if case.body["stream"]:
                 async for line in response.aiter_lines():
                     if line.startswith("data: {"):
@@ -103,8 +104,8 @@ async def get(client: "httpx.AsyncClient", case: Case, outcome: Outcome) -> None
                         text += json.loads(line[6:])["choices"][0]["text"]
             else:
                 text = json.loads(await response.aread())["choices"][0]["text"]
-    except (httpx.HTTPError, KeyError, ValueError):
-        outcome.lost += 1
+    except (httpx.HTTPError, KeyError, ValueError) as error:
+        outcome.lost.append(f"{type(error).__name__}: {error}")
         return
     outcome.seconds.append(time.perf_counter() - began)
     outcome.mixed_up += text != case.wanted
@@ -152,6 +153,8 @@ async def measure(address: str, streams: list[Case], shorts: list[Case], clients
         passed = time.perf_counter() - began
         after = await memory(client)
     short = Outcome(first.seconds + rest.seconds, [], first.lost + rest.lost, first.mixed_up + rest.mixed_up)
+    for why in [*streamed.lost, *short.lost][:5]:
+        print(f"lost: {why}", file=sys.stderr)
     return {"streaming": streamed.summary(), "short": short.summary(),
             "requests_per_s": len(short.seconds) / passed, "memory_mib": [before, after],
             "memory_growth": after / before - 1 if before and after else None}

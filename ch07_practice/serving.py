@@ -12,6 +12,7 @@ from ch07_practice.served import Models
 
 LOOPBACK = ("127.0.0.1", "localhost")
 GRACE = 10  # seconds that running answers have when the server is told to end
+KEEP_ALIVE = 60  # seconds that an idle connection stays: longer than clients keep theirs, so that none is cut in use
 
 
 def serve(host: str = "127.0.0.1", port: int = 8000, api_key: str | None = None, rows: int = 32, queue: int = 256,
@@ -44,7 +45,8 @@ def serve(host: str = "127.0.0.1", port: int = 8000, api_key: str | None = None,
     if host not in LOOPBACK and not key:
         print(f"anyone who reaches {host} may use this server; set --api-key to ask for a key", file=sys.stderr)
     app = create_app(models, queue=queue, api_key=key, hosts=LOOPBACK if host in LOOPBACK else None)
-    server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", timeout_graceful_shutdown=GRACE))
+    server = uvicorn.Server(uvicorn.Config(app, host, port, log_level="warning", timeout_keep_alive=KEEP_ALIVE,
+                                           timeout_graceful_shutdown=GRACE))
     listening = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     address = f"http://{host}:{listening.getsockname()[1]}"
     print(f"{', '.join(models.folders)} of {run} at {address} (chat page) and {address}/v1 (OpenAI's API)", flush=True)

@@ -60,11 +60,12 @@ class Conversation:
 
     def answer(self, text: str) -> Iterator[str]:
         """Say something; yields the answer piece by piece. What has been written when it is interrupted stays."""
+        before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
         try:
             ids = self.prompt()
         except ValueError:
-            self.messages.pop()
+            self.messages = before
             raise
         request = Request(ids, min(self.max_new_tokens, self.served.room(ids)), self.sampling, self.served.stop_ids,
                           self.seed + len(self.messages))

@@ -148,7 +148,8 @@ def test_ctrl_c_in_a_terminal_stops_the_answer_only(run_folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--model", "nope"], "there is no model 'nope'; choose one of base, sft"),
-    (["--temperature", "-1"], "temperature must be 0"), (["--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
+    (["--temperature", "-1"], "temperature must be 0"),
+    (["--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
 ])
 def test_wrong_options_are_refused_in_one_line(run_folder, arguments, words):
     result = subprocess.run([sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder), *arguments],
