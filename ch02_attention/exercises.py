@@ -10,10 +10,10 @@ from torch import Tensor
 from ch01_text.practice import hints
 
 hint = hints({
-    "attend": "keys.transpose(-2, -1) turns (..., S, D) into (..., D, S); softmax over dim=-1, the keys.",
     "stable_softmax": "exp(s - largest) is at most 1; the factor exp(-largest) cancels in the division. Divide by the "
                       "temperature before.",
     "softmax_gradient": "(weights * upstream).sum(dim=-1, keepdim=True) is the second term.",
+    "attend": "keys.transpose(-2, -1) turns (..., S, D) into (..., D, S); softmax over dim=-1, the keys.",
     "causal_weights": "torch.ones(T, T).triu(diagonal=1) marks the future; masked_fill takes booleans and -inf.",
     "split_heads": "x.view(B, T, n_heads, D) first, then swap the axes 1 and 2. view(B, n_heads, T, D) at once has the "
                    "right shape and the wrong numbers.",
@@ -32,12 +32,6 @@ hint = hints({
 })
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Queries (..., T, D), keys (..., S, D), values (..., S, E) -> context (..., T, E): scaled dot-product attention
-    without a mask. Hint: two matrix products and a softmax."""
-    raise NotImplementedError
-
-
 def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]:
     """Scores, divided by the temperature -> positive numbers that sum to one, in plain Python, for scores of any size.
     Hint: adding the same to all scores does not change the result."""
@@ -47,6 +41,12 @@ def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]
 def softmax_gradient(weights: Tensor, upstream: Tensor) -> Tensor:
     """Softmax's result (..., S) and the loss's gradient at it (..., S) -> the gradient at the scores (..., S), without
     autograd. Hint: a score lifts its own weight and lowers all others: w_j (g_j - sum_k w_k g_k)."""
+    raise NotImplementedError
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Queries (..., T, D), keys (..., S, D), values (..., S, E) -> context (..., T, E): scaled dot-product attention
+    without a mask. Hint: two matrix products and a softmax."""
     raise NotImplementedError
 
 

@@ -6,12 +6,6 @@ import torch
 from torch import Tensor
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Every query meets every key in one matrix product; the weights of a row then mix the values in another."""
-    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (..., T, S)
-    return scores.softmax(dim=-1) @ values
-
-
 def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]:
     """With the largest score subtracted no exponential exceeds 1, and at least one is 1, so that the sum is not 0."""
     scaled = [score / temperature for score in scores]
@@ -25,6 +19,12 @@ def softmax_gradient(weights: Tensor, upstream: Tensor) -> Tensor:
     """Raising a score moves weight to it from all others in proportion to what they have: it pays as far as its
     gradient is above the weighted mean of all. Where one weight is 1, nothing can move."""
     return weights * (upstream - (weights * upstream).sum(dim=-1, keepdim=True))
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Every query meets every key in one matrix product; the weights of a row then mix the values in another."""
+    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (..., T, S)
+    return scores.softmax(dim=-1) @ values
 
 
 def causal_weights(scores: Tensor) -> Tensor:

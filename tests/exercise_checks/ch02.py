@@ -14,13 +14,6 @@ def normal(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def attend(function: Callable) -> None:
-    for batch in ((), (2, 3)):
-        queries, keys, values = normal(*batch, 4, 9), 2 * normal(*batch, 7, 9), normal(*batch, 7, 5)
-        expect(f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)}, values {tuple(values.shape)}",
-               function(queries, keys, values), F.scaled_dot_product_attention(queries, keys, values))
-
-
 def stable_softmax(function: Callable) -> None:
     for scores, temperature in (([1.0, 2.0, 3.0], 1.0), ([1.0, 2.0, 3.0], 0.5), ([-4000.0, 4000.0, 3999.0], 2.0),
                                 ([-9000.0, -9001.0], 1.0)):
@@ -33,6 +26,13 @@ def softmax_gradient(function: Callable) -> None:
     weights = scores.softmax(dim=-1)
     weights.backward(upstream)
     expect("weights and upstream of shape (3, 5)", function(weights.detach(), upstream), scores.grad)
+
+
+def attend(function: Callable) -> None:
+    for batch in ((), (2, 3)):
+        queries, keys, values = normal(*batch, 4, 9), 2 * normal(*batch, 7, 9), normal(*batch, 7, 5)
+        expect(f"queries {tuple(queries.shape)}, keys {tuple(keys.shape)}, values {tuple(values.shape)}",
+               function(queries, keys, values), F.scaled_dot_product_attention(queries, keys, values))
 
 
 def causal_weights(function: Callable) -> None:
@@ -103,5 +103,5 @@ def last_mention_score(function: Callable) -> None:
         expect(f"weights (2, {len(ids)}, {len(ids)}), ids {ids}", function(weights, list(ids)), expected)
 
 
-CHECKS = [attend, stable_softmax, softmax_gradient, causal_weights, split_heads, count_weights, online_softmax,
+CHECKS = [stable_softmax, softmax_gradient, attend, causal_weights, split_heads, count_weights, online_softmax,
           cache_bytes, rotate, repeat_kv, reach, last_mention_score]
