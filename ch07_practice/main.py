@@ -13,6 +13,7 @@ from ch03_gpt.text_stream import check_stops
 from ch04_pretraining import run_checkpoint
 from ch07_practice import decoding_bench, training_bench
 from ch07_practice.completion import Completer, Format
+from ch07_practice.evaluate_command import evaluate
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
@@ -133,4 +134,4 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "complete": complete, "report": report})
+    command_line({"bench": bench, "complete": complete, "evaluate": evaluate, "report": report})
