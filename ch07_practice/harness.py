@@ -13,7 +13,7 @@ from ch01_text.corpora import TEXT_NAMES
 from ch01_text.storyworld import Question, Story
 from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
 from ch01_text.storyworld.words import the
-from ch03_gpt import GPTModel, Precision
+from ch03_gpt import GPTModel, Precision, document_start
 from ch04_pretraining import bits_per_byte
 from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
 from ch04_pretraining.questions import TEST_SETS, confidence_interval, draw_questions, grade
@@ -47,7 +47,7 @@ class Subject:
         """The ids after which the answer stands: in a message for a chat model, else as in chapter 4's texts."""
         if self.chats:
             return self.chat.prompt([as_message(story, question)])
-        return [self.tokenizer.eot_id, *self.tokenizer.encode(story.prompt(question))]
+        return document_start(self.tokenizer, story.prompt(question))
 
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
         """(prompt ids, continuation text) -> (log-probability, whether greedy decoding would write it) for each."""
@@ -85,7 +85,8 @@ class Finding:
 
 def share(task: str, measure: str, hits: Sequence[bool]) -> Finding:
     """The share of hits, with Wilson's interval."""
-    return Finding(task, measure, sum(hits) / len(hits), *confidence_interval(sum(hits), len(hits)), len(hits))
+    low, high = confidence_interval(sum(hits), len(hits))
+    return Finding(task, measure, sum(hits) / len(hits), max(0.0, low), min(1.0, high), len(hits))
 
 
 def as_message(story: Story, question: Question) -> Message:

@@ -14,6 +14,7 @@ from ch04_pretraining import run_checkpoint
 from ch07_practice import decoding_bench, training_bench
 from ch07_practice.completion import Completer, Format
 from ch07_practice.evaluate_command import evaluate
+from ch07_practice.labs_command import labs
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
@@ -134,4 +135,4 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "complete": complete, "evaluate": evaluate, "report": report})
+    command_line({"bench": bench, "complete": complete, "evaluate": evaluate, "labs": labs, "report": report})
