@@ -54,16 +54,16 @@ def _pairs(names: list[str]) -> list[list[str]]:
 
 
 def labs(what: Literal["few-shot", "steps", "self-consistency", "structured", "tools", "retrieval", "injection",
-                       "context", "all"] = "all", questions: int = 100,
+                       "context", "all"] = "all", questions: int = 80,
          stage: Literal["sft", "dpo", "ppo", "grpo"] = "sft", run: Path = Path("runs/default"), seed: int = 1,
          device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Try what one does with a language model, and measure what it brings; two minutes for all.
 
     Args:
         what: One lab, or all. few-shot: solved examples in the prompt. steps: notes before the answer.
-            self-consistency: a vote of several draws. structured: valid JSON, free and constrained. tools: calls in the loop.
-            retrieval: the right story found among a thousand. injection: orders hidden in a story. context: longer
-            texts than the model can see.
+            self-consistency: a vote of several draws. structured: valid JSON, free and constrained. tools: calls that
+            are executed. retrieval: the right story found among many. injection: orders hidden in a story. context:
+            longer texts than the model can see.
         questions: In each row of a lab.
         stage: Which model of chapter 6 answers messages.
         run: Folder of the run; results go to RUN/ch07_practice/labs.json and labs.png.

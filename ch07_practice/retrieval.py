@@ -56,20 +56,26 @@ def states_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor
 
 
 class VectorIndex:
-    """Exact cosine search among (N, C) vectors. Their common mean is taken off first: it says nothing about a text and
-    would make all of them look alike (Mu & Viswanath 2018)."""
+    """Exact cosine search among (N, C) vectors. What all vectors have in common says nothing about any of them and
+    would make them look alike, so the mean is taken off (Mu & Viswanath 2018): queries are texts of another kind, so
+    they lose that of `typical_queries` (M, C)."""
 
-    def __init__(self, vectors: np.ndarray):
-        self.mean = vectors.mean(axis=0)
-        self.vectors = self._unit(vectors)
-
-    def _unit(self, vectors: np.ndarray) -> np.ndarray:
-        centred = vectors - self.mean
-        return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    def __init__(self, vectors: np.ndarray, typical_queries: np.ndarray):
+        self.vectors = unit(vectors - vectors.mean(axis=0))
+        self.query_mean = typical_queries.mean(axis=0)
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
         """(Q, C) -> (Q, k): the numbers of the most similar vectors, the best first."""
-        return best(self._unit(queries) @ self.vectors.T, k)
+        return best(unit(queries - self.query_mean) @ self.vectors.T, k)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(N, C) -> (N, C) of length 1 each.
+
+    >>> unit(np.array([[3.0, 4.0]])).tolist()
+    [[0.6, 0.8]]
+    """
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:

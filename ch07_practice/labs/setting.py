@@ -1,6 +1,6 @@
 """What every lab works with: the run's story model, its tuned model, and questions about unseen stories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,22 +19,22 @@ class Setting:
 
     base: Subject  # chapter 4's
     chat: Chat  # chapter 6's
-    n: int = 100  # questions in each row of a lab
+    n: int = 80  # questions in each row of a lab
     seed: int = 1
 
 
-def closing_pairs(seed: int, split: str = "test", level: str = LEVELS["test"], kinds=MAIN_KINDS) -> Iterator[Pair]:
-    """Endlessly many questions of the kinds about the state at the end of a story, one a story."""
-    for story in stories(split=split, level=level, seed=seed):
+def closing_pairs(told: Iterable[Story], kinds: Sequence[str] = MAIN_KINDS) -> Iterator[Pair]:
+    """Questions of the kinds about the state at the end of each story, one a story, where there is one."""
+    for story in told:
         asked = [question for question in story.questions if question.position == len(story.prose)
                  and question.kind in kinds and question.answer not in ("", UNKNOWN)]
         if asked:
             yield story, asked[story.events[-1].sentence % len(asked)]
 
 
-def draw_pairs(n: int, seed: int, **options) -> list[Pair]:
-    """The first `n` of `closing_pairs`."""
-    return list(islice(closing_pairs(seed, **options), n))
+def draw_pairs(n: int, seed: int, split: str = "test", kinds: Sequence[str] = MAIN_KINDS) -> list[Pair]:
+    """`n` stories, each with a question about its end."""
+    return list(islice(closing_pairs(stories(split=split, level=LEVELS["test"], seed=seed), kinds), n))
 
 
 def user(*parts: str) -> list[dict[str, str]]:
