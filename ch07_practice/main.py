@@ -18,6 +18,7 @@ from ch07_practice.labs_command import labs
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
+from ch07_practice.scaling_lab import scaling
 
 
 def report(run: Path = Path("runs/default"), seed: int = 1337,
@@ -135,4 +136,5 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "complete": complete, "evaluate": evaluate, "labs": labs, "report": report})
+    command_line({"bench": bench, "complete": complete, "evaluate": evaluate, "labs": labs, "report": report,
+                  "scaling": scaling})
