@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
-from ch03_gpt import GPTConfig, GPTModel, complete, pick_precision, preset_config
+from ch01_text.storyworld.words import PEOPLE, PLACES
+from ch03_gpt import PRESETS, GPTConfig, GPTModel, complete, flops_per_token, pick_precision, preset_config
+from ch03_gpt.flops import cache_bytes_per_token
 from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
 from ch04_pretraining.questions import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
@@ -255,3 +258,22 @@ def test_the_lm_evaluation_harness_agrees(tmp_path):
     shares = [sum(one[way] == right for one, right in zip(picked, wanted, strict=True)) / 20 for way in (0, 1)]
     results = found["results"]["our_questions"]
     assert [results["acc,none"], results["acc_norm,none"]] == pytest.approx(shares)
+
+
+def test_the_numbers_of_the_limits_chapter_are_ours():
+    """Every cell of its table is counted again, and so are the village's people and places."""
+    page = (ROOT / "ch07_practice" / "limits.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w.-]+) \|((?: [\d,.]+ \|)+)$", page, flags=re.MULTILINE)
+    assert [name for name, _ in rows] == ["story", "gpt2-124m", "gpt2-1558m", "llama2-7b", "mistral-7b", "qwen2.5-0.5b"]
+    for name, cells in rows:
+        config = PRESETS[name]
+        with torch.device("meta"):
+            n_parameters = GPTModel(config).n_parameters()
+        cache = cache_bytes_per_token(config)
+        kept = min(config.context_length, config.window or config.context_length)
+        assert cells.replace(" ", "").split("|")[:-1] == [
+            f"{n_parameters:,}", f"{cache:,}", f"{flops_per_token(config):,}", f"{config.context_length:,}",
+            f"{cache * kept / 2**20:,.1f}"], name
+    assert f"{len(PEOPLE)} people, {len(PLACES)} places" in page
+    qwen = PRESETS["qwen2.5-0.5b"]
+    assert qwen.vocab_size * qwen.emb_dim > 0.25 * 494_032_768
