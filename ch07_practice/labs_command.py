@@ -43,7 +43,7 @@ def draw_labs(found: Mapping[str, Sequence[Finding]]) -> Figure:
         errors = [[one.value - one.ci95_low for one in findings], [one.ci95_high - one.value for one in findings]]
         axes.barh(range(len(findings)), values, xerr=errors, color="#56B4E9", ecolor="#333333", capsize=2)
         axes.set(yticks=range(len(findings)), yticklabels=[one.measure for one in findings], xlim=(0, 1),
-                 xlabel="share of answers", title=name)
+                 xlabel="share, with its 95 % interval", title=name)
         axes.tick_params(labelsize=7)
         axes.invert_yaxis()
     return figure
@@ -66,7 +66,7 @@ def labs(what: Literal["few-shot", "steps", "self-consistency", "structured", "t
             longer texts than the model can see.
         questions: In each row of a lab.
         stage: Which model of chapter 6 answers messages.
-        run: Folder of the run; results go to RUN/ch07_practice/labs.json and labs.png.
+        run: Folder of the run; results go to RUN/ch07_practice/labs.json and .png, those of one lab to labs_WHAT.
         seed: Of questions and draws.
         device: Where to compute; auto prefers a GPU.
     """
@@ -86,9 +86,10 @@ def labs(what: Literal["few-shot", "steps", "self-consistency", "structured", "t
                                   for one in found[name]])
             print(table.to_string(index=False) + "\n")
     folder = chapter_folder(run, "ch07_practice")
-    draw_labs(found).savefig(folder / "labs.png", dpi=110)
+    name = "labs" if what == "all" else f"labs_{what}"
+    draw_labs(found).savefig(folder / f"{name}.png", dpi=110)
     result = {"questions": questions, "stage": stage, "seconds": seconds,
               "labs": {name: [asdict(one) for one in findings] for name, findings in found.items()}}
-    write_atomically(folder / "labs.json", json.dumps(result, indent=2) + "\n")
-    print(f"saved in {folder / 'labs.json'} and {folder / 'labs.png'}")
+    write_atomically(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
+    print(f"saved in {folder / name}.json and .png")
     return result

@@ -255,8 +255,8 @@ def test_the_command_writes_numbers_and_a_picture(setting, tmp_path, capsys):
     save_checkpoint(tmp_path / "ch06_instruction" / "sft", setting.chat.model, setting.chat.tokenizer)
     result = labs("few-shot", questions=3, run=tmp_path, device="cpu")
     folder = tmp_path / "ch07_practice"
-    assert json.loads((folder / "labs.json").read_text(encoding="utf-8")) == result
-    assert (folder / "labs.png").stat().st_size > 5000
+    assert json.loads((folder / "labs_few-shot.json").read_text(encoding="utf-8")) == result
+    assert (folder / "labs_few-shot.png").stat().st_size > 5000
     assert "known form, 2 examples" in capsys.readouterr().out
     wrong = subprocess.run([sys.executable, "ch07_practice/main.py", "labs", "--questions", "0", "--run",
                             str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True, check=False)
