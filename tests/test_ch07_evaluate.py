@@ -113,11 +113,13 @@ def story_subject(chat: bool = False, context_length: int = 256) -> Subject:
 def test_choices_are_picked_by_their_likelihood():
     """Oracle: the plain loop over each choice; the right answer is always among them."""
     subject = story_subject()
-    pairs = draw_questions("test", "base", 6, 1)
+    pairs = draw_questions("test", "base", 12, 1)
     items = [(subject.prompt(*pair), choices_of(*pair)) for pair in pairs]
     assert all(question.answer in choices for (_, question), (_, choices) in zip(pairs, items, strict=True))
     assert all(3 <= len(choices) <= 8 for _, choices in items)
-    for (prompt, choices), (plain, normalised) in zip(items, choose(subject, items), strict=True):
+    picked = choose(subject, items)
+    assert any(plain != normalised for plain, normalised in picked)
+    for (prompt, choices), (plain, normalised) in zip(items, picked, strict=True):
         scores = [plain_score(subject.model, prompt, subject.tokenizer.encode(choice))[0] for choice in choices]
         assert plain == max(range(len(choices)), key=scores.__getitem__)
         assert normalised == max(range(len(choices)), key=lambda i: scores[i] / len(choices[i]))
