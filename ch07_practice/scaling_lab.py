@@ -21,12 +21,13 @@ from matplotlib.figure import Figure
 from ch01_text import BPETokenizer, RandomWindows, encode_documents, load_documents, sequential_windows, split_documents
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_device, pick_precision, preset_config
-from ch04_pretraining import evaluate_loss, train
+from ch04_pretraining import evaluate_loss, make_optimizers, train
 from ch04_pretraining.corpus import story_documents
 from ch07_practice.scaling_law import ScalingLaw, fit_law, prediction_range
 
 VOCABULARY = 512
-CONTEXT, BATCH = 128, 8
+CONTEXT, BATCH = 128, 8  # small batches: so few tokens should still be many steps
+LR, MUON_LR = 2e-2, 3e-2  # higher than for long runs: a hundred steps must take the embeddings somewhere
 HELD_OUT_TOKENS = 60_000
 STORY_TOKENS = 400  # of a story, about: how many to write
 
@@ -78,6 +79,7 @@ def train_one(texts: Texts, width: int, n_tokens: int, precision: Precision, see
                             device=precision.device)
     steps = max(1, round(n_tokens / (BATCH * CONTEXT)))
     progress = train(model, batches, steps=steps, log_every=steps, precision=precision,
+                     optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR),
                      description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens")
     loss, _ = evaluate_loss(model, sequential_windows(texts.held_out, CONTEXT, batch_size=64, device=model.device),
                             precision)
@@ -134,9 +136,9 @@ def check_grid(widths: Sequence[int], budgets: Sequence[int], target_width: int,
                          f"all of the grid, up to width {max(widths)} and {max(budgets)} tokens")
 
 
-def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: tuple[int, ...] = (16, 32, 64, 96, 128),
-            budgets: tuple[int, ...] = (125_000, 250_000, 500_000, 1_000_000), target_width: int = 160,
-            target_tokens: int = 2_000_000, dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: tuple[int, ...] = (16, 32, 64, 96),
+            budgets: tuple[int, ...] = (100_000, 200_000, 400_000, 800_000), target_width: int = 128,
+            target_tokens: int = 1_600_000, dtype: Literal["auto", "float32", "bfloat16"] = "auto",
             run: Path = Path("runs/default"), seed: int = 1337,
             device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Train small models, fit the scaling law, foretell a larger run, train that, and compare; four minutes.

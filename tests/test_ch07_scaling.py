@@ -1,9 +1,13 @@
 """The scaling law: its fit against known constants and finite differences, the lab on tiny models."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad, minimize_scalar
 
+from ch03_gpt import GPTModel
+from ch07_practice.scaling_lab import scaling, shape
 from ch07_practice.scaling_law import ScalingLaw, fit_law, objective, prediction_range
 
 LAW = ScalingLaw(E=1.2, A=90.0, B=300.0, a=0.45, b=0.38)
@@ -51,3 +55,37 @@ def test_the_best_size_is_where_the_loss_is_lowest_for_the_compute():
 def test_too_few_runs_are_refused():
     with pytest.raises(ValueError, match="5 runs of 5 sizes and 1 budgets do not determine five constants"):
         fit_law(SIZES, [1e5] * 5, [3.0] * 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data", ["storyworld", "shakespeare"])
+def test_the_lab_foretells_a_run_that_it_did_not_see(tmp_path, monkeypatch, data):
+    """Short windows and few tokens; oracles: the saved constants, and that more tokens help each size."""
+    for name, value in (("CONTEXT", 32), ("BATCH", 4), ("HELD_OUT_TOKENS", 4000)):
+        monkeypatch.setattr(f"ch07_practice.scaling_lab.{name}", value)
+    found = scaling(data, widths=(16, 32, 64), budgets=(2048, 6144, 12_288), target_width=96, target_tokens=16_384,
+                    dtype="float32", run=tmp_path, device="cpu")
+    folder = tmp_path / "ch07_practice"
+    assert json.loads((folder / f"scaling_{data}.json").read_text(encoding="utf-8")) == found
+    assert (folder / f"scaling_{data}.png").stat().st_size > 10_000
+    runs, target = found["runs"], found["target"]
+    assert [(one["width"], one["n_tokens"]) for one in runs] == [
+        (width, budget) for width in (16, 32, 64) for budget in (2048, 6144, 12_288)]
+    for first in range(0, 9, 3):
+        losses = [one["loss"] for one in runs[first : first + 3]]
+        assert losses == sorted(losses, reverse=True)
+        assert runs[first]["n_params"] == GPTModel(shape(runs[first]["width"], 512)).n_parameters()
+    law = ScalingLaw(**found["law"])
+    assert found["foretold"] == pytest.approx(law.loss(target["n_params"], target["n_tokens"]))
+    assert found["error"] == pytest.approx(found["foretold"] / target["loss"] - 1)
+    assert target["loss"] < min(one["loss"] for one in runs)
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (dict(widths=(16, 40, 64)), "a width of 40 does not work here"), (dict(widths=(16, 32)), "2 widths and 4 budgets"),
+    (dict(budgets=(10, 200_000, 400_000)), "less than one step"), (dict(target_width=96), "must be larger than"),
+    (dict(target_tokens=800_000), "must be larger than")])
+def test_a_grid_that_cannot_work_is_refused_before_anything_is_trained(tmp_path, options, words):
+    with pytest.raises(ValueError, match=words):
+        scaling(run=tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
