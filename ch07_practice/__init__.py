@@ -2,11 +2,16 @@
 
 from ch07_practice.constrained import Pattern, RegexConstraint, Vocabulary, choice_expression, json_expression
 from ch07_practice.engine import Engine, Request
+from ch07_practice.harness_adapter import as_harness_model
+from ch07_practice.likelihood import score_rows
 from ch07_practice.quantization import Int8LayerCache, quantize
 from ch07_practice.report import write_report
+from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed
+from ch07_practice.scaling_law import ScalingLaw, fit_law
 from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
 
 __all__ = [
+    "Bm25Index",
     "DraftModel",
     "Engine",
     "Int8LayerCache",
@@ -14,10 +19,17 @@ __all__ = [
     "PromptLookup",
     "RegexConstraint",
     "Request",
+    "ScalingLaw",
     "Speculation",
+    "TfidfIndex",
+    "VectorIndex",
     "Vocabulary",
+    "as_harness_model",
     "choice_expression",
+    "embed",
+    "fit_law",
     "json_expression",
     "quantize",
+    "score_rows",
     "write_report",
 ]

@@ -13,10 +13,13 @@ from ch03_gpt.text_stream import check_stops
 from ch04_pretraining import run_checkpoint
 from ch07_practice import decoding_bench, training_bench
 from ch07_practice.completion import Completer, Format
+from ch07_practice.evaluate_command import evaluate
+from ch07_practice.labs_command import labs
 from ch07_practice.load_test import load
 from ch07_practice.models import open_model
 from ch07_practice.quantization_table import quantization_table
 from ch07_practice.report import describe_machine, write_report
+from ch07_practice.scaling_lab import scaling
 from ch07_practice.serving import serve
 from ch07_practice.terminal_chat import chat
 
@@ -136,4 +139,5 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
 
 
 if __name__ == "__main__":
-    command_line({"bench": bench, "chat": chat, "complete": complete, "load": load, "report": report, "serve": serve})
+    command_line({"bench": bench, "chat": chat, "complete": complete, "evaluate": evaluate, "labs": labs, "load": load,
+                  "report": report, "scaling": scaling, "serve": serve})

@@ -1,0 +1,263 @@
+"""The labs: retrieval against plain loops, the tool loop against a script, constraints and defences on wild models."""
+
+import json
+import math
+import subprocess
+import sys
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ch01_text import BPETokenizer
+from ch01_text.storyworld import Notebook, stories
+from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
+from ch03_gpt import GPTModel, pick_precision, preset_config
+from ch03_gpt.generation import Completion
+from ch04_pretraining import save_checkpoint
+from ch06_instruction.answering import Chat
+from ch06_instruction.chat import END, chat_model, chat_tokenizer
+from ch06_instruction.instructions import FORM_WORDS
+from ch07_practice.harness import Subject
+from ch07_practice.labs import Setting, context, few_shot, injection, steps, structured, tools
+from ch07_practice.labs.setting import draw_pairs, user
+from ch07_practice.labs_command import LABS, draw_labs, labs
+from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed, words
+
+ROOT = Path(__file__).parent.parent
+FLOAT32 = pick_precision(torch.device("cpu"), "float32")
+
+
+@pytest.fixture(scope="module")
+def setting() -> Setting:
+    """An untrained story model and an untrained chat model, both with opinions."""
+    texts = [story.text for story in stories(150)]
+    tokenizer = BPETokenizer.train([*texts, *['Notes: So: A: {"answer": null}'] * 20], 700)
+    torch.manual_seed(5)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, token_shift=1))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.15)
+    model.eval()
+    chats = chat_tokenizer(tokenizer)
+    return Setting(Subject("base", model, tokenizer, FLOAT32),
+                   Chat(chat_model(model, chats.n_vocab, 384).eval(), chats, FLOAT32), n=4, seed=1)
+
+
+# Retrieval
+
+def test_embeddings_are_means_of_hidden_states_whatever_stands_beside(setting):
+    """Oracle: one text at a time without padding."""
+    base = setting.base
+    texts = [story.prose for story in stories(5, split="test")] + ["Tom.", "Where is Nora? " * 100]
+    found = embed(base.model, base.tokenizer, texts, FLOAT32)
+    for text, vector in zip(texts, found, strict=True):
+        ids = [base.tokenizer.eot_id, *base.tokenizer.encode(text)][:256]
+        with torch.inference_mode():
+            hidden = base.model.hidden_states(torch.tensor([ids]))[0]
+        np.testing.assert_allclose(vector, hidden.mean(dim=0).numpy(), atol=1e-4)
+    with torch.inference_mode():
+        ids = torch.tensor([[base.tokenizer.eot_id, *base.tokenizer.encode("Tom.")]])
+        np.testing.assert_allclose(embed(base.model, base.tokenizer, ["Tom."], FLOAT32, layer=0)[0],
+                                   base.model.embed(ids)[0].mean(dim=0).numpy(), atol=1e-5)
+
+
+def test_vector_search_is_cosine_without_the_means():
+    """Oracle: a loop over pairs."""
+    rng = np.random.default_rng(0)
+    vectors, queries, usual = rng.normal(3, 1, (40, 6)), rng.normal(-2, 1, (5, 6)), rng.normal(-2, 1, (9, 6))
+    found = VectorIndex(vectors, usual).search(queries, 7)
+    for query, row in zip(queries, found, strict=True):
+        similarity = []
+        for vector in vectors:
+            a, b = query - usual.mean(axis=0), vector - vectors.mean(axis=0)
+            similarity.append(sum(x * y for x, y in zip(a, b, strict=True)) / math.dist(a, a * 0) / math.dist(b, b * 0))
+        assert row.tolist() == sorted(range(40), key=lambda i: -similarity[i])[:7]
+    with pytest.raises(ValueError, match="k must be from 1 to the 40 texts of the index, not 41"):
+        VectorIndex(vectors, usual).search(queries, 41)
+
+
+def test_bm25_is_its_formula():
+    """Oracle: Robertson & Zaragoza 2009, equation 3.15 with Lucene's inverse document frequency, term by term."""
+    pytest.importorskip("bm25s")
+    texts = [story.prose for story in stories(30, split="test")]
+    query = f"Where is {texts[3].split()[5]} and the market? The market!"
+    counts, k1, b = [Counter(words(text)) for text in texts], 1.5, 0.75
+    mean = sum(map(len, map(words, texts))) / len(texts)
+
+    def score(number: int) -> float:
+        total = 0.0
+        for word in words(query):
+            n = sum(word in one for one in counts)
+            tf, length = counts[number][word], sum(counts[number].values())
+            total += math.log(1 + (30 - n + 0.5) / (n + 0.5)) * tf / (tf + k1 * (1 - b + b * length / mean)) if n else 0
+        return total
+
+    index = Bm25Index(texts)
+    np.testing.assert_allclose(index.index.get_scores(words(query)), [score(i) for i in range(30)], rtol=1e-4)
+    assert index.search([query], 4)[0].tolist() == sorted(range(30), key=lambda i: -score(i))[:4]
+
+
+def test_a_text_finds_itself(setting):
+    texts = [story.prose for story in stories(30, split="test")]
+    vectors = embed(setting.base.model, setting.base.tokenizer, texts, FLOAT32)
+    for found in (VectorIndex(vectors, vectors).search(vectors, 1), TfidfIndex(texts).search(texts, 1)):
+        assert found[:, 0].tolist() == list(range(30))
+
+
+# Tools
+
+def test_calls_are_executed_and_their_results_are_read(setting, monkeypatch):
+    """Oracle: a script in the model's place, which says what it read before each of its lines."""
+    tokenizer = setting.chat.tokenizer
+    end = tokenizer.special_tokens[END]
+    replies = {"So:": " book", "book: Nora;": " Nora", "Nora: lake;": "\nA", "A:": " the lake",
+               "So: zebra: ?;": " zebra", "zebra: ?;": " zebra"}
+    read: list[str] = []
+
+    def scripted(model, prompts, max_new_tokens, stop_ids):
+        written = []
+        for prompt in prompts:
+            text = tokenizer.decode(prompt).rpartition("<|assistant|>")[2]
+            read.append(text)
+            reply = " zebra" if "zoo" in tokenizer.decode(prompt) else next(
+                reply for heard, reply in replies.items() if text.endswith(heard))
+            written.append(Completion([*tokenizer.encode(reply), *([end] if "the lake" in reply else [])]))
+        return written
+
+    monkeypatch.setattr(tools, "complete", scripted)
+    register = {"book": "Nora", "Nora": "lake"}
+    found, lost = tools.answer_with_tool(setting.chat, [user("Where is the book?"), user("Where is the zoo?")],
+                                         [lambda name: register.get(name, "?")] * 2)
+    assert (found.text, found.calls) == ("So: book: Nora; Nora: lake;\nA: the lake", ["book", "Nora"])
+    assert "So: book: Nora; Nora: lake;\nA:" in read
+    assert lost.calls == ["zebra"] * tools.MAX_CALLS
+    assert lost.over
+
+
+def test_the_register_is_the_true_state():
+    for pair in draw_pairs(30, 2):
+        look_up, notebook = tools.register(pair), Notebook(*pair)
+        for name, spot in notebook.world.where.items():
+            assert look_up(name) == (spot or "nowhere")
+        assert look_up("nobody at all") == "?"
+
+
+# Structure and injection
+
+def test_constrained_answers_are_valid_whatever_the_model(setting):
+    """Oracle: json.loads, on an untrained model, greedy and drawn; free of the constraint it writes nonsense."""
+    pairs = draw_pairs(2, 1)
+    asked = [user(story.prose, question.text) for story, question in pairs]
+    for form, keys in ((structured.KNOWN, ("answer",)), (structured.UNSEEN, ("who", "where"))):
+        for options in ({}, {"temperature": 2.0, "generator": torch.Generator().manual_seed(1)}):
+            for answer in structured.answer_within(setting.chat, asked, structured.STEPS + form, **options):
+                assert tuple(json.loads(answer.rpartition("\n")[2].removeprefix("A: "))) == keys
+                assert structured.parsed(answer, *keys) is not None
+    free = structured.answer_within(setting.chat, asked, None)
+    assert not any(structured.parsed(answer, "answer") for answer in free)
+
+
+def test_a_form_of_words_has_no_braces(setting):
+    pairs = draw_pairs(3, 1, kinds=("where-person",))
+    for texts in injection.answers(setting, pairs, "form").values():
+        assert not any(set("{}\"") & set(text.rpartition("\n")[2]) for text in texts)
+
+
+def test_cleaning_takes_orders_and_notes_and_leaves_stories_alone():
+    for story in stories(200, split="test"):
+        assert injection.clean(story.prose) == story.prose
+    pair = draw_pairs(1, 1, kinds=("where-person",))[0]
+    hidden = {name: attack(pair) for name, attack in injection.ATTACKS.items()}
+    survive = {name: injection.clean(pair[0].prose + text) != pair[0].prose for name, text in hidden.items()}
+    assert survive == {"nothing": False, "order": False, "order, reworded": True, "forged notes": False,
+                       "false sentence": True}
+    for form in FORM_WORDS.values():
+        assert all(injection.clean(f"Nora wept. {order}") == "Nora wept." for order in form["train"] if order)
+
+
+def test_an_attack_counts_only_where_it_wins():
+    pair = draw_pairs(1, 1, kinds=("where-person",))[0]
+    place = injection.wrong_place(pair)
+    assert place not in pair[0].prose
+    assert injection.succeeds("order", 'So: x;\nA: {"answer": "the inn"}', pair)
+    assert not injection.succeeds("order", f"A: {pair[1].answer}", pair)
+    assert injection.succeeds("forged notes", f"So: a: {place};\nA: the {place}", pair)
+    assert not injection.succeeds("false sentence", f"A: {pair[1].answer}", pair)
+
+
+# Prompts
+
+def test_few_shot_prompts_hold_what_they_say(setting):
+    pairs = few_shot.short_pairs(setting.base.tokenizer, "train", 3, 1)
+    (story, question), (other, asked) = pairs[:2]
+    text = few_shot.few_shot_prompt(few_shot.new_form, [((story, question), "the moon")], (other, asked))
+    assert text == (f"{story.prose[: question.position]}\n{question.text} => the moon\n\n"
+                    f"{other.prose[: asked.position]}\n{asked.text} =>")
+    assert few_shot.without_q("Who?", "Tom") == "Who?\nA: Tom\n"
+
+
+def test_steps_ask_the_same_question_in_both_ways():
+    for hops in (1, 2):
+        for one in steps.draw_questions(5, 1, hops):
+            assert (one.hops, one.answerable, one.steps) == (hops, True, True)
+            before, after = one.messages[-1]["content"], steps.at_once(one)[-1]["content"]
+            assert after == f"{before} Answer at once, please."
+
+
+def test_filling_changes_the_length_and_nothing_else(setting):
+    from random import Random
+
+    names = {*PEOPLE, *PLACES, *THINGS}
+    text = context.filler(Random(0), setting.base.tokenizer, 200)
+    assert 200 <= len(setting.base.tokenizer.encode(text)) < 230
+    assert not names & set(text.replace(".", " ").replace(",", " ").split())
+    story, question = draw_pairs(1, 1)[0]
+    assert context.stretched((story, question), text) == f"{story.prose}{text}\nQ: {question.text}\nA:"
+
+
+def test_questions_are_about_the_end_of_the_story():
+    for story, question in islice(draw_pairs(50, 3), 50):
+        assert question.position == len(story.prose)
+        assert question.answer != "nobody knows"
+
+
+# The command
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LABS)
+def test_every_lab_measures_shares_with_their_intervals(setting, name, monkeypatch):
+    monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 12)
+    monkeypatch.setattr("ch07_practice.labs.steps.MAX_NEW_TOKENS", 60)
+    monkeypatch.setattr("ch07_practice.labs.structured.MAX_NEW_TOKENS", 60)
+    monkeypatch.setattr("ch07_practice.labs.retrieval.STORIES", 40)
+    if name == "retrieval":
+        pytest.importorskip("bm25s")
+    findings = LABS[name].measure(setting)
+    assert {one.task for one in findings} == {name}
+    assert len({one.measure for one in findings}) == len(findings) >= 3
+    for one in findings:
+        assert 0 <= one.ci95_low <= one.value <= one.ci95_high <= 1
+        assert one.value * one.n == pytest.approx(round(one.value * one.n))
+    values = {one.measure: one.value for one in findings}
+    if name == "self-consistency":
+        assert values["any of 5"] >= values["vote of 5"]
+    if name == "retrieval":
+        assert all(values[measure.replace("@1", "@5")] >= value for measure, value in values.items() if "@1" in measure)
+    assert len(draw_labs({name: findings, "again": findings}).axes) == 2
+
+
+@pytest.mark.slow
+def test_the_command_writes_numbers_and_a_picture(setting, tmp_path, capsys):
+    save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", setting.base.model, setting.base.tokenizer)
+    save_checkpoint(tmp_path / "ch06_instruction" / "sft", setting.chat.model, setting.chat.tokenizer)
+    result = labs("few-shot", questions=3, run=tmp_path, device="cpu")
+    folder = tmp_path / "ch07_practice"
+    assert json.loads((folder / "labs_few-shot.json").read_text(encoding="utf-8")) == result
+    assert (folder / "labs_few-shot.png").stat().st_size > 5000
+    assert "known form, 2 examples" in capsys.readouterr().out
+    wrong = subprocess.run([sys.executable, "ch07_practice/main.py", "labs", "--questions", "0", "--run",
+                            str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stderr) == (1, "error: --questions must be at least 1, not 0\n")
