@@ -4,7 +4,7 @@ RUN ?= runs/default
 EXTRA := pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lab notebooks lint clean
+.PHONY: help run serve test lab notebooks lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,6 +17,9 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
 	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)
+
+serve: .venv/.installed-serve ## chat with the run's models in the browser
+	$(BIN)/python ch07_practice/main.py serve --run $(RUN)
 
 test: .venv/.installed-test ## all tests (fast ones only: make test ARGS='-m "not slow"')
 	$(BIN)/python -m pytest $(ARGS)

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import webbrowser
 from pathlib import Path
 from typing import Literal
 
@@ -24,16 +25,19 @@ from ch07_practice.serving import serve
 from ch07_practice.terminal_chat import chat
 
 
-def report(run: Path = Path("runs/default"), seed: int = 1337,
+def report(run: Path = Path("runs/default"), open: bool = False, seed: int = 1337,
            device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Write the report card of a run: report.html, report.md and report.json.
 
     Args:
         run: Folder of the run.
+        open: Show it in the browser.
         seed: Accepted as in every chapter; a report draws no random numbers.
         device: Accepted as in every chapter; a report computes nothing.
     """
     summary = write_report(run)
+    if open:
+        webbrowser.open((run / "report.html").resolve().as_uri())
     print(f"the report card is in {run / 'report.html'} (and .md, .json)")
     return summary
 

@@ -24,6 +24,8 @@ TITLES = {
     "ch05_classification": "Classification",
     "ch06_instruction": "Instructions and feedback",
 }
+PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}  # plots of chapter 7's commands
+ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,11 @@ class Stage:
     @property
     def plots(self) -> list[Path]:
         return sorted(self.folder.glob("*.png"))
+
+    @property
+    def notebook(self) -> Path:
+        """Where the chapter is explained."""
+        return ROOT / self.chapter / f"{self.chapter.partition('_')[0]}.ipynb"
 
 
 def find_stages(run: Path) -> list[Stage]:
@@ -116,6 +123,12 @@ def question_table(stage: Stage) -> pd.DataFrame | None:
     return table
 
 
+def practice_plots(run: Path) -> list[tuple[str, Path]]:
+    """What chapter 7's commands drew into a run: a title and a picture each."""
+    found = sorted((run / "ch07_practice").glob("*.png"))
+    return [(title, path) for name, title in PRACTICE.items() for path in found if path.stem.startswith(name)]
+
+
 def as_markdown(table: pd.DataFrame) -> str:
     """A table in Markdown."""
     rows = [list(table.columns), ["---"] * len(table.columns), *table.astype(str).values.tolist()]
@@ -134,7 +147,9 @@ def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
                               lstrip_blocks=True)
     return environment.get_template(template).render(
         stages=stages, machine=describe_machine(), stage_table=stage_table(stages), question_table=question_table,
-        as_markdown=as_markdown, total=sum(stage.metrics["wall_seconds"] for stage in stages),
+        as_markdown=as_markdown, practice=practice_plots(run),
+        total=sum(stage.metrics["wall_seconds"] for stage in stages),
+        link=lambda path: Path(os.path.relpath(path, run)).as_posix(),
         image=_embedded if embed else lambda path: path.relative_to(run).as_posix())
 
 
