@@ -15,7 +15,7 @@ def name(value) -> str:
 
 @pytest.mark.parametrize(("chapter", "check"), ALL, ids=name)
 def test_exercise(chapter, check, request):
-    """Oracle: scikit-learn, scipy, or the shipped module; see exercise_checks.py."""
+    """Oracle: scikit-learn, scipy, or the shipped module; see exercise_checks."""
     mine = request.config.getoption("--mine")
     module = importlib.import_module(f"{chapter}.{'exercises' if mine else 'solutions'}")
     try:
