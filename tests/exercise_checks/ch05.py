@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from exercise_checks.expect import expect
 from scipy.stats import binomtest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -14,6 +13,7 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from ch05_classification import calibration_error, story_task
 from ch05_classification.lora import LinearWithLoRA
+from exercise_checks.expect import expect
 
 
 def last_real_token(function: Callable) -> None:

@@ -7,7 +7,6 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from exercise_checks.expect import expect, expect_same
 from scipy.stats import entropy
 
 from ch01_text import BPETokenizer
@@ -20,6 +19,7 @@ from ch06_instruction.chat import END, chat_tokenizer, encode_chat
 from ch06_instruction.instructions import REFUSAL, Instruction, instructions
 from ch06_instruction.policy_losses import clipped_surrogate
 from ch06_instruction.preference_losses import PairLogProbs, dpo
+from exercise_checks.expect import expect, expect_same
 
 
 def loss_mask(function: Callable) -> None:
