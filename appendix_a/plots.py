@@ -47,10 +47,12 @@ def draw_memory(views: dict[str, Tensor]) -> Figure:
     upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.6))
     n = len(row)
     _cells(upper.subplots(), [[f"{x:g}" for x in row.tolist()]], _shades(np.arange(n)[None], n), "storage")
+    across, down = (max(np.atleast_2d(view).shape[axis] for view in views.values()) for axis in (1, 0))
     for axes, (name, view) in zip(lower.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True):
         grid, numbers = np.atleast_2d(places(view).numpy()), np.atleast_2d(view.numpy())
         title = f"{name}\nshape {tuple(view.shape)}, stride {view.stride()}, offset {view.storage_offset()}"
         _cells(axes, [[f"{x:g}" for x in line] for line in numbers.tolist()], _shades(grid, n), title)
+        axes.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
     return figure
 
 
