@@ -73,7 +73,7 @@ def learn(settings: dict, precision: Precision, strategy: Strategy, compile: boo
         title = f"{accuracy:.1%} of unseen points"
         draw_training(losses, load_network(path), features, labels, title).savefig(folder / "training.png", dpi=110)
         profile = profile_training(load_network(path), train_loader, settings["lr"])
-        draw_profile(profile).savefig(folder / "profile.png", dpi=110)
+        draw_profile({"a step of training": profile}).savefig(folder / "profile.png", dpi=110)
         metrics["profile"] = profile.head(10).to_dict("records")
     return metrics
 

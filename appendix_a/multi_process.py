@@ -19,13 +19,14 @@ from appendix_a.network import NeuralNetwork
 from ch04_pretraining.parallel import Strategy, average, process_part, whole
 
 
-def ddp_setup(rank: int, world_size: int, address: str = "tcp://127.0.0.1:29500") -> None:
+def ddp_setup(rank: int, world_size: int, address: str = "tcp://127.0.0.1:29500", backend: str | None = None) -> None:
     """The book's name: make this process number `rank` of `world_size`; all must name the same address.
 
-    torchrun does the same through the environment, and finds a free port.
+    torchrun does the same through the environment, and finds a free port. The backend is nccl where there is a GPU,
+    else gloo.
     """
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", init_method=address, rank=rank,
-                            world_size=world_size)
+    backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
+    dist.init_process_group(backend, init_method=address, rank=rank, world_size=world_size)
 
 
 class BatchPart(Sampler[list[int]]):

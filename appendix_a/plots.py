@@ -116,15 +116,17 @@ def draw_training(losses: Tensor, network: nn.Module, features: Tensor, labels: 
     return figure
 
 
-def draw_profile(table: pd.DataFrame, rows: int = 10) -> Figure:
-    """The most expensive operations of `profile_operations`, by their share of the time, and how often each ran."""
-    top = table.head(rows).iloc[::-1]
-    figure = Figure(figsize=(8, 0.8 + 0.3 * len(top)), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(top["operation"].str.slice(0, 45), 100 * top["share"], color=BLUE)
-    for place, (share, calls) in enumerate(zip(top["share"], top["calls"], strict=True)):
-        axes.text(100 * share, place, f" {calls:g} ×", va="center", fontsize=8)
-    axes.set(xlabel="share of the time, %")
-    axes.grid(alpha=0.3, axis="x")
-    axes.margins(x=0.1)
+def draw_profile(tables: dict[str, pd.DataFrame], rows: int = 8) -> Figure:
+    """The most expensive operations of each table of `profile_operations`: share of the time, and how often they ran."""
+    figure = Figure(figsize=(5.4 * len(tables), 0.9 + 0.3 * rows), layout="constrained")
+    for axes, (name, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
+        top = table.head(rows).iloc[::-1]
+        names = top["operation"].str.replace("autograd::engine::evaluate_function: ", "", regex=False)
+        axes.barh(range(len(top)), 100 * top["share"], color=BLUE)
+        axes.set_yticks(range(len(top)), names.str.slice(0, 30), fontsize=8)
+        for place, (share, calls) in enumerate(zip(top["share"], top["calls"], strict=True)):
+            axes.text(100 * share, place, f" {calls:g} ×", va="center", fontsize=8)
+        axes.set(xlabel="share of the time, %", title=name)
+        axes.grid(alpha=0.3, axis="x")
+        axes.margins(x=0.15)
     return figure

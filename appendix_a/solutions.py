@@ -17,6 +17,13 @@ def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def overlapping_windows(x: Tensor, size: int, step: int) -> Tensor:
+    """Strides say nothing about who else looks at a number, so windows may share them. Writing into such a view would
+    change several windows at once."""
+    windows = (len(x) - size) // step + 1
+    return x.as_strided((windows, size), (step * x.stride(0), x.stride(0)), x.storage_offset())
+
+
 def broadcast_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     """Sizes meet from the right; a size of 1 (or none) is stretched by giving it stride 0, any other must be equal."""
     sizes = []
@@ -27,27 +34,28 @@ def broadcast_shape(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(reversed(sizes))
 
 
-def overlapping_windows(x: Tensor, size: int, step: int) -> Tensor:
-    """Strides say nothing about who else looks at a number, so windows may share them. Writing into such a view would
-    change several windows at once."""
-    windows = (len(x) - size) // step + 1
-    return x.as_strided((windows, size), (step * x.stride(0), x.stride(0)), x.storage_offset())
-
-
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(n, 1, C) - (1, m, C) is every difference. The (n, m, C) numbers do exist for a moment: for large n and m expand
     the square instead and let a matrix product do it, which is what torch.cdist does."""
     return (a[:, None] - b[None]).square().sum(dim=2)
 
 
-def pad_and_collate(batch: list[tuple[Tensor, int]], pad: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The default collate_fn stacks, and stacking needs equal shapes. The lengths go along, because nobody can tell
-    filling from a real id afterwards."""
-    lengths = torch.tensor([len(ids) for ids, _ in batch])
-    filled = torch.full((len(batch), int(lengths.max())), pad)
-    for row, (ids, _) in zip(filled, batch, strict=True):
-        row[: len(ids)] = ids
-    return filled, lengths, torch.tensor([label for _, label in batch])
+def round_to_bfloat16(x: Tensor) -> Tensor:
+    """Half a unit of the last bit that stays, minus one, plus that bit: more than half carries over, less does not, and
+    exactly half does where the bit is odd. A carry into the exponent is right, too: the next number is a power of 2."""
+    bits = x.view(torch.int32)
+    return (bits + 0x7FFF + ((bits >> 16) & 1) & -0x10000).view(torch.float32)
+
+
+def mean_gradient(network: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor],
+                  batches: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """Each batch's graph is freed by its own backward, so memory holds one at a time; weighting by rows makes the sum
+    of means the mean of all."""
+    rows = sum(len(labels) for _, labels in batches)
+    network.zero_grad()
+    for features, labels in batches:
+        (loss_fn(network(features), labels) * len(labels) / rows).backward()
+    return [parameter.grad for parameter in network.parameters()]
 
 
 def straight_through_round(x: Tensor) -> Tensor:
@@ -65,15 +73,12 @@ def second_derivative(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor
     return curvature
 
 
-def mean_gradient(network: nn.Module, loss_fn: Callable[[Tensor, Tensor], Tensor],
-                  batches: list[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """Each batch's graph is freed by its own backward, so memory holds one at a time; weighting by rows makes the sum
-    of means the mean of all."""
-    rows = sum(len(labels) for _, labels in batches)
-    network.zero_grad()
-    for features, labels in batches:
-        (loss_fn(network(features), labels) * len(labels) / rows).backward()
-    return [parameter.grad for parameter in network.parameters()]
+def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
+    """Decay pulls towards zero: that keeps matrices small, but zero is no natural place for the gain of a norm or an
+    offset. Chapter 4 groups its parameters the same way."""
+    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return [{"params": [one for one in learned if one.ndim >= 2], "weight_decay": weight_decay},
+            {"params": [one for one in learned if one.ndim < 2], "weight_decay": 0.0}]
 
 
 @torch.no_grad()
@@ -85,12 +90,14 @@ def momentum_step(weight: Tensor, gradient: Tensor, velocity: Tensor, lr: float,
     weight.sub_(lr * (gradient + momentum * velocity if nesterov else velocity))
 
 
-def decay_groups(network: nn.Module, weight_decay: float) -> list[dict]:
-    """Decay pulls towards zero: that keeps matrices small, but zero is no natural place for the gain of a norm or an
-    offset. Chapter 4 groups its parameters the same way."""
-    learned = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [{"params": [one for one in learned if one.ndim >= 2], "weight_decay": weight_decay},
-            {"params": [one for one in learned if one.ndim < 2], "weight_decay": 0.0}]
+def pad_and_collate(batch: list[tuple[Tensor, int]], pad: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The default collate_fn stacks, and stacking needs equal shapes. The lengths go along, because nobody can tell
+    filling from a real id afterwards."""
+    lengths = torch.tensor([len(ids) for ids, _ in batch])
+    filled = torch.full((len(batch), int(lengths.max())), pad)
+    for row, (ids, _) in zip(filled, batch, strict=True):
+        row[: len(ids)] = ids
+    return filled, lengths, torch.tensor([label for _, label in batch])
 
 
 def slim_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -103,10 +110,3 @@ def combine_gradients(gradients: list[Tensor], rows: list[int]) -> Tensor:
     """Means are weighted by what they are means of. DDP averages with equal weights, so whoever has unequal parts must
     weight the losses before, as `shared_cross_entropy` does."""
     return sum(n * gradient for gradient, n in zip(gradients, rows, strict=True)) / sum(rows)
-
-
-def round_to_bfloat16(x: Tensor) -> Tensor:
-    """Half a unit of the last bit that stays, minus one, plus that bit: more than half carries over, less does not, and
-    exactly half does where the bit is odd. A carry into the exponent is right, too: the next number is a power of 2."""
-    bits = x.view(torch.int32)
-    return (bits + 0x7FFF + ((bits >> 16) & 1) & -0x10000).view(torch.float32)
