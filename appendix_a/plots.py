@@ -50,7 +50,7 @@ def draw_memory(views: dict[str, Tensor]) -> Figure:
     across, down = (max(np.atleast_2d(view).shape[axis] for view in views.values()) for axis in (1, 0))
     for axes, (name, view) in zip(lower.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True):
         grid, numbers = np.atleast_2d(places(view).numpy()), np.atleast_2d(view.numpy())
-        title = f"{name}\nshape {tuple(view.shape)}, stride {view.stride()}, offset {view.storage_offset()}"
+        title = f"{name}: shape {tuple(view.shape)}\nstride {view.stride()}, offset {view.storage_offset()}"
         _cells(axes, [[f"{x:g}" for x in line] for line in numbers.tolist()], _shades(grid, n), title)
         axes.set(xlim=(-0.5, across - 0.5), ylim=(down - 0.5, -0.5))
     return figure
@@ -117,11 +117,11 @@ def draw_training(losses: Tensor, network: nn.Module, features: Tensor, labels: 
 
 
 def draw_profile(tables: dict[str, pd.DataFrame], rows: int = 8) -> Figure:
-    """The most expensive operations of each table of `profile_operations`: share of the time, and how often they ran."""
+    """The most expensive operations of each `profile_operations` table: share of the time, and how often they ran."""
     figure = Figure(figsize=(5.4 * len(tables), 0.9 + 0.3 * rows), layout="constrained")
     for axes, (name, table) in zip(figure.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
         top = table.head(rows).iloc[::-1]
-        names = top["operation"].str.replace("autograd::engine::evaluate_function: ", "", regex=False)
+        names = top["operation"].str.replace("autograd::engine::evaluate_function", "engine", regex=False)
         axes.barh(range(len(top)), 100 * top["share"], color=BLUE)
         axes.set_yticks(range(len(top)), names.str.slice(0, 30), fontsize=8)
         for place, (share, calls) in enumerate(zip(top["share"], top["calls"], strict=True)):
