@@ -39,13 +39,16 @@ def arriving_gradients(result: Tensor) -> dict[Node, Tensor]:
     return arrived
 
 
+def _edges(nodes: list[Node]) -> list[tuple[Node, Node]]:
+    """(node of an input, node of what used it), in the order of the users."""
+    return [(parent, node) for node in nodes for parent, _ in node.next_functions if parent is not None]
+
+
 def _places(nodes: list[Node]) -> dict[Node, tuple[float, float]]:
     """x: minus the longest way to the result; y: evenly apart among those of one x."""
     depth = dict.fromkeys(nodes, 0)
-    for node in nodes:
-        for parent, _ in node.next_functions:
-            if parent is not None:
-                depth[parent] = max(depth[parent], depth[node] + 1)
+    for parent, node in _edges(nodes):
+        depth[parent] = max(depth[parent], depth[node] + 1)
     levels = {level: [node for node in nodes if depth[node] == level] for level in set(depth.values())}
     return {node: (-level, (len(row) - 1) / 2 - place)
             for level, row in levels.items() for place, node in enumerate(row)}
@@ -60,7 +63,7 @@ def draw_graph(result: Tensor, names: dict[str, Tensor]) -> Figure:
     where = _places(nodes)
     xs, ys = zip(*where.values(), strict=True)
     figure = Figure(figsize=(2.0 + 1.45 * (max(xs) - min(xs)), 1.0 + 0.8 * (max(ys) - min(ys))), layout="constrained")
-    axes = figure.subplots()
+    axes, boxes = figure.subplots(), {}
     for node, (x, y) in where.items():
         leaf = getattr(node, "variable", None)
         title = node.name().removesuffix("0").removesuffix("Backward")
@@ -68,12 +71,13 @@ def draw_graph(result: Tensor, names: dict[str, Tensor]) -> Figure:
             name = next((name for name, tensor in names.items() if tensor is leaf), "leaf")
             title = f"{name} = {leaf.item():.4g}" if leaf.numel() == 1 else f"{name} {tuple(leaf.shape)}"
         grad = f"{arrived[node].item():.4g}" if arrived[node].numel() == 1 else str(tuple(arrived[node].shape))
-        axes.text(x, y, f"{title}\ngradient {grad}", ha="center", va="center", fontsize=8.5, zorder=3,
-                  bbox={"boxstyle": "round,pad=0.45", "fc": "#F4D9A6" if leaf is not None else "#A9CFE8", "ec": "#555"})
-        for parent, _ in node.next_functions:
-            if parent is not None:
-                axes.annotate("", (x, y), where[parent], zorder=1,
-                              arrowprops={"arrowstyle": "-|>", "color": "#555", "shrinkA": 32, "shrinkB": 34})
+        box = {"boxstyle": "round,pad=0.45", "fc": "#F4D9A6" if leaf is not None else "#A9CFE8", "ec": "#555"}
+        boxes[node] = axes.text(x, y, f"{title}\ngradient {grad}", ha="center", va="center", fontsize=8.5,
+                                bbox=box).get_bbox_patch()
+    for parent, node in _edges(nodes):
+        axes.annotate("", where[node], where[parent], zorder=4,  # drawn after the boxes that it ends at
+                      arrowprops={"arrowstyle": "-|>", "color": "#555", "shrinkA": 0, "shrinkB": 0,
+                                  "patchA": boxes[parent], "patchB": boxes[node]})
     axes.set(xlim=(min(xs) - 0.5, max(xs) + 0.5), ylim=(min(ys) - 0.5, max(ys) + 0.5))
     axes.axis("off")
     return figure

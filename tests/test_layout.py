@@ -24,6 +24,7 @@ BOOK_NAMES = {
                            "train_classifier_simple plot_values LoRALayer LinearWithLoRA replace_linear_with_lora",
     "ch06_instruction": "format_input InstructionDataset custom_collate_fn PreferenceDataset compute_dpo_loss "
                         "compute_logprobs",
+    "appendix_a": "NeuralNetwork ToyDataset prepare_dataset compute_accuracy ddp_setup",
 }
 
 
