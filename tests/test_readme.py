@@ -80,7 +80,8 @@ def test_the_file_tree_is_true():
     """Every folder exists, and a chapter's line names all its modules and no other."""
     tree = re.search(r"```text\n(.*?)```", README, flags=re.DOTALL).group(1)
     rows = re.findall(r"^(\w+)/ +((?:.*\n)(?: .*\n)*)", tree, flags=re.MULTILINE)
-    assert {folder for folder, _ in rows} == {path.name for path in ROOT.glob("ch0*")} | {"tests"}
+    assert {folder for folder, _ in rows} == {path.name for pattern in ("ch0*", "appendix_*")
+                                           for path in ROOT.glob(pattern)} | {"tests"}
     for folder, text in rows:
         modules = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "main", "exercises", "solutions"}
         if folder != "tests":
