@@ -47,6 +47,7 @@ class LSTM(Module):
         self.from_input = uniform(rng, width, inputs, 4 * width)
         self.from_state = uniform(rng, width, width, 4 * width)
         self.bias = uniform(rng, width, 4 * width)
+        self.bias.data[:width] += 1  # the forget gate begins open: first keep everything, then learn what not to
 
     def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, _ = x.shape

@@ -1,0 +1,131 @@
+"""What the digits teach: which classifier is how good, what overfitting looks like and what helps, what transfers.
+
+Each experiment is repeated over seeds, which draw the split, the weights and the batches.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from appendix_b.classifiers import cnn, mlp
+from appendix_b.digits import Images, load_images
+from appendix_b.layers import Linear
+from appendix_b.nn import Sequential
+from appendix_b.training import Plan, fit, logits_of, measure
+
+MLP_PLAN = Plan(epochs=60)
+CNN_PLAN = Plan(epochs=30)
+SMALL_PLAN = Plan(epochs=120, lr=3e-3, weight_decay=0.0, look_every=4)
+OLD, NEW = 5, 5  # classes that the donor learned, and those that it did not
+
+
+def networks(side: int, classes: int) -> dict[str, tuple[Callable[[np.random.Generator], Sequential], Plan]]:
+    """Our classifiers by name: how each is made, and its plan."""
+    return {
+        "logistic regression": (lambda rng: mlp(side, classes, rng, layers=0), MLP_PLAN),
+        "MLP": (lambda rng: mlp(side, classes, rng, dropout=0.3, batch_norm=True), MLP_PLAN),
+        "CNN": (lambda rng: cnn(side, classes, rng), CNN_PLAN),
+    }
+
+
+def peers(train: Images, test: Images) -> dict[str, float]:
+    """The accuracy of scikit-learn's baselines on the same rows."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+
+    flat = [images.x.reshape(len(images), -1) for images in (train, test)]
+    made = {"logistic regression (scikit-learn)": LogisticRegression(max_iter=1000),
+            "3 nearest neighbours (scikit-learn)": KNeighborsClassifier(3)}
+    return {name: float(one.fit(flat[0], train.y).score(flat[1], test.y)) for name, one in made.items()}
+
+
+def compare_classifiers(data: str, seeds: range, epochs: int | None = None) -> tuple[pd.DataFrame, Sequential]:
+    """A row for each seed and classifier: accuracy on test images and training seconds; and the last CNN.
+
+    `epochs` replaces that of every plan.
+    """
+    rows = []
+    for seed in seeds:
+        train, test = load_images(data, seed)
+        rows += [{"classifier": name, "seed": seed, "accuracy": score} for name, score in peers(train, test).items()]
+        for name, (make, plan) in networks(train.x.shape[2], 10).items():
+            rng = np.random.default_rng(seed)
+            model = make(rng)
+            plan = replace(plan, epochs=epochs or plan.epochs, look_every=1000)
+            line = fit(model, train, plan, rng, {"test": test}, f"{name}, seed {seed}")[-1]
+            rows.append({"classifier": name, "seed": seed, "accuracy": line["test accuracy"],
+                         "seconds": line["seconds"]})
+    return pd.DataFrame(rows), model
+
+
+REMEDIES = ("nothing", "dropout", "batch norm", "weight decay", "all three", "four times the data")
+
+
+def regularisation(seed: int, n: int = 100, wrong: float = 0.15, epochs: int | None = None) -> dict[str, list[dict]]:
+    """Curves of a wide MLP on `n` digits, a share of whose labels is wrong, without and with each remedy.
+
+    Wrong labels make overfitting visible: they can only be learned by heart.
+    """
+    pool, val = load_images("digits", seed)
+    rng = np.random.default_rng(seed)
+    spoiled = Images(pool.x, np.where(rng.random(len(pool)) < wrong, rng.integers(0, 10, len(pool)), pool.y))
+    logs = {}
+    for remedy in REMEDIES:
+        every = remedy == "all three"
+        rng = np.random.default_rng(seed)
+        model = mlp(8, 10, rng, width=256, dropout=0.5 if remedy == "dropout" or every else 0.0,
+                    batch_norm=remedy == "batch norm" or every)
+        decay = 1.0 if remedy == "weight decay" or every else 0.0
+        rows = slice(0, 4 * n if remedy == "four times the data" else n)
+        plan = replace(SMALL_PLAN, weight_decay=decay, epochs=epochs or SMALL_PLAN.epochs)
+        logs[remedy] = fit(model, spoiled[rows], plan, rng, {"val": val}, remedy)
+    return logs
+
+
+def of_classes(data: Images, first: int, end: int) -> Images:
+    """The images of classes first ... end - 1, numbered from 0."""
+    rows = data[(data.y >= first) & (data.y < end)]
+    return Images(rows.x, rows.y - first)
+
+
+def few_of_each(data: Images, count: int, rng: np.random.Generator) -> Images:
+    """`count` images of each class, drawn by `rng`."""
+    rows = [rng.permutation(np.flatnonzero(data.y == label))[:count] for label in np.unique(data.y)]
+    return data[np.concatenate(rows)]
+
+
+def transfer(seeds: range, counts: tuple[int, ...] = (1, 2, 5, 20), epochs: int | None = None) -> pd.DataFrame:
+    """A CNN learns 0 ... 4; how many images of 5 ... 9 does it then need? A row for each seed, count and start: from
+    scratch, all of the donor's layers but the last, or a new last layer alone on what the donor makes of an image."""
+    rows = []
+    for seed in seeds:
+        train, test = load_images("digits", seed)
+        rng = np.random.default_rng(seed)
+        donor = cnn(8, OLD, rng)
+        plan = replace(CNN_PLAN, epochs=epochs or 15, look_every=1000)
+        fit(donor, of_classes(train, 0, OLD), plan, rng, label="donor")
+        unseen = [of_classes(images, OLD, OLD + NEW) for images in (train, test)]
+        for count in counts:
+            few = few_of_each(unseen[0], count, np.random.default_rng(seed))
+            plan = Plan(epochs=epochs or 40, batch_size=10, look_every=1000)
+            for start, accuracy in starts(donor, few, unseen[1], plan, rng).items():
+                rows.append({"seed": seed, "labels of each class": count, "start": start, "accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def starts(donor: Sequential, few: Images, test: Images, plan: Plan, rng: np.random.Generator) -> dict[str, float]:
+    """The test accuracy after learning from `few` in each of the three ways."""
+    scratch, tuned = (cnn(8, NEW, rng) for _ in range(2))
+    for layer, other in zip(tuned.layers[:-1], donor.layers, strict=False):
+        layer.load_state(other.state())
+    features = [Images(logits_of(Sequential(*donor.layers[:-1]), images.x), images.y) for images in (few, test)]
+    last = Sequential(Linear(features[0].x.shape[1], NEW, rng))
+    ways = {"from scratch": (scratch, few, test), "fine-tuned": (tuned, few, test),
+            "last layer only": (last, *features)}
+    accuracies = {}
+    for start, (model, rows, unseen) in ways.items():
+        fit(model, rows, plan, rng, label=f"{start}, {len(few)} images")
+        accuracies[start] = measure(model, unseen)[1]
+    return accuracies
