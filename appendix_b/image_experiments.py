@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from appendix_b.classifiers import cnn, mlp
+from appendix_b.convolution import MaxPool
 from appendix_b.digits import Images, load_images
-from appendix_b.layers import Linear
+from appendix_b.layers import Flatten, Linear
 from appendix_b.nn import Sequential
-from appendix_b.training import Plan, fit, logits_of, measure
+from appendix_b.training import Plan, fit, logits_of
 
 MLP_PLAN = Plan(epochs=60)
 CNN_PLAN = Plan(epochs=30)
@@ -96,9 +97,9 @@ def few_of_each(data: Images, count: int, rng: np.random.Generator) -> Images:
     return data[np.concatenate(rows)]
 
 
-def transfer(seeds: range, counts: tuple[int, ...] = (1, 2, 5, 20), epochs: int | None = None) -> pd.DataFrame:
-    """A CNN learns 0 ... 4; how many images of 5 ... 9 does it then need? A row for each seed, count and start: from
-    scratch, all of the donor's layers but the last, or a new last layer alone on what the donor makes of an image."""
+def transfer(seeds: range, counts: tuple[int, ...] = (2, 10), epochs: int | None = None) -> pd.DataFrame:
+    """A CNN learns 0 ... 4; how soon does it then learn 5 ... 9 from `counts` images of each? A row for each seed,
+    count, start (see `starts`) and look: epoch and accuracy on unseen images of the new classes."""
     rows = []
     for seed in seeds:
         train, test = load_images("digits", seed)
@@ -109,23 +110,24 @@ def transfer(seeds: range, counts: tuple[int, ...] = (1, 2, 5, 20), epochs: int 
         unseen = [of_classes(images, OLD, OLD + NEW) for images in (train, test)]
         for count in counts:
             few = few_of_each(unseen[0], count, np.random.default_rng(seed))
-            plan = Plan(epochs=epochs or 40, batch_size=10, look_every=1000)
-            for start, accuracy in starts(donor, few, unseen[1], plan, rng).items():
-                rows.append({"seed": seed, "labels of each class": count, "start": start, "accuracy": accuracy})
+            for start, (model, *images) in starts(donor, few, unseen[1], rng).items():
+                plan = Plan(epochs=epochs or 24, batch_size=10, look_every=2)
+                for line in fit(model, images[0], plan, rng, {"new": images[1]}, f"{start}, {count} of each"):
+                    rows.append({"seed": seed, "images": count, "start": start, "epoch": line["epoch"],
+                                 "accuracy": line["new accuracy"]})
     return pd.DataFrame(rows)
 
 
-def starts(donor: Sequential, few: Images, test: Images, plan: Plan, rng: np.random.Generator) -> dict[str, float]:
-    """The test accuracy after learning from `few` in each of the three ways."""
+def starts(donor: Sequential, few: Images, test: Images, rng: np.random.Generator) -> dict[str, tuple]:
+    """Three ways to begin, each a model with the images to train and to test it on: from scratch; with all of the
+    donor's convolutions; with a single new layer on the output of its first two, which stay as they are. What the last
+    layers made of 0 ... 4 serves them alone (Yosinski et al. 2014)."""
+    kinds = [type(layer) for layer in donor.layers]
+    body = donor.layers[: kinds.index(Flatten)]
     scratch, tuned = (cnn(8, NEW, rng) for _ in range(2))
-    for layer, other in zip(tuned.layers[:-1], donor.layers, strict=False):
+    for layer, other in zip(tuned.layers, body, strict=False):
         layer.load_state(other.state())
-    features = [Images(logits_of(Sequential(*donor.layers[:-1]), images.x), images.y) for images in (few, test)]
-    last = Sequential(Linear(features[0].x.shape[1], NEW, rng))
-    ways = {"from scratch": (scratch, few, test), "fine-tuned": (tuned, few, test),
-            "last layer only": (last, *features)}
-    accuracies = {}
-    for start, (model, rows, unseen) in ways.items():
-        fit(model, rows, plan, rng, label=f"{start}, {len(few)} images")
-        accuracies[start] = measure(model, unseen)[1]
-    return accuracies
+    frozen = Sequential(*donor.layers[: kinds.index(MaxPool) + 1], Flatten())
+    features = [Images(logits_of(frozen, images.x), images.y) for images in (few, test)]
+    return {"from scratch": (scratch, few, test), "fine-tuned": (tuned, few, test),
+            "new layer on frozen ones": (Sequential(Linear(features[0].x.shape[1], NEW, rng)), *features)}

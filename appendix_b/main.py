@@ -85,12 +85,13 @@ def run_regularisation(folder: Path, seeds: range, epochs: int | None) -> dict:
 
 
 def run_transfer(folder: Path, seeds: range, epochs: int | None) -> dict:
-    """From 0 ... 4 to 5 ... 9: accuracy by labelled images, with and without what was learned before."""
+    """From 0 ... 4 to 5 ... 9: accuracy by epochs, with and without what was learned before."""
     table = transfer(seeds, epochs=epochs)
     draw_transfer(table).savefig(folder / "transfer.png")
-    means = table.pivot_table("accuracy", "labels of each class", "start", sort=False)
+    means = table.pivot_table("accuracy", ["images", "epoch"], "start", sort=False)
     print(means.to_string(float_format="{:.3f}".format))
-    return {start: {str(count): float(value) for count, value in column.items()} for start, column in means.items()}
+    return {start: {f"{count} images, epoch {epoch}": float(value) for (count, epoch), value in column.items()}
+            for start, column in means.items()}
 
 
 def run_text(folder: Path, data: str, seconds: float, steps: int | None, seed: int) -> dict:

@@ -86,18 +86,21 @@ def draw_remedies(logs: dict[str, list[dict]]) -> Figure:
 
 
 def draw_transfer(table: pd.DataFrame) -> Figure:
-    """Accuracy on the new classes against labelled images: a point for each seed, a line through the means."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    for colour, (start, rows) in zip(COLOURS, table.groupby("start", sort=False), strict=False):
-        axes.plot(rows["labels of each class"], rows["accuracy"], "o", color=colour, alpha=0.5)
-        axes.plot(rows.groupby("labels of each class")["accuracy"].mean(), color=colour, label=start)
-    counts = sorted(table["labels of each class"].unique())
-    axes.set(xscale="log", xlabel="labelled images of each new class", ylabel="accuracy on unseen images of them")
-    axes.set_xticks(counts, counts)
-    axes.set_xticks([], minor=True)
-    axes.legend()
-    axes.grid(alpha=0.3)
+    """Accuracy on the new classes against epochs: a panel for each number of images, means over seeds, and their
+    range."""
+    counts = sorted(table["images"].unique())
+    figure = Figure(figsize=(5 * len(counts), 4), layout="constrained")
+    for axes, count in zip(figure.subplots(1, len(counts), sharey=True, squeeze=False).flat, counts, strict=True):
+        rows = table[table["images"] == count]
+        for colour, style, (start, part) in zip(COLOURS, ("-", "--", "-."), rows.groupby("start", sort=False),
+                                                strict=False):
+            by_epoch = part.groupby("epoch")["accuracy"]
+            axes.plot(by_epoch.mean(), style, color=colour, label=start)
+            axes.fill_between(by_epoch.mean().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15)
+        axes.set(xlabel="epochs", ylabel="accuracy on unseen 5 ... 9", title=f"{count} images of each")
+        axes.label_outer()
+        axes.legend()
+        axes.grid(alpha=0.3)
     return figure
 
 
