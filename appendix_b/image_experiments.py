@@ -17,7 +17,7 @@ from appendix_b.nn import Sequential
 from appendix_b.training import Plan, fit, logits_of
 
 MLP_PLAN = Plan(epochs=60)
-CNN_PLAN = Plan(epochs=30)
+CNN_PLAN = Plan(epochs=20)
 SMALL_PLAN = Plan(epochs=120, lr=3e-3, weight_decay=0.0, look_every=4)
 OLD, NEW = 5, 5  # classes that the donor learned, and those that it did not
 
