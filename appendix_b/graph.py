@@ -43,16 +43,20 @@ def draw_graph(result: Tensor) -> Figure:
     nodes = result.graph()
     places = _places(nodes)
     xs, ys = ([place[axis] for place in places.values()] for axis in (0, 1))
-    figure = Figure(figsize=(1.6 + 1.35 * (1 - min(xs)), 1.2 + 0.8 * (max(ys) - min(ys) + 1)), layout="constrained")
+    figure = Figure(figsize=(1.2 * (1.5 - min(xs)), 0.75 * (max(ys) - min(ys) + 1.5)), layout="constrained")
     axes = figure.subplots()
-    for node in nodes:
-        x, y = places[id(node)]
+    boxes = {}
+    for node in nodes:  # inputs come first, so that their boxes are there when an arrow leaves them
         colour = "#dfe8f5" if node.rules else "#fce3c5" if node.requires_grad else "#eeeeee"
-        axes.text(x, y, _text(node), ha="center", va="center", fontsize=8, zorder=3,
-                  bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "#555555"})
-        for parent, _ in node.rules:
-            axes.annotate("", (x - 0.25, y), places[id(parent)], zorder=1,
-                          arrowprops={"arrowstyle": "->", "color": "#555555", "shrinkA": 0, "shrinkB": 0})
+        text = axes.text(*places[id(node)], _text(node), ha="center", va="center", fontsize=8, zorder=3,
+                         bbox={"boxstyle": "round,pad=0.4", "fc": colour, "ec": "#555555"})
+        boxes[id(node)] = text.get_bbox_patch()
+        inputs = [id(parent) for parent, _ in node.rules]
+        for i, one in enumerate(inputs):
+            bend = 0.5 * (inputs[:i].count(one) - 0.5 * (inputs.count(one) - 1))  # apart where one comes twice
+            axes.annotate("", places[id(node)], places[one], zorder=1, arrowprops={
+                "arrowstyle": "->", "color": "#555555", "patchA": boxes[one], "patchB": boxes[id(node)],
+                "connectionstyle": f"arc3,rad={bend}"})
     axes.set(xlim=(min(xs) - 0.5, 0.5), ylim=(min(ys) - 0.6, max(ys) + 0.6))
     axes.axis("off")
     return figure

@@ -94,7 +94,8 @@ def train_text(model: Module, draw_batch: Callable[[np.random.Generator], Batch]
     optimizer = AdamW(model.parameters(), plan.lr, weight_decay=plan.weight_decay)
     rate = cosine(plan.lr, steps=1000, warmup=50, final=plan.lr / 10)  # over thousandths of the budget
     log, losses, tokens, seconds, clipped, done = [], [], 0, 0.0, 0, 0.0
-    with tqdm(total=100, desc=label, unit="%", leave=False, delay=2, bar_format="{l_bar}{bar}| {elapsed}") as bar:
+    with tqdm(total=100, desc=label, unit="%", leave=False, delay=2, disable=None,
+              bar_format="{l_bar}{bar}| {elapsed}") as bar:
         model.train()
         while done < 1:
             began = time.perf_counter()

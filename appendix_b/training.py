@@ -64,7 +64,7 @@ def fit(model: Module, train: Images, plan: Plan, rng: np.random.Generator, held
     size = min(plan.batch_size, len(train))
     rate = cosine(plan.lr, plan.epochs * max(1, len(train) // size), final=plan.lr / 20)
     log, began = [], time.perf_counter()
-    for epoch in tqdm(range(1, plan.epochs + 1), desc=label, unit="epoch", leave=False, delay=2):
+    for epoch in tqdm(range(1, plan.epochs + 1), desc=label, unit="epoch", leave=False, delay=2, disable=None):
         model.train()
         for rows in batches(len(train), size, rng):
             loss = cross_entropy(model(Tensor(train.x[rows])), train.y[rows])
