@@ -4,6 +4,7 @@ The stages of chapters 1, 4 and 6 with our own engine in the place of PyTorch; o
 chapter 1's. What it knows is measured on pairs that it was never told about.
 """
 
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -66,6 +67,11 @@ def exact_match(model: GPT, tokenizer: BPETokenizer, talks: list[Talk]) -> dict[
     right = [answer(model, tokenizer, talk.said, rng, temperature=0.0) == talk.answer for talk in talks]
     kinds = {kind: [one for one, talk in zip(right, talks, strict=True) if talk.kind == kind] for kind in KINDS}
     return {"all": float(np.mean(right))} | {kind: float(np.mean(ones)) for kind, ones in kinds.items() if ones}
+
+
+def same_answer(talks: list[Talk]) -> float:
+    """The share of right answers of who always says the most frequent one: the baseline for `exact_match`."""
+    return Counter(talk.answer for talk in talks).most_common(1)[0][1] / len(talks)
 
 
 def save_chat(folder: Path, model: GPT, tokenizer: BPETokenizer) -> None:

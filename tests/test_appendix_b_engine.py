@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from appendix_b import functions as ours
 from appendix_b.finite_differences import numerical_gradient
+from appendix_b.graph import draw_graph
 from appendix_b.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from appendix_b.tensor import Tensor, no_grad
 
@@ -256,6 +257,23 @@ def test_kept_gradients_of_results_between():
     other.retain_grad()
     (torch.tanh(other) + other).sum().backward()
     np.testing.assert_allclose(middle.grad, other.grad.numpy())
+
+
+def test_the_drawn_graph_is_the_graph():
+    """Names, numbers and gradients by hand; an arrow for each use, from left to right; nothing lies on another."""
+    a, b = (Tensor(np.array(value), requires_grad=True, name=name) for name, value in (("a", 2.0), ("b", -3.0)))
+    product = a * b
+    result = product * product + a * 10.0
+    result.backward(keep_all=True)
+    axes = draw_graph(result).axes[0]
+    nodes = [text for text in axes.texts if text.get_text()]
+    assert sorted(text.get_text() for text in nodes) == sorted([
+        "a\n2\ngrad 46", "b\n-3\ngrad -24", "×\n-6\ngrad -12", "×\n36\ngrad 1", "constant\n10", "×\n20\ngrad 1",
+        "+\n56\ngrad 1"])
+    arrows = [text for text in axes.texts if not text.get_text()]
+    assert len(arrows) == 8
+    assert all(arrow.xyann[0] < arrow.xy[0] for arrow in arrows)
+    assert len({text.get_position() for text in nodes}) == len(nodes)
 
 
 def test_types_are_kept():
