@@ -5,7 +5,7 @@ import sys
 import time
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -94,9 +94,8 @@ def run_transfer(folder: Path, seeds: range, epochs: int | None) -> dict:
             for start, column in means.items()}
 
 
-def run_text(folder: Path, data: str, seconds: float, steps: int | None, seed: int) -> dict:
+def run_text(folder: Path, name_of_text: str, text: str, seconds: float, steps: int | None, seed: int) -> dict:
     """RNN, LSTM and transformer of one size on the same characters, each for the same time."""
-    text = load_text(data)
     tokenizer = CharTokenizer.train(text)
     ids = np.array(tokenizer.encode(text))
     cut = len(ids) * 9 // 10
@@ -108,7 +107,7 @@ def run_text(folder: Path, data: str, seconds: float, steps: int | None, seed: i
         last = logs[name][-1]
         print(f"{name:<12} {model.n_parameters():,} parameters, {last['step']:,} steps in {last['seconds']:.0f} s, "
               f"held-out loss {last['val_loss']:.3f} nats a character")
-    draw_text_models(logs, data).savefig(folder / "text.png")
+    draw_text_models(logs, name_of_text).savefig(folder / "text.png")
     return {name: {key: log[-1][key] for key in ("val_loss", "step", "tokens", "seconds")}
             for name, log in logs.items()}
 
@@ -176,19 +175,21 @@ def main(what: What = "all", data: Literal["digits", "mnist"] = "digits", text: 
     if ask is not None:
         return ask_model(Path(run) / CHAPTER, ask, seed, temperature)
     every = range(seed, seed + seeds)
+    chosen = get_args(What)[:-1] if what == "all" else [what]
+    corpus = load_text(text) if "text" in chosen else ""  # a wrong name is refused before anything is trained
     folder = chapter_folder(run, CHAPTER)
     experiments = {
         "regression": lambda: run_regression(folder, seed),
         "digits": lambda: run_digits(folder, data, every, epochs),
         "regularisation": lambda: run_regularisation(folder, every, epochs),
         "transfer": lambda: run_transfer(folder, every, epochs),
-        "text": lambda: run_text(folder, text, seconds, steps, seed),
+        "text": lambda: run_text(folder, text, corpus, seconds, steps, seed),
         "gpt": lambda: run_gpt(folder, seconds, steps, seed),
         "speed": lambda: compare_speed(seed),
     }
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    for name in experiments if what == "all" else [what]:
+    for name in chosen:
         print(f"\n{name}")
         metrics[name] = experiments[name]()
     metrics["wall_seconds"] = time.perf_counter() - began

@@ -112,6 +112,7 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
     train, test = load_images("mnist", 0)
     assert (train.x.shape, test.x.shape) == ((3, 1, 28, 28), (2, 1, 28, 28))
     assert (train.x.max(), test.x.min()) == (1, -1)
+    assert cnn(28, 10, generator())(Tensor(train.x)).shape == (3, 10)
     assert len(MNIST.sha256) == 64
     assert MNIST not in corpora.DOWNLOADS.values()
 
