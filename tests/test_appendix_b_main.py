@@ -122,6 +122,7 @@ def test_text_models_learn_a_cycle(name):
     """Ten ids in a fixed order: knowing nothing costs log(10) = 2.3 nats, knowing the order nothing."""
     ids = np.arange(2000) % 10
     held_out = windows_of(ids, 12, 16)(generator(9))
+    np.testing.assert_array_equal(held_out.targets, (held_out.ids + 1) % 10)
     model = contenders(10, 12, generator())[name]
     assert 85_000 < contenders(67, 64, generator())[name].n_parameters() < 115_000
     log = train_text(model, windows_of(ids, 12, 16), held_out, TextPlan(lr=5e-3, steps=60, looks=3), generator())
