@@ -47,24 +47,36 @@ def tune(model: GPT, tokenizer: BPETokenizer, plan: TextPlan, seed: int, batch_s
                       np.random.default_rng(seed), "small talk")
 
 
-def answer(model: GPT, tokenizer: BPETokenizer, said: str, rng: np.random.Generator, max_tokens: int = 40,
-           **sampling) -> str:
-    """What the model says to `said`, up to its end of text. ValueError where `said` fills the context."""
-    ids = prompt_ids(tokenizer, said)
-    if len(ids) >= model.shape.context_length:
-        raise ValueError(f"that has {len(ids)} tokens, the context {model.shape.context_length}; say less")
-    spoken: list[int] = []
-    for following in islice(write(model, np.array([ids]), model.shape.context_length, rng, **sampling), max_tokens):
-        if following[0] == tokenizer.eot_id:
-            break
-        spoken.append(int(following[0]))
-    return tokenizer.decode(spoken)
+def answers(model: GPT, tokenizer: BPETokenizer, said: list[str], rng: np.random.Generator, max_tokens: int = 40,
+            **sampling) -> list[str]:
+    """What the model says to each of `said`, up to its end of text; those of one length are answered together.
+    ValueError where one fills the context."""
+    prompts = [prompt_ids(tokenizer, one) for one in said]
+    longest, context_length = max(map(len, prompts)), model.shape.context_length
+    if longest >= context_length:
+        raise ValueError(f"that has {longest} tokens, the context {context_length}; say less")
+    found = [""] * len(said)
+    for length in sorted(set(map(len, prompts))):
+        rows = [row for row, prompt in enumerate(prompts) if len(prompt) == length]
+        ids, written = np.array([prompts[row] for row in rows]), []
+        ended = np.zeros(len(rows), dtype=bool)
+        for following in islice(write(model, ids, context_length, rng, **sampling), max_tokens):
+            written.append(following)
+            ended |= following == tokenizer.eot_id
+            if ended.all():
+                break
+        for row, spoken in zip(rows, np.stack(written, axis=1).tolist(), strict=True):
+            spoken = spoken[: spoken.index(tokenizer.eot_id)] if tokenizer.eot_id in spoken else spoken
+            found[row] = tokenizer.decode(spoken)
+    return found
 
 
 def exact_match(model: GPT, tokenizer: BPETokenizer, talks: list[Talk]) -> dict[str, float]:
     """The share of right answers (greedy, to the letter), in all and of each kind."""
-    rng = np.random.default_rng(0)
-    right = [answer(model, tokenizer, talk.said, rng, temperature=0.0) == talk.answer for talk in talks]
+    longest = max(len(tokenizer.encode(talk.answer)) for talk in talks)
+    said = answers(model, tokenizer, [talk.said for talk in talks], np.random.default_rng(0), longest + 1,
+                   temperature=0.0)
+    right = [one == talk.answer for one, talk in zip(said, talks, strict=True)]
     kinds = {kind: [one for one, talk in zip(right, talks, strict=True) if talk.kind == kind] for kind in KINDS}
     return {"all": float(np.mean(right))} | {kind: float(np.mean(ones)) for kind, ones in kinds.items() if ones}
 

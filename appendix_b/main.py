@@ -123,9 +123,10 @@ def run_gpt(folder: Path, seconds: float, steps: int | None, seed: int) -> dict:
     after = chat.exact_match(model, tokenizer, talks)
     chat.save_chat(folder, model, tokenizer)
     draw_text_models({"stories": story_log, "small talk": talk_log}).savefig(folder / "gpt.png")
-    rng = np.random.default_rng(seed)
-    for talk in talks[:5]:
-        print(f"> {talk.said}\n  {chat.answer(model, tokenizer, talk.said, rng, temperature=0.0)}")
+    said = [talk.said for talk in talks[:5]]
+    for one, answer in zip(said, chat.answers(model, tokenizer, said, np.random.default_rng(seed), temperature=0.0),
+                           strict=True):
+        print(f"> {one}\n  {answer}")
     guess = chat.same_answer(talks)
     print(f"right answers before tuning {before['all']:.1%}, after {after['all']:.1%}; always the same answer "
           f"{guess:.1%}; saved in {folder / chat.FILE}")
@@ -139,11 +140,12 @@ def ask_model(folder: Path, said: str, seed: int, temperature: float) -> dict:
     model, tokenizer = chat.load_chat(folder)
     rng = np.random.default_rng(seed)
     lines = [said] if said != "-" else (line.strip() for line in sys.stdin if line.strip())
-    answers = []
+    talked = []
     for line in lines:
-        answers.append({"said": line, "answer": chat.answer(model, tokenizer, line, rng, temperature=temperature)})
-        print(answers[-1]["answer"])
-    return {"answers": answers}
+        answer, = chat.answers(model, tokenizer, [line], rng, temperature=temperature)
+        talked.append({"said": line, "answer": answer})
+        print(answer)
+    return {"answers": talked}
 
 
 def main(what: What = "all", data: Literal["digits", "mnist"] = "digits", text: str = "shakespeare", seeds: int = 3,

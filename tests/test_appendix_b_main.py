@@ -161,6 +161,24 @@ def test_only_answers_count():
         assert tokenizer.decode(counted[:-1]) == talk.answer
 
 
+def test_answers_together_are_answers_alone():
+    """Prompts of several lengths; an answer ends at its end of text."""
+    tokenizer, *_ = chat.story_ids(20, 0)
+    model = chat.GPT(chat.Shape(tokenizer.n_vocab, 64, 16, 2, 1), generator()).eval()
+    talks = list(islice(small_talk(generator()), 6))
+    wanted = [talk.answer for talk in talks]
+    val = talk_batch(talks, tokenizer)
+    train_text(model, lambda rng: val, val, TextPlan(lr=0.02, steps=150), generator())
+    said = [talk.said for talk in talks]
+    together = chat.answers(model, tokenizer, said, generator(), temperature=0.0)
+    alone = [chat.answers(model, tokenizer, [one], generator(), temperature=0.0)[0] for one in said]
+    assert together == wanted == alone
+    assert chat.exact_match(model, tokenizer, talks)["all"] == 1.0
+    assert chat.same_answer([*talks, *talks[:1]]) >= 2 / 7
+    with pytest.raises(ValueError, match="the context 64; say less"):
+        chat.answers(model, tokenizer, ["kite " * 80], generator())
+
+
 def run(*arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
     result = subprocess.run([sys.executable, "appendix_b/main.py", *map(str, arguments)], cwd=ROOT, capture_output=True,
                             text=True, check=False)
@@ -184,7 +202,8 @@ def test_the_command_does_everything_and_then_chats(tmp_path):
             "regression", "digits", "filters", "regularisation", "transfer", "text", "gpt"))}
     said = run("--run", tmp_path, "--ask", "Hello, I am Maya.").stdout
     model, tokenizer = chat.load_chat(folder)
-    assert said.rstrip("\n") == chat.answer(model, tokenizer, "Hello, I am Maya.", generator(), temperature=0.0)
+    again = chat.answers(model, tokenizer, ["Hello, I am Maya."], generator(), temperature=0.0)
+    assert [said.removesuffix("\n")] == again
     assert len(main(ask="Who has the kite?", run=tmp_path)["answers"]) == 1
 
 
