@@ -24,6 +24,7 @@ class Download:
     sha256: str  # of the file; of the member named `file` where the URL is a ZIP archive
     licence: str
     source: str
+    instead: str = "the offline text shakespeare"  # what needs no network
 
 
 _BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
@@ -60,14 +61,14 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(name: str) -> Path:
-    """Return the path of a downloadable file: from the folder LLM_COMPANION_DATA, from the user's
-    cache, or from the web, checked by SHA-256 in each case.
+def fetch(wanted: str | Download) -> Path:
+    """Return the path of a downloadable file, one of `DOWNLOADS` by name or another: from the folder
+    LLM_COMPANION_DATA, from the user's cache, or from the web, checked by SHA-256 in each case.
 
     OSError where it cannot be downloaded, ValueError where its content is not what it should be;
     nothing is left behind then.
     """
-    wanted = DOWNLOADS[name]
+    wanted = wanted if isinstance(wanted, Download) else DOWNLOADS[wanted]
     folder = os.environ.get("LLM_COMPANION_DATA")
     if folder and (local := Path(folder) / wanted.file).is_file():
         if sha256(local) != wanted.sha256:
@@ -90,7 +91,7 @@ def _download(wanted: Download) -> Path:
         )[0 if zipped else slice(None)])
     except requests.RequestException as error:
         raise OSError(f"cannot download {wanted.url} ({type(error).__name__}); save it elsewhere as {wanted.file} in a "
-                      "folder, set LLM_COMPANION_DATA to that folder, or use the offline text shakespeare") from error
+                      f"folder, set LLM_COMPANION_DATA to that folder, or use {wanted.instead}") from error
     if sha256(path) != wanted.sha256:
         path.unlink()
         raise ValueError(f"{wanted.url} holds another {wanted.file} than it should: wrong SHA-256; not kept")
