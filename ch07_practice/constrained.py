@@ -30,10 +30,11 @@ def token_bytes(tokenizer) -> dict[int, bytes]:
 
 class Vocabulary:
     """The tokens of a tokenizer as a trie: nested {byte: node}, where the ids that end at a node are under None; and
-    the smallest of them, `units`: the bytes, and what has bytes that are no tokens."""
+    the smallest of them, `units`: the bytes, and what has bytes that are no tokens. A text ends with `end_id`, by
+    default <|endoftext|>; a chat model's message has an end of its own."""
 
-    def __init__(self, tokenizer):
-        self.n_vocab, self.eot_id = tokenizer.n_vocab, tokenizer.eot_id
+    def __init__(self, tokenizer, end_id: int | None = None):
+        self.n_vocab, self.end_id = tokenizer.n_vocab, tokenizer.eot_id if end_id is None else end_id
         tokens = token_bytes(tokenizer)
         self.trie: dict = {}
         for i, text in tokens.items():
@@ -127,11 +128,11 @@ class RegexConstraint:
             for state, ids in self.pattern.tokens_after(self.state).items():
                 if self.pattern.distance(state) <= self.left - 1:
                     mask[ids] = True
-        mask[self.pattern.vocabulary.eot_id] = self.over or matches_empty(self.state)
+        mask[self.pattern.vocabulary.end_id] = self.over or matches_empty(self.state)
         return mask
 
     def accept(self, token: int) -> None:
-        if self.over or token == self.pattern.vocabulary.eot_id:
+        if self.over or token == self.pattern.vocabulary.end_id:
             self.over = True
             return
         self.state = next(state for state, ids in self.pattern.tokens_after(self.state).items() if token in ids)

@@ -73,7 +73,8 @@ class ServedModel:
         self.engine = Engine(model, rows)
         special = tokenizer.special_tokens
         self.has_template = isinstance(tokenizer, BPETokenizer) and set(SPECIALS) <= set(special)
-        self.stop_ids = (tokenizer.eot_id, *([special[END]] if self.has_template else []))
+        self.end_id = special[END] if self.has_template else tokenizer.eot_id
+        self.stop_ids = (self.end_id, tokenizer.eot_id)
         self.chat_stops = () if self.has_template else ("\n",)
         self.lock = threading.Lock()
         self.pattern = lru_cache(maxsize=16)(self._pattern)
@@ -103,7 +104,8 @@ class ServedModel:
     def _pattern(self, schema: str) -> Pattern:
         with self.lock:  # one at a time: it is Python alone that is busy, and all others would be slower
             try:
-                pattern = Pattern(json_expression(json.loads(schema)), Vocabulary(self.tokenizer), PATTERN_SECONDS)
+                vocabulary = Vocabulary(self.tokenizer, self.end_id)
+                pattern = Pattern(json_expression(json.loads(schema)), vocabulary, PATTERN_SECONDS)
                 pattern.distance(pattern.start)
                 return pattern
             except RecursionError as error:

@@ -110,9 +110,12 @@ def test_every_text_is_valid_however_short_the_limit(expression, tokenizer, seed
     assert re.fullmatch(expression, tokenizer.decode(completion.ids)), tokenizer.decode(completion.ids)
 
 
-def test_the_mask_is_that_of_trying_every_token():
-    """Oracle: each token's text appended and tried, by re with partial matching written out for this pattern."""
-    pattern = Pattern("(the (cat|mat|end)|[0-9]{1,2})", Vocabulary(BPE))
+@pytest.mark.parametrize("end_id", [None, BPE.tokens.index(b"\0")])
+def test_the_mask_is_that_of_trying_every_token(end_id):
+    """Oracle: each token's text appended and tried, by re with partial matching written out for this pattern. A text
+    ends with <|endoftext|>, or with the token that is given."""
+    end = BPE.eot_id if end_id is None else end_id
+    pattern = Pattern("(the (cat|mat|end)|[0-9]{1,2})", Vocabulary(BPE, end_id))
     for begun in ("", "the", "the ", "the c", "1", "12"):
         constraint = RegexConstraint(pattern, 40)
         constraint.state = after(pattern.start, begun.encode())
@@ -120,8 +123,8 @@ def test_the_mask_is_that_of_trying_every_token():
         expected = {i for i, token in enumerate(BPE.tokens)
                     if any(text.encode().startswith(begun.encode() + token) for text in whole)}
         allowed = set(constraint.allowed().nonzero().flatten().tolist())
-        assert allowed - {BPE.eot_id} == expected
-        assert (BPE.eot_id in allowed) == (begun in whole)
+        assert allowed - {end} == expected
+        assert (end in allowed) == (begun in whole)
 
 
 def test_rows_may_have_constraints_of_their_own():

@@ -24,18 +24,11 @@ UNSEEN = r'\{"who": "[A-Z][a-z]+", "where": "[a-z ]+"\}'
 UNSEEN_WORDS = "Answer in JSON with the keys who and where."
 
 
-def end_with_message(chat: Chat) -> Vocabulary:
-    """The vocabulary for constraints, whose texts end as a message does."""
-    vocabulary = Vocabulary(chat.tokenizer)
-    vocabulary.eot_id = chat.tokenizer.special_tokens[END]
-    return vocabulary
-
-
 def answer_within(chat: Chat, conversations: Sequence, expression: str | None, **options) -> list[str]:
     """Answers, held to a regular expression where one is given."""
     constraints = None
     if expression is not None:
-        pattern = Pattern(expression, end_with_message(chat))
+        pattern = Pattern(expression, Vocabulary(chat.tokenizer, chat.tokenizer.special_tokens[END]))
         constraints = [RegexConstraint(pattern, MAX_NEW_TOKENS) for _ in conversations]
     return go_on(chat, [chat.prompt(messages) for messages in conversations], "", constraints=constraints, **options)
 
