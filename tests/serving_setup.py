@@ -25,20 +25,21 @@ CONTEXT = 320
 ASK = [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]
 
 
-def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int) -> None:
+def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -> None:
     """An untrained model that is sure of what it says, so that rounding decides nothing."""
     torch.manual_seed(seed)
-    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=CONTEXT, emb_dim=32, n_heads=2))
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=CONTEXT,
+                                   **{"emb_dim": 32, "n_heads": 2} | shape))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     save_checkpoint(folder, model, tokenizer)
 
 
-def make_run(folder: Path) -> Path:
-    """A story model and a tuned one."""
+def make_run(folder: Path, **shape) -> Path:
+    """A story model and a tuned one, of this shape."""
     tokenizer = BPETokenizer.train([story.text for story in stories(60)], 1000)
     wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
-    wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1)
+    wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1, **shape)
     return folder
 
 

@@ -4,6 +4,7 @@ should have been read, chapter 6's reader, exit codes."""
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -115,8 +116,10 @@ def test_the_oldest_exchanges_are_forgotten_where_there_is_no_room(talk, sft):
 
 
 @pytest.mark.slow
-def test_ctrl_c_in_a_terminal_stops_the_answer_only(run_folder):
-    """A real terminal: the answer ends early, the chat goes on, Ctrl-D ends it with 0."""
+def test_ctrl_c_in_a_terminal_stops_the_answer_only(tmp_path):
+    """A real terminal: the answer ends early, the chat goes on, Ctrl-D ends it with 0. The model is so large that its
+    answer takes seconds: it cannot be over before Ctrl-C comes."""
+    run_folder = make_run(tmp_path, emb_dim=768, n_heads=12, n_layers=8)
     master, terminal = pty.openpty()
     process = subprocess.Popen([sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder),
                                 "--max-new-tokens", "300", "--weights", "float32"], cwd=ROOT, stdin=terminal,
@@ -124,16 +127,21 @@ def test_ctrl_c_in_a_terminal_stops_the_answer_only(run_folder):
     os.close(terminal)
     seen = b""
 
+    def read() -> None:
+        nonlocal seen
+        assert select.select([master], [], [], 60)[0], f"nothing came behind {seen!r}"
+        seen += os.read(master, 4096)
+
     def until_seen(words: bytes) -> None:
         nonlocal seen
         while words not in seen:
-            seen += os.read(master, 4096)
+            read()
         seen = seen.partition(words)[2]
 
     until_seen(b"sft> ")
     os.write(master, b"Where is Tom?\n")
     while len(seen) < 60:
-        seen += os.read(master, 4096)
+        read()
     process.send_signal(signal.SIGINT)
     until_seen(b"(stopped)")
     until_seen(b"sft> ")
