@@ -40,6 +40,8 @@ def serve(host: str = "127.0.0.1", port: int = 8000, api_key: str | None = None,
         raise ValueError(f"serving needs {error.name}: pip install -e '.[serve]'") from error
     if rows < 1 or queue < rows:
         raise ValueError(f"--rows must be at least 1, and --queue {queue} at least --rows {rows}")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"--port must be 0 (any free one) to 65535, not {port}")
     models = Models(run, weights, pick_device(device), rows)
     key = api_key or os.environ.get("LLM_COMPANION_API_KEY")
     if host not in LOOPBACK and not key:

@@ -390,6 +390,7 @@ def test_the_command_finishes_running_answers_and_writes_nothing(run_folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "words"), [
+    (["--port", "99999"], "--port must be 0 (any free one) to 65535, not 99999"),
     (["--rows", "0"], "--rows must be at least 1"), (["--rows", "64", "--queue", "2"], "--queue 2 at least --rows 64"),
     (["--host", "256.0.0.1"], "error: "),
 ])
