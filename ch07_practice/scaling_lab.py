@@ -141,7 +141,7 @@ def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: t
             target_tokens: int = 1_600_000, dtype: Literal["auto", "float32", "bfloat16"] = "auto",
             run: Path = Path("runs/default"), seed: int = 1337,
             device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
-    """Train small models, fit the scaling law, foretell a larger run, train that, and compare; four minutes.
+    """Train small models, fit the scaling law, foretell a larger run, train that, and compare.
 
     Args:
         data: The text to learn.
