@@ -64,7 +64,7 @@ def confidence_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, floa
     share, spread = hits / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return centre - half, centre + half
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may go beyond
 
 
 def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:

@@ -329,6 +329,13 @@ def test_confidence_interval_against_scipy(n, share):
     assert (low, high) == (pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
 
 
+def test_an_interval_holds_its_share():
+    for n in range(1, 400):
+        for hits in (0, 1, n - 1, n):
+            low, high = confidence_interval(hits, n)
+            assert 0 <= low <= hits / n <= high <= 1
+
+
 def test_recipes_give_way_to_what_is_asked_for():
     assert choose_recipe(None, None) == RECIPES["storyworld"]
     assert choose_recipe(None, "shakespeare", lr=None) == RECIPES["shakespeare"]
