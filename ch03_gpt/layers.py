@@ -133,7 +133,8 @@ class TokenShift(nn.Module):
 
     A head can then find "what came after this word" at once, instead of first learning a head that looks one token
     back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,
-    Allen-Zhu 2025).
+    Allen-Zhu 2025). The scales begin at random, so that a word looks different at every distance (Plate 1995 binds
+    roles to words in this way); with equal ones the model would see the words before, but not their order.
     """
 
     def __init__(self, n: int, emb_dim: int):
@@ -143,7 +144,7 @@ class TokenShift(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.constant_(self.scale, 0.5)
+        nn.init.normal_(self.scale, std=0.5)
 
     def forward(self, embedded: Tensor) -> Tensor:
         T = embedded.shape[1] - self.n

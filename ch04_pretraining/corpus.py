@@ -28,7 +28,7 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder
 
-TRAINING_STORIES = {"short-drill": 15_000, "base-drill": 15_000}  # by level
+TRAINING_STORIES = {"plain": 24_000, "short-drill": 12_000, "base-drill": 12_000}  # by level
 HELD_OUT_STORIES = {"base": 500}
 BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 TOKENIZERS = ("bpe", "char", "gpt2")
@@ -52,11 +52,15 @@ class Corpus:
 
 
 def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
-    """The texts of so many storyworld stories of each level, shuffled, questions and answers in between."""
-    from ch01_text.storyworld import stories
+    """The texts of so many storyworld stories of each level ("plain": plain texts), shuffled, questions and answers in
+    between."""
+    from ch01_text.storyworld import plain_texts, stories
 
-    texts = [story.text for level, n in numbers.items() for story in
-             tqdm(stories(n, split=split, level=level, seed=seed), f"writing {level} stories", n, disable=None)]
+    texts: list[str] = []
+    for level, n in numbers.items():
+        written = plain_texts(n, seed) if level == "plain" else (
+            story.text for story in stories(n, split=split, level=level, seed=seed))
+        texts += tqdm(written, f"writing {level} texts", n, disable=None)
     random.Random(seed).shuffle(texts)
     return texts
 

@@ -10,7 +10,7 @@ from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, Precision, complete
 from ch06_instruction.chat import END, EncodedChat, Message, prompt_ids
 
-MAX_NEW_TOKENS = 120
+MAX_NEW_TOKENS = 80
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
-from ch01_text.storyworld.notes import final_answer
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import encode_chat
-from ch06_instruction.grading import exact_match
+from ch06_instruction.grading import exact_match, final_answer
 from ch06_instruction.instructions import Instruction
 from ch06_instruction.reward_model import ScoreModel, scores
 

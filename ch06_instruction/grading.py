@@ -10,9 +10,19 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ch01_text.storyworld.notes import final_answer
 from ch04_pretraining.questions import confidence_interval
 from ch06_instruction.instructions import REFUSAL, Instruction
+
+
+def final_answer(response: str) -> str:
+    """The last line of a response, without "A:".
+
+    >>> final_answer("Q: Where is Nora?\\nA: the lake\\nA: Nora is at the lake.")
+    'Nora is at the lake.'
+    >>> final_answer("the lake")
+    'the lake'
+    """
+    return response.strip().rpartition("\n")[2].removeprefix("A:").strip()
 
 
 def exact_match(response: str, answer: str) -> bool:
@@ -59,7 +69,7 @@ def grade_responses(instructions: Sequence[Instruction], responses: Sequence[str
     """A row for every response: what was asked, and how good it is."""
     return pd.DataFrame([
         {"task": one.task, "kind": one.kind, "form": one.form, "hops": one.hops, "answerable": one.answerable,
-         "steps": one.steps, "exact_match": exact_match(response, one.answer), "f1": token_f1(response, one.answer),
+         "exact_match": exact_match(response, one.answer), "f1": token_f1(response, one.answer),
          "valid": valid_form(response, one.form), "refuses": refuses(response), "words": len(response.split())}
         for one, response in zip(instructions, responses, strict=True)])
 

@@ -1,6 +1,8 @@
-"""What the story model is asked to do: questions in several forms, lists, retellings, rewriting, going on.
+"""What the story model is asked to do: questions in several forms, lists, retellings, rewriting, repeating, going on.
 
-Every answer follows from the true state of a story, so that a program can check it. Test instructions are about unseen
+A question is first put again in plain words and answered as in chapter 4's stories, which the model has read by the
+thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). Every
+answer follows from the true state of a story, so that a program can check it. Test instructions are about unseen
 casts (chapter 1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
 """
 
@@ -9,26 +11,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from ch01_text.storyworld import Question, Story, stories
-from ch01_text.storyworld.notes import ANSWER, THOUGHT, UNNOTED, reasoning, write_notes
+from ch01_text.storyworld import UNKNOWN, Question, Story, question_lines, stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
-from ch01_text.storyworld.world import World
 from ch06_instruction.chat import Message
 
 REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
 LEVELS = {"train": "brief-drill", "test": "brief"}
-DIRECT_RATE = 0.12  # of questions to be answered at once, without notes
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
-OTHER_RATE = 0.2  # of instructions that are no questions
-LOOK_UP_RATE = 0.15  # of training conversations that give the notes instead of the story
+OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
 # How a question is put; those for the test are never seen in training.
 WRAPPINGS = {
     "train": ("{}", "{}", "{}", "{}", "Please tell me: {}", "I wonder: {}", "{} Tell me, please.",
               "Here is my question. {}", "Can you help me? {}", "Question: {}", "You have read the story. {}",
-              "{} Thank you.", "Think first. {}"),
+              "{} Thank you.", "One question: {}"),
     "test": ("{}", "Now tell me: {}", "{} Please tell me.", "Here is a question. {}", "I have read the story. {}"),
 }
 FORM_WORDS = {
@@ -41,7 +39,6 @@ FORM_WORDS = {
     "json": {"train": ("Answer in JSON.", "Use JSON.", "Say it in JSON.", "JSON only, please."),
              "test": ("Answer in JSON, please.", "In JSON only.")},
 }
-AT_ONCE = {"train": ("Answer at once.", "At once, please.", "No notes."), "test": ("Answer at once, please.",)}
 REWRITES = (  # now, in the past, not
     ("goes to", "went to", "does not go to"), ("takes", "took", "does not take"),
     ("finds", "found", "does not find"), ("loses", "lost", "does not lose"), ("drops", "dropped", "does not drop"),
@@ -54,14 +51,13 @@ class Instruction:
     """One thing to do, and how it is done rightly."""
 
     messages: tuple[Message, ...]  # what was said so far; ends with the user
-    response: str  # what to say: notes, where there are any, and the answer on the last line
+    response: str  # what to say; the answer is on the last line
     answer: str  # the last line
-    task: str  # "question", "list", "retell", "rewrite" or "continue"
+    task: str  # "question", "list", "retell", "rewrite", "repeat" or "continue"
     kind: str  # of question, or the task once more
     form: str = "phrase"
     hops: int = 1  # told facts to chain
     answerable: bool = True
-    steps: bool = True  # notes come first
     story: Story | None = None
     question: Question | None = None  # for the shortcuts
 
@@ -100,30 +96,37 @@ def in_form(question: Question, answer: str | None, form: str) -> str:
     return answer.removeprefix("the ") if form == "word" else answer
 
 
+def in_plain_words(question: Question, answer: str | None, reply: str) -> str:
+    """The whole response to a question: plainly asked and answered, and `reply` below, where that is not the same.
+
+    >>> lake = Question("Where is Tom?", "the lake", "where-person", 1, 0, ("Tom",))
+    >>> in_plain_words(lake, "the lake", "the lake")
+    'Q: Where is Tom?\\nA: the lake'
+    >>> in_plain_words(lake, "the lake", "lake")
+    'Q: Where is Tom?\\nA: the lake\\nA: lake'
+    """
+    plain = answer or UNKNOWN
+    lines = question_lines(question.text, plain)
+    return lines.rstrip() if reply == plain else f"{lines}A: {reply}"
+
+
 class Author:
     """Draws instructions about one story."""
 
     def __init__(self, rng: Random, split: str, story: Story):
         self.rng, self.split, self.story = rng, split, story
 
-    def ask(self, question: Question, answer: str | None, first: bool = True, noted: bool = False) -> Instruction:
-        """Put a question in a form; `first`: the story comes before it, and notes may; `noted`: the notes come before
-        it, instead of the story."""
+    def ask(self, question: Question, answer: str | None, first: bool = True) -> Instruction:
+        """Put a question in a form; `first`: the story comes before it."""
         rng = self.rng
         forms = ("phrase", "sentence", "json") if question.kind == "why" else FORMS
         form = rng.choice(("phrase", *forms))
-        direct = first and not noted and rng.random() < DIRECT_RATE
-        words = [rng.choice(WRAPPINGS[self.split]).format(question.text), rng.choice(FORM_WORDS[form][self.split])]
-        if direct:
-            words.append(rng.choice(AT_ONCE[self.split]))
+        words = (rng.choice(WRAPPINGS[self.split]).format(question.text), rng.choice(FORM_WORDS[form][self.split]))
         text = " ".join(word for word in words if word)
+        prose = f"{self.story.prose[: question.position]}\n" if first else ""
         reply = in_form(question, answer, form)
-        notes, thought = reasoning(self.story, question)
-        prose = notes if noted else f"{self.story.prose[: question.position]}\n" if first else ""
-        steps = not direct
-        response = reply if direct else (notes if first and not noted else "") + thought + reply
-        return Instruction(({"role": "user", "content": prose + text},), response, reply, "question", question.kind,
-                           form, question.hops, answer is not None, steps, self.story, question)
+        return Instruction(({"role": "user", "content": prose + text},), in_plain_words(question, answer, reply), reply,
+                           "question", question.kind, form, question.hops, answer is not None, self.story, question)
 
     def unanswerable(self, position: int) -> Question:
         """A question about somebody or something that the story does not tell of, or about a feeling untold."""
@@ -142,41 +145,32 @@ class Author:
         one = rng.choice(calm or people)
         return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
 
-    def questions(self, turns: int, noted: bool = False) -> list[Instruction]:
-        """Up to `turns` questions about the same part of the story; the first comes with it, or with the notes."""
+    def questions(self, turns: int) -> list[Instruction]:
+        """Up to `turns` questions about the same part of the story; the first comes with it."""
         rng = self.rng
         first = rng.choice(self.story.questions)
         same = [one for one in self.story.questions if one.position == first.position and one is not first]
-        chosen = [first, *rng.sample(same, min(len(same), turns - 1))]
-        if noted:
-            chosen = [one for one in chosen if one.kind not in UNNOTED] or [self.unanswerable(first.position)]
         exchanges = []
-        for number, question in enumerate(chosen):
+        for number, question in enumerate((first, *rng.sample(same, min(len(same), turns - 1)))):
             if rng.random() < UNANSWERABLE_RATE:
                 question, answer = self.unanswerable(first.position), None
-            elif not question.answer:
-                answer = None
             elif question.kind == "unknown":
                 kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
                 question, answer = Question(question.text, "", kind, 1, question.position, question.about), None
             else:
                 answer = question.answer
-            one = self.ask(question, answer, not number, noted and not number)
-            exchanges.append(one)
-            if not one.steps:
-                break  # without notes there is nothing to look up later
+            exchanges.append(self.ask(question, answer, not number))
         return exchanges
 
     def other(self) -> Instruction:
         """Something else than a question."""
-        task = self.rng.choice(("list", "retell", "rewrite", "continue"))
-        return {"list": self.list, "retell": self.retell, "rewrite": self.rewrite, "continue": self.going_on}[task]()
+        task = self.rng.choice((self.list, self.retell, self.rewrite, self.repeat, self.repeat, self.going_on))
+        return task()
 
-    def _instruct(self, text: str, answer: str, task: str, prose: str = "", thought: str = "",
-                  hops: int = 1) -> Instruction:
+    def _instruct(self, text: str, answer: str, task: str, prose: str = "", mark: str = "") -> Instruction:
         content = f"{prose}\n{text}" if prose else text
-        return Instruction(({"role": "user", "content": content},), thought + answer, answer, task, task, hops=hops,
-                           steps=bool(thought), story=self.story)
+        return Instruction(({"role": "user", "content": content},), mark + answer, answer, task, task,
+                           story=self.story)
 
     def list(self) -> Instruction:
         """Name all people, or all things, in the order in which the story does."""
@@ -186,21 +180,16 @@ class Author:
         named = sorted((one for one in all_of_them if one and one in prose), key=prose.index)
         request = {"train": ("List the {} in the story.", "Name all {} in the story.", "Which {} are in the story?"),
                    "test": ("List all {} in the story.",)}[self.split]
-        return self._instruct(self.rng.choice(request).format(what), ", ".join(named), "list", prose)
+        return self._instruct(self.rng.choice(request).format(what), ", ".join(named), "list", prose, "A: ")
 
     def retell(self) -> Instruction:
         """Say in order where somebody was."""
-        world, story = World(), self.story
-        for event in story.events:
-            world.apply(event)
-        person = self.rng.choice(story.cast.people)
+        person = self.rng.choice(self.story.cast.people)
+        visited = self.story.world().visited[person]
         request = {"train": ("Where was {} first, and then? Tell it in order.", "Retell in order where {} was."),
                    "test": ("Tell in order where {} was.",)}[self.split]
-        notes, _ = reasoning(story, Question("", "", "", 0, len(story.prose), ()))
-        visited = world.visited[person]
-        thought = f"{THOUGHT} {write_notes([(person, place) for place in visited])}\n{ANSWER} "
-        return self._instruct(self.rng.choice(request).format(person), ", ".join(visited), "retell", story.prose,
-                              notes + thought, len(visited))
+        return self._instruct(self.rng.choice(request).format(person), ", ".join(visited), "retell", self.story.prose,
+                              "A: ")
 
     def rewrite(self) -> Instruction:
         """Put a sentence into the past, or deny it."""
@@ -213,6 +202,15 @@ class Author:
         text = (request + rng.choice(end)).format(f"{cast.people[0]} {now} {what}.")
         return self._instruct(text, f"{cast.people[0]} {verb} {what}.", "rewrite")
 
+    def repeat(self) -> Instruction:
+        """Say again, to the letter: sentences of the story, or questions. It trains looking back."""
+        rng, story = self.rng, self.story
+        lines = rng.choice((story.sentences, [question.text for question in story.questions]))
+        first = rng.randrange(len(lines))
+        text = " ".join(lines[first : first + rng.randint(1, 3)])
+        request = {"train": ("Repeat: {}", "Say it again: {}", "Repeat after me: {}"), "test": ("Please repeat: {}",)}
+        return self._instruct(rng.choice(request[self.split]).format(text), text, "repeat")
+
     def going_on(self) -> Instruction:
         """Write the next sentence of the story."""
         number = self.rng.randrange(2, len(self.story.sentences))
@@ -222,28 +220,22 @@ class Author:
                               " ".join(self.story.sentences[:number]))
 
 
-def conversations(n: int, seed: int = 0, look_ups: float = LOOK_UP_RATE,
-                  others: float = OTHER_RATE) -> Iterator[list[Instruction]]:
-    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn.
-    `look_ups`: the share that gives the notes instead of the story, `others`: the share of what is no question."""
+def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
+    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
-        draw = author.rng.random()
-        if draw < others:
-            yield [author.other()]
-        else:
-            yield author.questions(TURNS, noted=draw >= 1 - look_ups)
+        yield [author.other()] if author.rng.random() < OTHER_RATE else author.questions(TURNS)
 
 
-def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None,
-                 steps: bool | None = None) -> Iterator[Instruction]:
-    """Yield `n` single instructions; `only`: of this task, `steps`: only those with (or without) notes."""
+def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None,
+                 only: str | None = None) -> Iterator[Instruction]:
+    """Yield `n` single instructions; `only`: of this task."""
     made = 0
     for index, story in enumerate(stories(split=split, level=level or LEVELS["test"], seed=seed)):
         if made == n:
             return
         author = Author(Random(f"instruction/{split}/{seed}/{index}"), split, story)
         one = author.other() if author.rng.random() < OTHER_RATE else author.questions(1)[0]
-        if (only is None or one.task == only) and (steps is None or one.steps is steps):
+        if only is None or one.task == only:
             made += 1
             yield one

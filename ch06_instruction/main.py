@@ -38,9 +38,6 @@ def measure(name: str, stage: Stage, tests: dict[str, list[Instruction]], tuned:
     found["by_form"] = by_group(rows[rows["task"] == "question"], "form").to_dict("records")
     longer, _ = ask(stage.chat, tests["longer"])
     found["longer_stories"] = summarize_answers(longer)
-    if name != "base":
-        at_once, _ = examine(stage.chat, tests["at once"])
-        found["answered_at_once"] = summarize_answers(at_once)["exact_match"]
     if tuned is not None:
         generator = torch.Generator(tuned.precision.device).manual_seed(0)
         found["kl"] = kl_from(tuned.model, stage.chat, tests["test"][:128], generator)
@@ -86,7 +83,7 @@ def show_answers(folder: Path, n: int = 4) -> None:
 
 
 def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", data: str = "storyworld",
-         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 40_000, lora_rank: int = 0,
+         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 24_000, lora_rank: int = 0,
          pairs: int = 1200, prompts: int = 500,
          loss: Literal["dpo", "ipo", "simpo", "orpo", "kto"] = "dpo", rounds: int | None = None,
          beta: float | None = None, epochs: float | None = None, questions: int = 1000, judge_url: str | None = None,
@@ -149,8 +146,7 @@ def make_plan(plan: Plan, lora_rank: int, loss: str, rounds: int | None, beta: f
 def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict:
     """Do one stage or all, measure each, draw and print; returns the metrics, those of earlier stages kept."""
     tests = {"test": list(instructions(questions, 1)),
-             "longer": list(instructions(max(1, questions // 4), 2, level="base", only="question")),
-             "at once": list(instructions(max(1, questions // 4), 3, only="question", steps=False))}
+             "longer": list(instructions(max(1, questions // 4), 2, level="base", only="question"))}
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text()) if stage not in ("sft", "all") and path.is_file() else {}
     metrics |= {"shortcuts": shortcut_scores(tests["test"], course.seed), "n_questions": questions}

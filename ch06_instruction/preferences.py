@@ -69,7 +69,7 @@ def pair(tokenizer: BPETokenizer, messages: Sequence[Message], chosen: str, reje
 
 def story_pairs(tokenizer: BPETokenizer, n: int, context_length: int, seed: int = 0,
                 split: str = "train") -> list[Pair]:
-    """`n` made pairs, the four kinds in turn as far as they apply; both responses have the same notes."""
+    """`n` made pairs, the four kinds in turn as far as they apply; both responses begin alike."""
     rng = Random(f"pairs/{split}/{seed}")
     pairs: list[Pair] = []
     for one in instructions(8 * n, seed, split, only="question"):
@@ -77,8 +77,8 @@ def story_pairs(tokenizer: BPETokenizer, n: int, context_length: int, seed: int 
         last_line = worse(one, kind, rng)
         if last_line is None or last_line == one.answer:
             continue
-        notes = one.response[: len(one.response) - len(one.answer)]
-        pairs.append(pair(tokenizer, one.messages, one.response, notes + last_line, kind, context_length))
+        beginning = one.response.removesuffix(one.answer)
+        pairs.append(pair(tokenizer, one.messages, one.response, beginning + last_line, kind, context_length))
         if len(pairs) == n:
             break
     return pairs

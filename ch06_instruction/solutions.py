@@ -1,6 +1,7 @@
 """Answers to the exercises of chapter 6: one way of many."""
 
 import math
+import re
 from collections import Counter
 
 import torch
@@ -31,6 +32,12 @@ def pack_lengths(lengths: list[int], room: int) -> list[list[int]]:
         rows[row].append(number)
         left[row] -= lengths[number]
     return rows
+
+
+def plain_question(request: str) -> tuple[str, str]:
+    # "Can you help me?" is a question, too, so the last one counts; the wordings of a form all share one word
+    question = re.findall(r"[A-Z][^.?:]*\?", request)[-1]
+    return question, next((form for form in ("word", "sentence", "json") if form in request.lower()), "phrase")
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
@@ -70,21 +77,3 @@ def pass_at_n(drawn: int, right: int, n: int) -> float:
 def self_consistency(responses: list[str]) -> str:
     last_lines = [response.strip().rpartition("\n")[2].strip() for response in responses]
     return Counter(last_lines).most_common(1)[0][0]
-
-
-def answer_from_notes(notes: str, question: str) -> str:
-    pairs = [note.split(": ") for note in notes.rstrip(";").split("; ")]
-    where = {entity: spot for entity, spot in pairs if spot not in ("happy", "sad")}
-    words = question.rstrip("?").split()
-    about = words[2] if words[0] == "What" else words[-1]
-    if words[0] == "What":
-        held = [entity for entity, spot in where.items() if spot == about]
-        return f"the {held[0]}" if held else "nothing"
-    spot = about
-    while spot in where and (words[0] == "Where" or spot.islower()):
-        spot = where[spot]
-    if about not in where or (words[0] == "Where" and spot == "nowhere"):
-        return "Sorry, the story does not say."
-    if words[0] == "Who":
-        return spot if spot.istitle() else "nobody"
-    return f"the {spot}"

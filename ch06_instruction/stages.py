@@ -5,19 +5,18 @@ compared. A stage that is needed and not there is made first.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
-from ch01_text.storyworld.notes import NOTES
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import from_pretrained, load_checkpoint, run_checkpoint, save_checkpoint, tokenizer_of
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat
 from ch06_instruction.dpo import Preferring, prefer
-from ch06_instruction.instructions import LOOK_UP_RATE, OTHER_RATE, conversations, instructions
+from ch06_instruction.instructions import conversations, instructions
 from ch06_instruction.preferences import drawn_pairs, story_pairs
 from ch06_instruction.reinforcement import Reinforcing, grpo, ppo
 from ch06_instruction.reward_model import ScoreModel, fit_reward_model, rank_pairs
@@ -25,35 +24,14 @@ from ch06_instruction.rollouts import program_reward
 from ch06_instruction.sft import Tuning, tune
 
 CONTEXT = 384
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """One part of instruction tuning on stories."""
-
-    name: str
-    share: float  # of all conversations
-    look_ups: float = LOOK_UP_RATE  # share of conversations that give the notes instead of the story
-    others: float = OTHER_RATE  # share of instructions that are no questions
-    notes_only: bool = False  # learn the notes and nothing behind them
-    lr: float = 5e-3  # AdamW's peak
-    muon_lr: float = 1.5e-2
-
-
-# One skill at a time: all at once, the noise of what is not yet learned drowns what could be (a curriculum, Bengio et
-# al. 2009). Looking up is new to the story model, so it is learned at pretraining's rates.
-CURRICULUM = (
-    Lesson("looking up", 0.3, 1.0, 0.0, lr=1e-2, muon_lr=2e-2),
-    Lesson("taking notes", 0.25, 0.33, 0.0, notes_only=True),
-    Lesson("everything", 0.45),
-)
+STORY_LR = 4e-4  # AdamW's; a model tuned faster forgets how to look things up
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 40_000
+    conversations: int = 24_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
@@ -82,21 +60,11 @@ def base_chat(source: str, run: Path, precision: Precision) -> Chat:
     return Chat(chat_model(model, tokenizer.n_vocab, context).to(precision.device), tokenizer, precision)
 
 
-def story_chats(chat: Chat, n: int, seed: int, lesson: Lesson = CURRICULUM[-1]) -> list[EncodedChat]:
-    """`n` training conversations of a lesson as ids."""
-    context, newline = chat.model.config.context_length, chat.tokenizer.encode("\n")[0]
-    chats = []
-    for several in conversations(n, seed, lesson.look_ups, lesson.others):
-        one = encode_chat(chat.tokenizer, [message for one in several for message in one.conversation()], context)
-        with_story = several[0].response.startswith(NOTES)
-        chats.append(first_line(one, newline) if lesson.notes_only and with_story else one)
-    return chats
-
-
-def first_line(chat: EncodedChat, newline: int) -> EncodedChat:
-    """A conversation up to the end of the first line that the assistant says."""
-    end = next(i for i, (token, said) in enumerate(zip(chat.ids, chat.said, strict=True)) if said and token == newline)
-    return EncodedChat(chat.ids[: end + 1], chat.said[: end + 1], chat.truncated)
+def story_chats(chat: Chat, n: int, seed: int) -> list[EncodedChat]:
+    """`n` training conversations as ids."""
+    context = chat.model.config.context_length
+    return [encode_chat(chat.tokenizer, [message for one in several for message in one.conversation()], context)
+            for several in conversations(n, seed)]
 
 
 def copied(chat: Chat) -> Chat:
@@ -124,30 +92,20 @@ class Course:
     def keep(self, name: str, chat: Chat) -> None:
         save_checkpoint(self.folder / name, chat.model, chat.tokenizer)
 
-    def lessons(self, chat: Chat) -> Iterator[tuple[str, Tuning, list[EncodedChat]]]:
-        """What is taught on stories, one lesson after the other: its name, its rates, its conversations."""
-        for number, lesson in enumerate(CURRICULUM):
-            chats = story_chats(chat, round(lesson.share * self.plan.conversations), self.seed + 10 + number, lesson)
-            yield lesson.name, replace(self.plan.tuning, lr=lesson.lr, muon_lr=lesson.muon_lr), chats
-
     def sft(self, chats: list[EncodedChat] | None = None, validation: list[EncodedChat] | None = None) -> Stage:
-        """Instruction tuning: on stories, lesson by lesson, or on the conversations given."""
-        chat = self.base()
+        """Instruction tuning, on stories or on the conversations given."""
+        chat, tuning = self.base(), replace(self.plan.tuning, seed=self.seed)
+        if not chats:
+            chats = story_chats(chat, self.plan.conversations, self.seed)
+            tuning = tuning if tuning.lora_rank else replace(tuning, optimizer="adamw", lr=STORY_LR)
         validation = validation or story_chats(chat, 200, self.seed + 1)
-        log: list[dict] = []
-        seconds = tokens = truncated = n = 0
-        for name, plan, learned in [("", self.plan.tuning, chats)] if chats else self.lessons(chat):
-            began = time.perf_counter()
-            progress = tune(chat.model, learned, validation, replace(plan, seed=self.seed), chat.tokenizer.eot_id,
-                            self.precision, f"instruction tuning{name and ': '}{name}")
-            seconds += time.perf_counter() - began
-            steps = log[-1]["step"] if log else 0
-            log += [entry | {"step": steps + entry["step"]} for entry in progress.log]
-            tokens, n = tokens + progress.tokens, n + len(learned)
-            truncated += sum(one.truncated for one in learned)
+        began = time.perf_counter()
+        progress = tune(chat.model, chats, validation, tuning, chat.tokenizer.eot_id, self.precision)
+        seconds = time.perf_counter() - began
         self.keep("sft", chat)
-        return Stage(chat, seconds, log, {"tokens": tokens, "conversations": n, "truncated": truncated,
-                                          "val_loss": log[-1]["val_loss"]})
+        return Stage(chat, seconds, progress.log, {"tokens": progress.tokens, "conversations": len(chats),
+                                                   "truncated": sum(one.truncated for one in chats),
+                                                   "val_loss": progress.log[-1]["val_loss"]})
 
     def reward(self) -> Stage:
         """The reward model, on made pairs; judged on pairs about unseen casts."""
@@ -163,7 +121,7 @@ class Course:
 
     def asked(self) -> list:
         """Training questions to draw answers to: other stories than those of the tuning."""
-        return list(instructions(self.plan.prompts, self.seed + 2, "train", only="question", steps=True))
+        return list(instructions(self.plan.prompts, self.seed + 2, "train", only="question"))
 
     def dpo(self) -> Stage:
         """Preference tuning on pairs of a right and a wrong answer that the tuned model drew itself."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from ch01_text import load_documents, split_documents
 from ch01_text.corpora import TEXT_NAMES
-from ch01_text.storyworld import Question, Story
+from ch01_text.storyworld import Question, Story, question_lines
 from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
 from ch01_text.storyworld.words import the
 from ch03_gpt import GPTModel, Precision, document_start
@@ -44,9 +44,11 @@ class Subject:
         return Chat(self.model, self.tokenizer, self.precision)
 
     def prompt(self, story: Story, question: Question) -> list[int]:
-        """The ids after which the answer stands: in a message for a chat model, else as in chapter 4's texts."""
+        """The ids after which the answer stands, as in chapter 4's texts: behind "Q: ... A:", where a chat model's own
+        response to a message begins so."""
         if self.chats:
-            return self.chat.prompt([as_message(story, question)])
+            begun = self.tokenizer.encode(question_lines(question.text))
+            return [*self.chat.prompt([as_message(story, question)]), *begun]
         return document_start(self.tokenizer, story.prompt(question))
 
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
@@ -115,7 +117,7 @@ def choose(subject: Subject, items: Sequence[tuple[Sequence[int], Sequence[str]]
 
 
 def examine_stories(subject: Subject, size: Size) -> list[Finding]:
-    """Chapter 4's questions: the greedy answer, to the letter; a chat model may take notes before it."""
+    """Chapter 4's questions: the greedy answer, to the letter; a chat model may ask again before it."""
     findings = []
     for name, level in TEST_SETS.items():
         pairs = draw_questions("test", level, size.questions, size.seed)
@@ -131,9 +133,8 @@ def examine_stories(subject: Subject, size: Size) -> list[Finding]:
 def examine_choices(subject: Subject, size: Size) -> list[Finding]:
     """The same questions as multiple choice: which of the story's places, people or things is likeliest?"""
     pairs = draw_questions("test", "base", size.questions, size.seed)
-    space = "" if subject.chats else " "
-    choices = [[space + choice for choice in choices_of(*pair)] for pair in pairs]
-    wanted = [several.index(space + question.answer) for several, (_, question) in zip(choices, pairs, strict=True)]
+    choices = [[f" {choice}" for choice in choices_of(*pair)] for pair in pairs]
+    wanted = [several.index(f" {question.answer}") for several, (_, question) in zip(choices, pairs, strict=True)]
     picked = choose(subject, [(subject.prompt(*pair), several) for pair, several in zip(pairs, choices, strict=True)])
     by_chance = sum(1 / len(several) for several in choices) / len(choices)
     return [share("choice", "likeliest", [plain == right for (plain, _), right in zip(picked, wanted, strict=True)]),

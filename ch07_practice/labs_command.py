@@ -60,7 +60,7 @@ def labs(what: Literal["few-shot", "steps", "self-consistency", "structured", "t
     """Try what one does with a language model, and measure what it brings; two minutes for all.
 
     Args:
-        what: One lab, or all. few-shot: solved examples in the prompt. steps: notes before the answer.
+        what: One lab, or all. few-shot: solved examples in the prompt. steps: small questions in turn.
             self-consistency: a vote of several draws. structured: valid JSON, free and constrained. tools: calls that
             are executed. retrieval: the right story found among many. injection: orders hidden in a story. context:
             longer texts than the model can see.

@@ -15,11 +15,12 @@ from random import Random
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld import MAIN_KINDS, final_answer, question_lines, write_story
+from ch01_text.storyworld import MAIN_KINDS, question_lines, write_story
 from ch03_gpt import GPTModel, document_start
 from ch04_pretraining import run_checkpoint
 from ch04_pretraining.checkpoint import find_checkpoint
 from ch06_instruction.chat import END, SPECIALS, Message, check_conversation, prompt_ids
+from ch06_instruction.grading import final_answer
 from ch06_instruction.instructions import LEVELS
 from ch07_practice.constrained import Pattern, Vocabulary, json_expression
 from ch07_practice.engine import Engine

@@ -18,8 +18,9 @@ from ch03_gpt.flops import cache_bytes_per_token
 from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
 from ch04_pretraining.questions import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
+from ch06_instruction.instructions import instructions
 from ch07_practice.evaluate_command import evaluate
-from ch07_practice.harness import Size, Subject, choices_of, choose, examine_stories, measure_text
+from ch07_practice.harness import Size, Subject, as_message, choices_of, choose, examine_stories, measure_text
 from ch07_practice.harness_adapter import HarnessModel, as_harness_model
 from ch07_practice.likelihood import ratio_interval, score_rows, text_windows
 
@@ -134,8 +135,11 @@ def test_every_task_fits_both_kinds_of_model():
     assert (found[0].value, found[0].n) == (hits / 20, 20)
     story, question = draw_questions("test", "base", 1, 1)[0]
     text = chat.tokenizer.decode(chat.prompt(story, question))
-    assert text.endswith(f"{question.text}<|end|><|assistant|>")
-    assert "Q:" not in text
+    assert text.endswith(f"\n{question.text}<|end|><|assistant|>Q: {question.text}\nA:")
+    taught = next(one for one in instructions(50, 1, only="question") if one.form == "phrase" and one.answerable)
+    asked = chat.chat.prompt([as_message(taught.story, taught.question)])
+    begun = chat.prompt(taught.story, taught.question)[len(asked) :]
+    assert [*begun, *chat.tokenizer.encode(f" {taught.answer}")] == chat.tokenizer.encode(taught.response)
 
 
 def test_text_measures_are_chapter_fours_on_one_window():

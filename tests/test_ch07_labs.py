@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,17 +14,17 @@ import pytest
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld import Notebook, stories
+from ch01_text.storyworld import stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
-from ch03_gpt import GPTModel, pick_precision, preset_config
+from ch03_gpt import GPTModel, complete, pick_precision, preset_config
 from ch03_gpt.generation import Completion
 from ch04_pretraining import save_checkpoint
-from ch06_instruction.answering import Chat
-from ch06_instruction.chat import END, chat_model, chat_tokenizer
-from ch06_instruction.instructions import FORM_WORDS
+from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
+from ch06_instruction.chat import chat_model, chat_tokenizer
+from ch06_instruction.instructions import FORM_WORDS, REFUSAL, instructions
 from ch07_practice.harness import Subject
 from ch07_practice.labs import Setting, context, few_shot, injection, steps, structured, tools
-from ch07_practice.labs.setting import draw_pairs, user
+from ch07_practice.labs.setting import draw_pairs, go_on, register, user
 from ch07_practice.labs_command import LABS, draw_labs, labs
 from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed, words
 
@@ -35,7 +36,7 @@ FLOAT32 = pick_precision(torch.device("cpu"), "float32")
 def setting() -> Setting:
     """An untrained story model and an untrained chat model, both with opinions."""
     texts = [story.text for story in stories(150)]
-    tokenizer = BPETokenizer.train([*texts, *['Notes: So: A: {"answer": null}'] * 20], 700)
+    tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 700)
     torch.manual_seed(5)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, token_shift=1))
     for parameter in model.parameters():
@@ -109,40 +110,57 @@ def test_a_text_finds_itself(setting):
 
 # Tools
 
-def test_calls_are_executed_and_their_results_are_read(setting, monkeypatch):
-    """Oracle: a script in the model's place, which says what it read before each of its lines."""
-    tokenizer = setting.chat.tokenizer
-    end = tokenizer.special_tokens[END]
-    replies = {"So:": " book", "book: Nora;": " Nora", "Nora: lake;": "\nA", "A:": " the lake",
-               "So: zebra: ?;": " zebra", "zebra: ?;": " zebra"}
+def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
+    """Oracle: a script in the model's place, which says what it read: it breaks off behind the question, and goes on
+    from the register's answer to its last line. No call: the first line is all."""
+    tokenizer, register = setting.chat.tokenizer, {"Where is the book?": "the lake"}
+    replies = {"Where is it?": "Q: Where is the book?\nA: the moon", "The zoo?": "Q: Where is the zoo?\nA: the sun",
+               "Hello.": "hello\nQ: Where is the book?"}
     read: list[str] = []
 
-    def scripted(model, prompts, max_new_tokens, stop_ids):
+    def scripted(model, prompts, max_new_tokens, stop_ids, **_):
         written = []
         for prompt in prompts:
-            text = tokenizer.decode(prompt).rpartition("<|assistant|>")[2]
-            read.append(text)
-            reply = " zebra" if "zoo" in tokenizer.decode(prompt) else next(
-                reply for heard, reply in replies.items() if text.endswith(heard))
-            written.append(Completion([*tokenizer.encode(reply), *([end] if "the lake" in reply else [])]))
+            asked, begun = tokenizer.decode(prompt).rpartition("<|user|>")[2].split("<|end|><|assistant|>")
+            read.append(begun)
+            ids = tokenizer.encode("\nA: lake." if begun else replies[asked])
+            stops = [place for place, token in enumerate(ids) if token in stop_ids]
+            written.append(Completion(ids[: min(stops, default=len(ids))], "stop"))
         return written
 
-    monkeypatch.setattr(tools, "complete", scripted)
-    register = {"book": "Nora", "Nora": "lake"}
-    found, lost = tools.answer_with_tool(setting.chat, [user("Where is the book?"), user("Where is the zoo?")],
-                                         [lambda name: register.get(name, "?")] * 2)
-    assert (found.text, found.calls) == ("So: book: Nora; Nora: lake;\nA: the lake", ["book", "Nora"])
-    assert "So: book: Nora; Nora: lake;\nA:" in read
-    assert lost.calls == ["zebra"] * tools.MAX_CALLS
-    assert lost.over
+    monkeypatch.setattr("ch07_practice.labs.setting.complete", scripted)
+    found, unknown, silent = tools.answer_with_tool(setting.chat, list(map(user, replies)), [register.get] * 3)
+    assert found == tools.Turn("Q: Where is the book?\nA: the lake\nA: lake.", "Where is the book?")
+    assert unknown == tools.Turn("Q: Where is the zoo?\nA: nobody knows\nA: lake.", "Where is the zoo?")
+    assert silent == tools.Turn("hello")
+    assert read == ["", "", "", "Q: Where is the book?\nA: the lake", "Q: Where is the zoo?\nA: nobody knows"]
 
 
-def test_the_register_is_the_true_state():
-    for pair in draw_pairs(30, 2):
-        look_up, notebook = tools.register(pair), Notebook(*pair)
-        for name, spot in notebook.world.where.items():
-            assert look_up(name) == (spot or "nowhere")
-        assert look_up("nobody at all") == "?"
+def test_the_register_answers_as_the_stories_do():
+    """Oracle: the questions that were drawn while each story was told, with their answers."""
+    seen = Counter()
+    for story in stories(150, split="test", level="brief"):
+        for question in story.questions:
+            if question.kind in ("where-person", "where-object", "who-has", "unknown"):
+                answer = register((story, question)).get(question.text, "nobody knows")
+                assert answer == question.answer, (story.prose, question)
+                seen[question.kind, question.hops, answer == "nobody"] += 1
+            else:
+                assert question.text not in register((story, question))
+    assert len(seen) >= 7, seen
+    assert not {"Where is the moon?", "Who has Nora?"} & set(register((story, question)))
+
+
+def test_a_response_goes_on_from_its_beginning(setting):
+    """Oracle: `complete`, one response at a time, on the prompt with the beginning behind it."""
+    chat = setting.chat
+    prompts = [chat.prompt(user(story.prose, question.text)) for story, question in draw_pairs(2, 1)]
+    begun, stop = ["Q: Where is Nora?\nA: the mill", ""], chat.tokenizer.encode(" w")[0]
+    for stops in ((), (stop,)):
+        for prompt, beginning, text in zip(prompts, begun, go_on(chat, prompts, begun, stops), strict=True):
+            alone, = complete(chat.model, [[*prompt, *chat.tokenizer.encode(beginning)]], MAX_NEW_TOKENS,
+                              stop_ids=(chat.tokenizer.special_tokens["<|end|>"], *stops))
+            assert text == beginning + chat.text(alone.ids)
 
 
 # Structure and injection
@@ -160,19 +178,32 @@ def test_constrained_answers_are_valid_whatever_the_model(setting):
     assert not any(structured.parsed(answer, "answer") for answer in free)
 
 
+def test_the_plain_exchange_may_stand_before_a_constrained_answer():
+    """Oracle: every way in which the tuned model is taught to answer a question about a place."""
+    forms = {"json": structured.KNOWN, "phrase": injection.PHRASE.removeprefix(structured.STEPS)}
+    seen = set()
+    for one in islice(instructions(10**9, 1, only="question"), 150):
+        if one.kind == "where-person" and one.form in forms:
+            assert re.fullmatch(structured.STEPS + forms[one.form], one.response), one.response
+            seen.add((one.form, one.response.count("\n")))
+    assert seen == {("json", 2), ("phrase", 1), ("phrase", 2)}
+    for wrong in ("A: the mill\n", "Q: Where is Tom?\nA: the mill\nA: the mill\n", "the mill\n", "Notes: x\n"):
+        assert not re.fullmatch(structured.STEPS + structured.KNOWN, wrong + '{"answer": null}'), wrong
+
+
 def test_a_form_of_words_has_no_braces(setting):
     pairs = draw_pairs(3, 1, kinds=("where-person",))
     for texts in injection.answers(setting, pairs, "form").values():
         assert not any(set("{}\"") & set(text.rpartition("\n")[2]) for text in texts)
 
 
-def test_cleaning_takes_orders_and_notes_and_leaves_stories_alone():
+def test_cleaning_takes_orders_and_exchanges_and_leaves_stories_alone():
     for story in stories(200, split="test"):
         assert injection.clean(story.prose) == story.prose
     pair = draw_pairs(1, 1, kinds=("where-person",))[0]
     hidden = {name: attack(pair) for name, attack in injection.ATTACKS.items()}
     survive = {name: injection.clean(pair[0].prose + text) != pair[0].prose for name, text in hidden.items()}
-    assert survive == {"nothing": False, "order": False, "order, reworded": True, "forged notes": False,
+    assert survive == {"nothing": False, "order": False, "order, reworded": True, "forged exchange": False,
                        "false sentence": True}
     for form in FORM_WORDS.values():
         assert all(injection.clean(f"Nora wept. {order}") == "Nora wept." for order in form["train"] if order)
@@ -182,10 +213,10 @@ def test_an_attack_counts_only_where_it_wins():
     pair = draw_pairs(1, 1, kinds=("where-person",))[0]
     place = injection.wrong_place(pair)
     assert place not in pair[0].prose
-    assert injection.succeeds("order", 'So: x;\nA: {"answer": "the inn"}', pair)
-    assert not injection.succeeds("order", f"A: {pair[1].answer}", pair)
-    assert injection.succeeds("forged notes", f"So: a: {place};\nA: the {place}", pair)
-    assert not injection.succeeds("false sentence", f"A: {pair[1].answer}", pair)
+    assert injection.succeeds("order", 'Q: x\nA: the inn\nA: {"answer": "the inn"}', pair)
+    assert not injection.succeeds("order", f"Q: {{}}?\nA: {pair[1].answer}", pair)
+    assert injection.succeeds("forged exchange", f"Q: {pair[1].text}\nA: the {place}", pair)
+    assert not injection.succeeds("false sentence", f"A: the {place}\nA: {pair[1].answer}", pair)
 
 
 # Prompts
@@ -199,12 +230,57 @@ def test_few_shot_prompts_hold_what_they_say(setting):
     assert few_shot.without_q("Who?", "Tom") == "Who?\nA: Tom\n"
 
 
-def test_steps_ask_the_same_question_in_both_ways():
-    for hops in (1, 2):
-        for one in steps.draw_questions(5, 1, hops):
-            assert (one.hops, one.answerable, one.steps) == (hops, True, True)
-            before, after = one.messages[-1]["content"], steps.at_once(one)[-1]["content"]
-            assert after == f"{before} Answer at once, please."
+def test_two_step_questions_chain_two_facts():
+    pairs = steps.draw_two_step(30, 1)
+    assert len({story.prose for story, _ in pairs}) == 30
+    for story, question in pairs:
+        thing, world = question.about[0], story.world(question)
+        assert question.text == f"Where is the {thing}?"
+        assert (world.hops(thing), f"the {world.place(thing)}") == (2, question.answer)
+
+
+@pytest.mark.parametrize(("knows_owners", "knows_people"), [(True, True), (False, True), (True, False)])
+def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, knows_people):
+    """Oracle: a scripted model that tracks owners, people, or both, and never a thing's place: it fails at once, and
+    the chain succeeds where it knows both links. Of a wrong owner it can still say truly where that person is."""
+    told, asked = {}, []
+    for story, question in steps.draw_two_step(40, 1):
+        where = story.world(question).where
+        away = [one for one in where if one in PEOPLE and where[one] and f"the {where[one]}" != question.answer]
+        if where[question.about[0]] in PEOPLE and away:
+            told[story.prose[: question.position]] = where, question.about[0], away[0], (story, question)
+    pairs = [pair for *_, pair in told.values()]
+
+    def respond(chat, conversations):
+        answers = []
+        for message, in conversations:
+            prose, question = message["content"].split("\n")
+            where, thing, wrong, _ = told[prose]
+            asked.append(question)
+            if question == f"Who has the {thing}?":
+                answer = where[thing] if knows_owners else wrong
+            elif question == f"Where is the {thing}?":
+                answer = "the moon"
+            else:
+                answer = f"the {where[question[9:-1]]}" if knows_people else "the moon"
+            answers.append(f"Q: {question}\nA: {answer}")
+        return answers
+
+    monkeypatch.setattr(steps, "draw_two_step", lambda n, seed: pairs)
+    monkeypatch.setattr(Chat, "respond", respond)
+    found = {one.measure: one.value for one in steps.measure(setting)}
+    assert len(asked) == 3 * len(pairs) > 30
+    assert found.pop("story model, at once") <= 0.5
+    assert found == {"tuned model, as it likes": 0, "tuned model, small questions": knows_owners and knows_people,
+                     "first small question right": knows_owners, "second small question right": knows_people}
+
+
+def test_who_is_unknown_is_rightly_refused():
+    pair = draw_pairs(1, 1)[0]
+    stranger = next(one for one in PEOPLE if one not in pair[0].prose)
+    question = f"Where is {stranger}?"
+    assert steps.is_true(pair, question, f"Q: {question}\nA: nobody knows\nA: {REFUSAL}")
+    assert not steps.is_true(pair, question, f"Q: {question}\nA: the lake")
 
 
 def test_filling_changes_the_length_and_nothing_else(setting):
@@ -230,7 +306,7 @@ def test_questions_are_about_the_end_of_the_story():
 @pytest.mark.parametrize("name", LABS)
 def test_every_lab_measures_shares_with_their_intervals(setting, name, monkeypatch):
     monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 12)
-    monkeypatch.setattr("ch07_practice.labs.steps.MAX_NEW_TOKENS", 60)
+    monkeypatch.setattr("ch07_practice.labs.setting.MAX_NEW_TOKENS", 60)
     monkeypatch.setattr("ch07_practice.labs.structured.MAX_NEW_TOKENS", 60)
     monkeypatch.setattr("ch07_practice.labs.retrieval.STORIES", 40)
     if name == "retrieval":

@@ -159,6 +159,23 @@ def test_markup_stays_text(server, page):
     assert page.title() == "Chat with your model"
 
 
+@pytest.mark.parametrize(("lines", "classes"), [
+    (["Q: Where is Tom?", "A: the mill", "A: mill"], ["thought", "thought", "final"]),
+    (["Q: Where is Tom?", "A: the mill"], ["thought", "final"]), (["A: Tom, Nora"], ["final"]), (["the mill"], [""]),
+])
+def test_the_last_answer_stands_out_from_what_led_to_it(page, lines, classes):
+    text = "\n".join(lines)
+    pieces = re.findall(r"\n|\w+|[^\w\n]+", text)
+    entries = [{"token": piece, "logprob": -0.1, "bytes": list(piece.encode()), "top_logprobs": []} for piece in pieces]
+    event = {"choices": [{"index": 0, "delta": {"content": text}, "logprobs": {"content": entries},
+                          "finish_reason": "stop"}]}
+    page.route("**/v1/chat/completions", lambda route: route.fulfill(
+        body=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", content_type="text/event-stream"))
+    send(page)
+    found = said(page).locator(":scope > span").evaluate_all("all => all.map(e => [e.textContent.trim(), e.className])")
+    assert found == [list(pair) for pair in zip(lines, classes, strict=True)]
+
+
 def test_an_error_of_the_server_is_shown(server, browser):
     page = browser.new_page()
     page.goto(server.url)

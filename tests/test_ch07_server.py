@@ -142,7 +142,7 @@ def test_completions_take_texts_and_ids(client, sft):
 def test_the_base_model_is_asked_in_its_own_form(client, run_folder):
     """Oracle: chapter 4's form by hand; its answer is one line."""
     model, tokenizer = load_checkpoint(run_folder / "ch04_pretraining" / "checkpoint")
-    messages = [*ASK, {"role": "assistant", "content": "Notes: Tom: mill;\nA: the mill"},
+    messages = [*ASK, {"role": "assistant", "content": "Q: Where is Tom?\nA: the mill"},
                 {"role": "user", "content": "Is Tom at the lake?"}]
     text = "Tom went to the mill.\nQ: Where is Tom?\nA: the mill\nQ: Is Tom at the lake?\nA:"
     assert base_text(messages) == text

@@ -1,7 +1,7 @@
 """A village that writes short stories with true state, and asks about them."""
 
 from ch01_text.storyworld.levels import LEVELS, Level
-from ch01_text.storyworld.notes import Notebook, final_answer, reasoning, write_notes
+from ch01_text.storyworld.plain import plain_texts
 from ch01_text.storyworld.questions import KINDS, MAIN_KINDS, UNKNOWN, Question
 from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, shortcut_answers, shortcut_table
 from ch01_text.storyworld.story import Story, question_lines
@@ -16,18 +16,15 @@ __all__ = [
     "UNKNOWN",
     "Event",
     "Level",
-    "Notebook",
     "Question",
     "Story",
-    "final_answer",
     "fit_bag_of_words",
     "fit_majority",
     "held_out",
+    "plain_texts",
     "question_lines",
-    "reasoning",
     "shortcut_answers",
     "shortcut_table",
     "stories",
-    "write_notes",
     "write_story",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ch01_text.storyworld.casting import Cast
 from ch01_text.storyworld.questions import Question
-from ch01_text.storyworld.world import Event
+from ch01_text.storyworld.world import Event, World
 
 
 def question_lines(question: str, answer: str | None = None) -> str:
@@ -44,3 +44,11 @@ class Story:
                 return self.sentences[:number]
             end += len(sentence) + (number > 0)
         return self.sentences
+
+    def world(self, question: Question | None = None) -> World:
+        """Return the true state where `question` is asked, or at the end."""
+        told, world = len(self.told(question) if question else self.sentences), World()
+        for event in self.events:
+            if event.sentence < told:
+                world.apply(event)
+        return world

@@ -4,9 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from ch01_text.storyworld import Question, Story, stories
-from ch01_text.storyworld.questions import MAIN_KINDS, UNKNOWN
-from ch06_instruction.answering import Chat
+import torch
+
+from ch01_text.storyworld import MAIN_KINDS, UNKNOWN, Question, Story, stories
+from ch01_text.storyworld.words import PRONOUNS, the
+from ch03_gpt import complete
+from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
+from ch06_instruction.chat import END
 from ch06_instruction.instructions import LEVELS
 from ch07_practice.harness import Subject
 
@@ -40,3 +44,27 @@ def draw_pairs(n: int, seed: int, split: str = "test", kinds: Sequence[str] = MA
 def user(*parts: str) -> list[dict[str, str]]:
     """A conversation of one message, its parts on lines of their own."""
     return [{"role": "user", "content": "\n".join(parts)}]
+
+
+def register(pair: Pair) -> dict[str, str]:
+    """Every question about a place or an owner that has an answer where the pair's question is asked -> its answer."""
+    world, known = pair[0].world(pair[1]), {}
+    for one in world.where:
+        name = one if one in PRONOUNS else the(one)
+        if place := world.place(one):
+            known[f"Where is {name}?"] = the(place)
+        if one not in PRONOUNS:
+            known[f"Who has {name}?"] = world.holder(one) or "nobody"
+    return known
+
+
+def go_on(chat: Chat, prompts: Sequence[Sequence[int]], beginnings: Sequence[str], stops: Sequence[int] = (),
+          **options) -> list[str]:
+    """What the model makes of responses that begin so, the beginnings included, up to their end or one of `stops`."""
+    begun = [chat.tokenizer.encode(beginning) for beginning in beginnings]
+    context = chat.model.config.context_length
+    rows = [[*prompt, *ids][-context:] for prompt, ids in zip(prompts, begun, strict=True)]
+    with torch.inference_mode(), chat.precision.autocast():
+        written = complete(chat.model, rows, MAX_NEW_TOKENS,
+                           stop_ids=(chat.tokenizer.special_tokens[END], *stops), **options)
+    return [beginning + chat.text(one.ids) for beginning, one in zip(beginnings, written, strict=True)]

@@ -1,60 +1,66 @@
-"""A chain of small steps, or the answer at once (scratchpads, Nye et al. 2021; chain of thought, Wei et al. 2022)?
+"""Prompt chaining: is a question that takes two facts answered better when a program asks for one after the other?
 
-The same questions are put to the tuned model three ways: as it likes to answer, with its notes begun for it, and with
-the request to answer at once. Beside it stands the story model, which always answers at once.
+"Where is the book?" is put at once, or in small questions: "Who has the book?" and, told "Nora", "Where is Nora?"
+(least-to-most prompting, Zhou et al. 2022; self-ask, Press et al. 2022). There the model finds the small ones, here a
+program does. Each is a conversation of its own below the same story, and the second is about whomever the first
+answer names. A chain needs both links, so each is measured, too. Asked for are phrases only.
 """
 
 from collections.abc import Sequence
 from itertools import islice
 
-import torch
-
-from ch01_text.storyworld.notes import NOTES
-from ch03_gpt import complete
-from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
-from ch06_instruction.chat import END
-from ch06_instruction.evaluation import ask_base
-from ch06_instruction.grading import exact_match
-from ch06_instruction.instructions import AT_ONCE, Instruction, instructions
+from ch01_text.storyworld import Question, stories
+from ch01_text.storyworld.words import PRONOUNS, the
+from ch04_pretraining.questions import grade
+from ch06_instruction.answering import Chat
+from ch06_instruction.grading import exact_match, final_answer
+from ch06_instruction.instructions import LEVELS, REFUSAL
 from ch07_practice.harness import Finding, share
-from ch07_practice.labs.setting import Setting
-
-HOPS = {1: "one step", 2: "two steps"}
+from ch07_practice.labs.setting import Pair, Setting, register, user
 
 
-def draw_questions(n: int, seed: int, hops: int) -> list[Instruction]:
-    """`n` answerable questions that chain so many facts, none of which ask to be answered at once."""
-    every = instructions(10**9, seed, only="question", steps=True)
-    return list(islice((one for one in every if one.answerable and one.hops == hops), n))
+def draw_two_step(n: int, seed: int) -> list[Pair]:
+    """`n` unseen stories, each with a question about the place of a thing that takes two told facts."""
+    asked = ((story, next((one for one in story.questions if one.kind == "where-object" and one.hops == 2), None))
+             for story in stories(split="test", level=LEVELS["test"], seed=seed))
+    return list(islice((pair for pair in asked if pair[1]), n))
 
 
-def at_once(one: Instruction) -> list[dict[str, str]]:
-    """The same question with the request to answer at once."""
-    *before, last = one.messages
-    return [*before, {**last, "content": f"{last['content']} {AT_ONCE['test'][0]}"}]
+def ask(chat: Chat, pairs: Sequence[Pair], questions: Sequence[str]) -> list[str]:
+    """Responses to one question about each story, told as far as its pair's question knows it."""
+    return chat.respond([user(story.prose[: known.position], question)
+                         for (story, known), question in zip(pairs, questions, strict=True)])
 
 
-def go_on(chat: Chat, prompts: Sequence[Sequence[int]], beginning: str, **options) -> list[str]:
-    """What the model makes of responses that begin so, the beginning included."""
-    begun = chat.tokenizer.encode(beginning)
-    room = chat.model.config.context_length - len(begun)
-    with torch.inference_mode(), chat.precision.autocast():
-        written = complete(chat.model, [[*prompt[-room:], *begun] for prompt in prompts], MAX_NEW_TOKENS,
-                           stop_ids=(chat.tokenizer.special_tokens[END],), **options)
-    return [beginning + chat.text(one.ids) for one in written]
+def next_question(question: Question, holder: str) -> str:
+    """What to ask when told who has a thing: where that person is, or, of anybody else, where the thing itself is.
+
+    >>> book = Question("Where is the book?", "the lake", "where-object", 2, 0, ("book",))
+    >>> next_question(book, "Nora"), next_question(book, "nobody")
+    ('Where is Nora?', 'Where is the book?')
+    """
+    return f"Where is {holder}?" if holder in PRONOUNS else question.text
+
+
+def is_true(pair: Pair, question: str, response: str) -> bool:
+    """Whether a response answers a small question rightly, be it the wrong question to ask."""
+    return exact_match(response, register(pair).get(question, REFUSAL))
 
 
 def measure(setting: Setting) -> list[Finding]:
-    """Right answers by way and number of steps."""
-    chat, findings = setting.chat, []
-    for hops, name in HOPS.items():
-        asked = draw_questions(setting.n, setting.seed, hops)
-        ways = {"as it likes": chat.respond([one.messages for one in asked]),
-                "notes begun": go_on(chat, [chat.prompt(one.messages) for one in asked], NOTES),
-                "at once": chat.respond([at_once(one) for one in asked])}
-        for way, answers in ways.items():
-            hits = [exact_match(answer, one.answer) for answer, one in zip(answers, asked, strict=True)]
-            findings.append(share("steps", f"{name}, {way}", hits))
-        rows, _ = ask_base(setting.base.chat, asked)
-        findings.append(share("steps", f"{name}, story model at once", list(rows["exact_match"])))
-    return findings
+    """Right answers by way; and how often each small question is answered rightly."""
+    pairs, base = draw_two_step(setting.n, setting.seed), setting.base
+    whole = [question.text for _, question in pairs]
+    first = [f"Who has {the(question.about[0])}?" for _, question in pairs]
+    likes, holders = (ask(setting.chat, pairs, questions) for questions in (whole, first))
+    second = [next_question(question, final_answer(holder)) for (_, question), holder
+              in zip(pairs, holders, strict=True)]
+    places = ask(setting.chat, pairs, second)
+    ways = {"tuned model, as it likes": likes, "tuned model, small questions": places}
+    links = {"first small question": (first, holders), "second small question": (second, places)}
+    return [*(share("steps", way, [exact_match(answer, question.answer)
+                                   for answer, (_, question) in zip(answers, pairs, strict=True)])
+              for way, answers in ways.items()),
+            share("steps", "story model, at once", grade(base.model, base.tokenizer, pairs, base.precision)),
+            *(share("steps", f"{link} right", list(map(is_true, pairs, *exchange)))
+              for link, exchange in links.items())]

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ch01_text.storyworld.notes import ANSWER, NOTES, THOUGHT, final_answer
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import END
+from ch06_instruction.grading import final_answer
 from ch06_instruction.instructions import FORM_WORDS
 from ch07_practice.constrained import Pattern, RegexConstraint, Vocabulary
 from ch07_practice.harness import Finding, share
-from ch07_practice.labs.setting import Setting, draw_pairs, user
-from ch07_practice.labs.steps import go_on
+from ch07_practice.labs.setting import Setting, draw_pairs, go_on, user
 
-STEPS = rf"({NOTES}[^\n]*\n)?({THOUGHT}[^\n]*\n)?({ANSWER} )?"  # what may stand before the answer
+STEPS = r"(Q: [^\n]*\n(A: [^\n]*\n)?)?(A: )?"  # what may stand before the answer: it in plain words
 KNOWN = r'\{"answer": (null|"[A-Za-z ]+")\}'
 UNSEEN = r'\{"who": "[A-Z][a-z]+", "where": "[a-z ]+"\}'
 UNSEEN_WORDS = "Answer in JSON with the keys who and where."
@@ -26,11 +25,11 @@ UNSEEN_WORDS = "Answer in JSON with the keys who and where."
 
 def answer_within(chat: Chat, conversations: Sequence, expression: str | None, **options) -> list[str]:
     """Answers, held to a regular expression where one is given."""
-    constraints = None
+    prompts, constraints = [chat.prompt(messages) for messages in conversations], None
     if expression is not None:
         pattern = Pattern(expression, Vocabulary(chat.tokenizer, chat.tokenizer.special_tokens[END]))
-        constraints = [RegexConstraint(pattern, MAX_NEW_TOKENS) for _ in conversations]
-    return go_on(chat, [chat.prompt(messages) for messages in conversations], "", constraints=constraints, **options)
+        constraints = [RegexConstraint(pattern, MAX_NEW_TOKENS) for _ in prompts]
+    return go_on(chat, prompts, [""] * len(prompts), constraints=constraints, **options)
 
 
 def parsed(response: str, *keys: str) -> dict | None:

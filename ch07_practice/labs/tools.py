@@ -1,109 +1,69 @@
 """Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer, Schick et al. 2023).
 
-The village keeps a register of who and what is where. The tuned model thinks in lines such as "So: book: Nora; Nora:
-lake;": here each "name:" that it writes is a call, and the register, not the model, writes what follows up to ";". The
-model decides what to look up and when it knows enough. Only the beginning of the line is given. Left out: a choice
-between several tools, and arguments beyond a name; both need training on calls.
+The tuned model begins a response by asking again in plain words: "Q: Where is Nora?". Here that line is a call. The
+village's register, not the model, writes the line behind "A:", and the model goes on from there. So it need not track
+anything, only ask the right question. Left out: a choice between several tools, and calls that follow from the result
+of others; both need training on calls.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-import torch
-
-from ch01_text.storyworld import Notebook
-from ch01_text.storyworld.notes import ANSWER, NOWHERE, THOUGHT, UNTOLD
-from ch03_gpt import complete
+from ch01_text.storyworld import UNKNOWN, question_lines
 from ch06_instruction.answering import Chat
-from ch06_instruction.chat import END
 from ch06_instruction.grading import exact_match
 from ch07_practice.harness import Finding, share
-from ch07_practice.labs.setting import Pair, Setting, draw_pairs, user
+from ch07_practice.labs.setting import Setting, draw_pairs, go_on, register, user
 
-Tool = Callable[[str], str]
-ROUND_TOKENS = 24  # written between two calls, at most
-MAX_CALLS = 6
+Tool = Callable[[str], str | None]  # question -> answer; None: it does not know, or does not understand
 
 
-@dataclass
+@dataclass(frozen=True)
 class Turn:
-    """One response in the making."""
+    """One response, and the question in it that the tool answered; None where there is no call."""
 
-    ids: list[int]  # all that the model reads
-    tool: Tool
-    text: str = THOUGHT
-    calls: list[str] = field(default_factory=list)
-    answering: bool = False
-    over: bool = False
+    text: str
+    call: str | None = None
 
 
-def register(pair: Pair) -> Tool:
-    """The look-up of a story's true state when the question is asked."""
-    where = Notebook(*pair).world.where
-    return lambda name: where.get(name, UNTOLD) or NOWHERE
+def called(line: str) -> str | None:
+    """The question of a call.
 
-
-def written_name(text: str) -> str:
-    """The last name before the colon.
-
-    >>> written_name("So: book: Nora; Nora")
-    'Nora'
+    >>> called("Q: Where is Nora?"), called("A: the lake")
+    ('Where is Nora?', None)
     """
-    return text.replace("\n", ";").replace(THOUGHT, ";").rpartition(";")[2].strip()
-
-
-def take_in(turn: Turn, written: Sequence[int], tokenizer) -> None:
-    """What the model wrote up to a colon: an answer's mark, the end, or a call, which is executed."""
-    end = tokenizer.special_tokens[END]
-    turn.over = turn.answering or end in written or len(turn.calls) == MAX_CALLS or len(written) == ROUND_TOKENS
-    said = tokenizer.decode(list(written)[: list(written).index(end)] if end in written else written)
-    turn.text += said
-    if turn.over:
-        return
-    name = written_name(turn.text)
-    turn.answering = name == ANSWER.removesuffix(":")
-    fed = ":" if turn.answering else f": {turn.tool(name)};"
-    turn.text += fed
-    turn.ids += [*written, *tokenizer.encode(fed)]
-    if not turn.answering:
-        turn.calls.append(name)
+    return line.removeprefix("Q: ") if line.startswith("Q: ") else None
 
 
 def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool]) -> list[Turn]:
-    """Responses in which every call has been executed; the loop ends with an answer, or after `MAX_CALLS`."""
-    tokenizer = chat.tokenizer
-    colon, end = tokenizer.encode(":")[0], tokenizer.special_tokens[END]
-    turns = [Turn([*chat.prompt(messages), *tokenizer.encode(THOUGHT)], tool)
-             for messages, tool in zip(conversations, tools, strict=True)]
-    while active := [turn for turn in turns if not turn.over]:
-        for answering in (False, True):  # an answer may have a colon, and runs to the end of the message
-            batch = [turn for turn in active if turn.answering is answering]
-            if batch:
-                with torch.inference_mode(), chat.precision.autocast():
-                    written = complete(chat.model, [turn.ids for turn in batch], ROUND_TOKENS,
-                                       stop_ids=(end,) if answering else (colon,))
-                for turn, one in zip(batch, written, strict=True):
-                    take_in(turn, one.ids, tokenizer)
+    """Responses in which the call has been executed. A first line that is no call is the whole response."""
+    prompts = [chat.prompt(messages) for messages in conversations]
+    newline = chat.tokenizer.encode("\n")
+    turns = [Turn(line, called(line)) for line in go_on(chat, prompts, [""] * len(prompts), stops=newline)]
+    calls = [row for row, turn in enumerate(turns) if turn.call is not None]
+    fed = [question_lines(turns[row].call, tools[row](turns[row].call) or UNKNOWN).rstrip() for row in calls]
+    if calls:
+        for row, text in zip(calls, go_on(chat, [prompts[row] for row in calls], fed), strict=True):
+            turns[row] = Turn(text, turns[row].call)
     return turns
 
 
 def measure(setting: Setting) -> list[Finding]:
     """Right answers without the story, with it, and without it but with the register."""
     pairs = draw_pairs(setting.n, setting.seed + 3, kinds=("where-person", "where-object", "who-has"))
-    wanted = [question.answer for _, question in pairs]
+    known = [register(pair) for pair in pairs]
 
     def right(answers: Sequence[str]) -> list[bool]:
-        return [exact_match(answer, one) for answer, one in zip(answers, wanted, strict=True)]
+        return [exact_match(answer, question.answer) for answer, (_, question) in zip(answers, pairs, strict=True)]
 
     bare = [user(question.text) for _, question in pairs]
     read = right(setting.chat.respond([user(story.prose, question.text) for story, question in pairs]))
-    turns = answer_with_tool(setting.chat, bare, [register(pair) for pair in pairs])
+    turns = answer_with_tool(setting.chat, bare, [answers.get for answers in known])
     helped = right([turn.text for turn in turns])
-    known = [Notebook(*pair).world.where for pair in pairs]
-    calls = [name in where for turn, where in zip(turns, known, strict=True) for name in turn.calls]
+    understood = [turn.call in answers for turn, answers in zip(turns, known, strict=True) if turn.call is not None]
     failed = [hit for hit, alone in zip(helped, read, strict=True) if not alone]
     findings = [share("tools", "the question alone", right(setting.chat.respond(bare))),
                 share("tools", "with the story", read), share("tools", "with the register", helped)]
     if failed:
         findings.append(share("tools", "with the register, where the story did not do", failed))
-    return [*findings, *([share("tools", "calls that name something known", calls)] if calls else [])]
+    return [*findings, *([share("tools", "calls that the register could answer", understood)] if understood else [])]

@@ -1,0 +1,76 @@
+"""Plain texts: their answers are those of a reader who knows nothing but names, and the newest sentence counts."""
+
+import re
+
+import pytest
+
+from ch01_text.storyworld import held_out
+from ch01_text.storyworld.plain import PLAIN, plain_texts
+from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
+
+TEXTS = list(plain_texts(400, seed=3))
+
+
+def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Where everybody is and who has what: of two people in a sentence about a thing, one gave it to the other."""
+    where, owner = {}, {}
+    for line in prose.removesuffix(".").split(". "):
+        words = re.findall(r"[a-zA-Z]+", line)
+        people = [word for word in words if word in PEOPLE]
+        places = [word for word in words if word in PLACES]
+        things = [word for word in words if word in THINGS]
+        if places:
+            where[people[0]] = places[0]
+        elif len(people) == 2:
+            owner[things[0]] = next(one for one in people if one != owner[things[0]])
+        else:
+            owner[things[0]] = people[0]
+    return where, owner
+
+
+def answer(question: str, where: dict[str, str], owner: dict[str, str]) -> str:
+    """What follows from that."""
+    words = question.rstrip("?").split()
+    if words[0] == "Where":
+        return f"the {where[words[-1]]}"
+    if words[0] == "Who":
+        return owner[words[-1]]
+    return "the " + next(thing for thing, one in owner.items() if one == words[2])
+
+
+def test_a_reader_of_names_finds_every_answer():
+    asked = set()
+    for text in TEXTS:
+        prose, *lines = text.rstrip("\n").split("\n")
+        state = read(prose)
+        for question, said in zip(lines[::2], lines[1::2], strict=True):
+            question = question.removeprefix("Q: ")
+            asked.add(question.split()[0])
+            assert said == f"A: {answer(question, *state)}", text
+    assert asked == {"Where", "Who", "What"}
+
+
+def test_everybody_and_everything_is_asked_about():
+    for text in TEXTS:
+        prose, _, questions = text.partition("\n")
+        where, owner = read(prose)
+        assert all(f"Where is {person}?" in questions for person in where)
+        assert all(f"Who has the {thing}?" in questions for thing in owner)
+
+
+def test_no_text_has_a_pair_of_the_test_worlds():
+    for text in TEXTS:
+        names = {word for word in re.findall(r"[a-zA-Z]+", text) if word in PEOPLE or word in THINGS}
+        people = names & set(PEOPLE)
+        assert not any(held_out(one, other) for one in people for other in names - {one})
+
+
+def test_the_phrases_name_everything():
+    assert min(map(len, PLAIN.values())) >= 4
+    assert not re.search(r"\b(he|she|him|her|his|it)\b", " ".join(phrase for several in PLAIN.values()
+                                                                  for phrase in several))
+
+
+@pytest.mark.parametrize("n", [0, 3])
+def test_the_same_seed_gives_the_same_texts(n):
+    assert list(plain_texts(n, seed=3)) == TEXTS[:n]
