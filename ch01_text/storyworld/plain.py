@@ -1,8 +1,8 @@
 """Plain texts to begin with: who is where, who has what, and every question about it.
 
-Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon learns
-to look up where somebody is. The stories, whose guessable questions are mostly dropped, teach that slowly alone. Left
-out: what takes two steps, such as the place of a thing in somebody's hands.
+Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon
+learns to look up where somebody is. The stories, whose guessable questions are mostly dropped, teach that slowly
+alone. Left out: what takes two steps, such as the place of a thing in somebody's hands.
 """
 
 from collections.abc import Iterator
