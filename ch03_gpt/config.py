@@ -98,7 +98,7 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-1558m": replace(_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
     # small enough to train on a laptop in minutes
     "tiny": replace(_LAPTOP, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
-    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=3, n_layers=4, token_shift=5),
+    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=3, n_layers=3, token_shift=6),
     "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
     # for the thousands of short texts that a classifier learns from (chapter 5)

@@ -133,8 +133,9 @@ class TokenShift(nn.Module):
 
     A head can then find "what came after this word" at once, instead of first learning a head that looks one token
     back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,
-    Allen-Zhu 2025). The scales begin at random, so that a word looks different at every distance (Plate 1995 binds
-    roles to words in this way); with equal ones the model would see the words before, but not their order.
+    Allen-Zhu 2025). The scales begin as random signs, so that a word looks different at every distance, and none is
+    fainter or blurred (Kanerva 1996 binds roles to words in this way); with equal ones the model would see the words
+    before, but not their order.
     """
 
     def __init__(self, n: int, emb_dim: int):
@@ -144,7 +145,8 @@ class TokenShift(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        nn.init.normal_(self.scale, std=0.5)
+        with torch.no_grad():
+            self.scale.bernoulli_(0.5).mul_(2).sub_(1)
 
     def forward(self, embedded: Tensor) -> Tensor:
         T = embedded.shape[1] - self.n

@@ -24,7 +24,7 @@ class Recipe:
 _CHARACTERS = Recipe("tinyshakespeare", tokenizer="char", lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n")
 
 RECIPES: dict[str, Recipe] = {
-    "storyworld": Recipe("storyworld", preset="story", seconds=300),
+    "storyworld": Recipe("storyworld", preset="story", seconds=300, muon_lr=1.5e-2),
     "shakespeare": Recipe("shakespeare", prompt="ROMEO:\n"),
     "chars-15s": replace(_CHARACTERS, preset="chars-15s", seconds=12),
     "chars-1min": replace(_CHARACTERS, preset="chars-1min", seconds=54),

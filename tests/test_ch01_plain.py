@@ -11,6 +11,12 @@ from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 TEXTS = list(plain_texts(400, seed=3))
 
 
+def place_reached(line: str, places: list[str]) -> str:
+    """Where a move ends: of two places, not the one behind "from", "of" or "left"."""
+    left = re.search(r"(?:from|of|left) the (\w+)", line)
+    return next(place for place in places if not (left and place == left[1]))
+
+
 def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
     """Where everybody is and who has what: of two people in a sentence about a thing, one gave it to the other."""
     where, owner = {}, {}
@@ -20,7 +26,7 @@ def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
         places = [word for word in words if word in PLACES]
         things = [word for word in words if word in THINGS]
         if places:
-            where[people[0]] = places[0]
+            where[people[0]] = place_reached(line, places)
         elif len(people) == 2:
             owner[things[0]] = next(one for one in people if one != owner[things[0]])
         else:
@@ -31,6 +37,8 @@ def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
 def answer(question: str, where: dict[str, str], owner: dict[str, str]) -> str:
     """What follows from that."""
     words = question.rstrip("?").split()
+    if words[-1] not in {*where, *owner, "have"}:
+        return "nobody knows"
     if words[0] == "Where":
         return f"the {where[words[-1]]}"
     if words[0] == "Who":
@@ -56,6 +64,7 @@ def test_everybody_and_everything_is_asked_about():
         where, owner = read(prose)
         assert all(f"Where is {person}?" in questions for person in where)
         assert all(f"Who has the {thing}?" in questions for thing in owner)
+        assert questions.count("nobody knows") == 1
 
 
 def test_no_text_has_a_pair_of_the_test_worlds():

@@ -1,31 +1,33 @@
-"""Plain texts to begin with: who is where, who has what, and every question about it.
+"""Plain texts to begin with: who is where, who has what, every question about it, and one without an answer.
 
 Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon
-learns to look up where somebody is. The stories, whose guessable questions are mostly dropped, teach that slowly
-alone. Left out: what takes two steps, such as the place of a thing in somebody's hands.
+learns to look up places and owners. The stories, whose guessable questions are mostly dropped, teach that slowly
+alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Left out: what
+takes two steps, such as the place of a thing in somebody's hands.
 """
 
 from collections.abc import Iterator
 from random import Random
 
-from ch01_text.storyworld.casting import Cast, draw_cast
+from ch01_text.storyworld.casting import PLAIN_THINGS, Cast, draw_cast, pick_apart
 from ch01_text.storyworld.phrases import PHRASES
+from ch01_text.storyworld.questions import UNKNOWN
 from ch01_text.storyworld.story import question_lines
-from ch01_text.storyworld.words import PLACES, indefinite, the
+from ch01_text.storyworld.words import PEOPLE, PLACES, indefinite, the
 from ch01_text.storyworld.world import Event, World
 
 MOVE_RATE = 0.6  # of what happens; the rest is giving
-SLOTS = ("{a}", "{b}", "{x}", "{ix}", "{p}", "{at}")
+SLOTS = ("{a}", "{b}", "{x}", "{ix}", "{p}", "{at}", "{q}")
 PLAIN = {key: [text for text, *_ in PHRASES[key] if sum(text.count(slot) for slot in SLOTS) == text.count("{")]
-         for key in ("start", "own", "move", "give")}  # without pronouns, and without the place that is left
+         for key in ("start", "own", "move", "give")}  # without pronouns
 
 
-def sentence(rng: Random, key: str, event: Event) -> str:
-    """Tell an event with the name of everybody and everything in it."""
+def sentence(rng: Random, key: str, event: Event, origin: str) -> str:
+    """Tell an event with the name of everybody and everything in it; `origin`: the place that is left."""
     _, actor, thing, place, other, *_ = event
     spot = f"{PLACES.get(place, '')} {the(place)}"
     text = rng.choice(PLAIN[key]).format(a=actor, b=other, x=the(thing), ix=indefinite(thing) if thing else "",
-                                         p=the(place), at=spot)
+                                         p=the(place), at=spot, q=the(origin))
     return text[0].upper() + text[1:]
 
 
@@ -39,14 +41,22 @@ def all_questions(world: World, cast: Cast) -> Iterator[tuple[str, str]]:
         yield f"Who has the {thing}?", world.holder(thing)
 
 
+def untold(rng: Random, cast: Cast) -> tuple[str, str]:
+    """Ask about somebody or something that the text does not tell of."""
+    told = [*cast.people, *cast.things]
+    if rng.random() < 0.5:
+        return f"Where is {pick_apart(rng, PEOPLE, told, True)}?", UNKNOWN
+    return f"Who has the {pick_apart(rng, PLAIN_THINGS, told, True)}?", UNKNOWN
+
+
 def plain_text(rng: Random) -> str:
     """Write one text about a cast of the training worlds, with its questions and answers below."""
-    cast = draw_cast(rng, rng.randint(2, 4), rng.randint(1, 2), rng.randint(3, 5), False, "train")
+    cast = draw_cast(rng, rng.randint(3, 4), rng.randint(2, 4), rng.randint(3, 5), False, "train")
     world, told = World(), []
 
     def tell(key: str, event: Event) -> None:
+        told.append(sentence(rng, key, event, world.where.get(event.actor, "")))
         world.apply(event)
-        told.append(sentence(rng, key, event))
 
     for person in cast.people:
         tell("start", Event("start", person, "", rng.choice(cast.places)))
@@ -62,7 +72,7 @@ def plain_text(rng: Random) -> str:
             giver = world.holder(thing)
             others = [one for one in cast.people if one != giver]
             tell("give", Event("give", giver, thing, "", rng.choice(others)))
-    questions = list(all_questions(world, cast))
+    questions = [*all_questions(world, cast), untold(rng, cast)]
     rng.shuffle(questions)
     return " ".join(told) + "\n" + "".join(question_lines(*one) for one in questions)
 
