@@ -18,7 +18,8 @@ def place_reached(line: str, places: list[str]) -> str:
 
 
 def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Where everybody is and who has what: of two people in a sentence about a thing, one gave it to the other."""
+    """Where everybody is and who has what: of two people in a sentence about a thing, one gave it to the other;
+    without a thing or a place, the first went to the second."""
     where, owner = {}, {}
     for line in prose.removesuffix(".").split(". "):
         words = re.findall(r"[a-zA-Z]+", line)
@@ -27,6 +28,8 @@ def read(prose: str) -> tuple[dict[str, str], dict[str, str]]:
         things = [word for word in words if word in THINGS]
         if places:
             where[people[0]] = place_reached(line, places)
+        elif len(people) == 2 and not things:
+            where[people[0]] = where[people[1]]
         elif len(people) == 2:
             owner[things[0]] = next(one for one in people if one != owner[things[0]])
         else:

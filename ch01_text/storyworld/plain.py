@@ -2,8 +2,8 @@
 
 Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon
 learns to look up places and owners. The stories, whose guessable questions are mostly dropped, teach that slowly
-alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Left out: what
-takes two steps, such as the place of a thing in somebody's hands.
+alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Left out:
+where a thing in somebody's hands is.
 """
 
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from ch01_text.storyworld.story import question_lines
 from ch01_text.storyworld.words import PEOPLE, PLACES, indefinite, the
 from ch01_text.storyworld.world import Event, World
 
-MOVE_RATE = 0.6  # of what happens; the rest is giving
+HAPPENS = ("join", "move", "move", "give", "give")
 SLOTS = ("{a}", "{b}", "{x}", "{ix}", "{p}", "{at}", "{q}")
 PLAIN = {key: [text for text, *_ in PHRASES[key] if sum(text.count(slot) for slot in SLOTS) == text.count("{")]
-         for key in ("start", "own", "move", "give")}  # without pronouns
+         for key in ("start", "own", "move", "join", "give")}  # without pronouns
 
 
 def sentence(rng: Random, key: str, event: Event, origin: str) -> str:
@@ -64,14 +64,16 @@ def plain_text(rng: Random) -> str:
         tell("own", Event("own", rng.choice(cast.people), thing))
     rng.shuffle(told)
     for _ in range(rng.randint(0, 4)):
-        person, thing = rng.choice(cast.people), rng.choice(cast.things)
-        if rng.random() < MOVE_RATE:
+        key, person, thing = rng.choice(HAPPENS), rng.choice(cast.people), rng.choice(cast.things)
+        apart = [one for one in cast.people if world.where[one] != world.where[person]]
+        if key == "join" and apart:
+            tell(key, Event("join", person, "", "", rng.choice(apart)))
+        elif key == "give":
+            giver = world.holder(thing)
+            tell(key, Event("give", giver, thing, "", rng.choice([one for one in cast.people if one != giver])))
+        else:
             elsewhere = [place for place in cast.places if place != world.where[person]]
             tell("move", Event("move", person, "", rng.choice(elsewhere)))
-        else:
-            giver = world.holder(thing)
-            others = [one for one in cast.people if one != giver]
-            tell("give", Event("give", giver, thing, "", rng.choice(others)))
     questions = [*all_questions(world, cast), untold(rng, cast)]
     rng.shuffle(questions)
     return " ".join(told) + "\n" + "".join(question_lines(*one) for one in questions)
