@@ -242,6 +242,18 @@ def test_token_shift_adds_the_scaled_embeddings_of_the_tokens_before():
         torch.testing.assert_close(model.embed(ids[:, t : t + 1], before)[:, 0], expected)
 
 
+def test_token_shift_begins_such_that_a_carried_word_arrives_undistorted():
+    """Multiplying once more by its sign gives the embedding back, to the bit; distances differ; the seed decides."""
+    torch.manual_seed(3)
+    model = GPTModel(replace(TINY, token_shift=3))
+    scale, embedded = model.token_shift.scale, model.tok_emb.weight
+    for sign in scale:
+        assert torch.equal(sign * (sign * embedded), embedded)
+    assert len({tuple(sign.tolist()) for sign in scale}) == 3
+    torch.manual_seed(3)
+    assert torch.equal(GPTModel(replace(TINY, token_shift=3)).token_shift.scale, scale)
+
+
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="gpt2-124m"):
         preset_config("gpt5")
