@@ -92,14 +92,15 @@ class RandomWindows:
     """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by `generator`.
 
     `tokens`: one array, or several (shards), of which a window lies in one. Windows begin anywhere, or only at
-    `starts` of a single array (documents, say). `part=(i, n)`: of every batch drawn, keep the i-th of n equal
-    parts, for the i-th of n processes. Inputs and targets are views of one (B, T + 1) buffer that is copied to
-    the device once. ValueError where no window fits.
+    `starts` of a single array (documents, say). `lesson=(n, k)`: the first n batches are drawn from the first k
+    starts only, where the easy texts are. `part=(i, n)`: of every batch drawn, keep the i-th of n equal parts, for
+    the i-th of n processes. Inputs and targets are views of one (B, T + 1) buffer that is copied to the device once.
+    ValueError where no window fits.
     """
 
     def __init__(self, tokens: np.ndarray | Sequence[np.ndarray], context_length: int, batch_size: int,
                  generator: torch.Generator, starts: np.ndarray | None = None, device: torch.device | str = "cpu",
-                 part: tuple[int, int] = (0, 1)):
+                 lesson: tuple[int, int] = (0, 0), part: tuple[int, int] = (0, 1)):
         shards = [tokens] if isinstance(tokens, np.ndarray) else list(tokens)
         check_length(max(map(len, shards)), context_length)
         if batch_size % part[1]:
@@ -110,7 +111,8 @@ class RandomWindows:
         if self.starts is not None and not len(self.starts):
             raise ValueError(f"no document begins {context_length + 1} tokens before the end of the text; "
                              "take a longer text or a shorter window")
-        self.context_length, self.batch_size, self.part = context_length, batch_size, part
+        self.context_length, self.batch_size, self.lesson, self.part = context_length, batch_size, lesson, part
+        self.drawn = 0  # batches
         self.generator, self.device = generator, torch.device(device)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -122,7 +124,10 @@ class RandomWindows:
         return self.shards[shard][start : start + self.context_length + 1]
 
     def __next__(self) -> Batch:
-        choices = self.ends[-1] if self.starts is None else len(self.starts)
+        lesson_batches, lesson_starts = self.lesson
+        choices = (self.ends[-1] if self.starts is None else
+                   lesson_starts if self.drawn < lesson_batches else len(self.starts))
+        self.drawn += 1
         drawn = torch.randint(int(choices), (self.batch_size,), generator=self.generator).numpy()
         i, n = self.part
         drawn = drawn.reshape(n, -1)[i] if self.starts is None else self.starts[drawn.reshape(n, -1)[i]]
@@ -134,11 +139,12 @@ class RandomWindows:
 
     def state_dict(self) -> dict:
         """What decides the next batches."""
-        return {"generator": self.generator.get_state()}
+        return {"generator": self.generator.get_state(), "drawn": self.drawn}
 
     def load_state_dict(self, state: dict) -> None:
         """Go on as the saved one would have."""
         self.generator.set_state(state["generator"])
+        self.drawn = state["drawn"]
 
 
 def sequential_windows(tokens: np.ndarray, context_length: int, batch_size: int,

@@ -1,7 +1,7 @@
 """Chapter 2: attention, from plain Python to the fused multi-head layer."""
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference
-from ch02_attention.cache import KVCache, LayerCache
+from ch02_attention.cache import InputCache, KVCache, LayerCache
 from ch02_attention.device import pick_device
 from ch02_attention.ladder import (
     CausalAttention,
@@ -18,6 +18,7 @@ from ch02_attention.rope import apply_rope, rope_reference, rope_table
 
 __all__ = [
     "CausalAttention",
+    "InputCache",
     "KVCache",
     "LayerCache",
     "MultiHeadAttention",

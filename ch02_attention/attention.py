@@ -33,11 +33,12 @@ class MultiHeadAttention(nn.Module):
     num_kv_heads: key/value heads, shared by groups of query heads (default: one each).
     rope_base: rotate queries and keys with this base (default: no rotation).
     window: each token sees itself and the window - 1 before it (default: all before it).
+    qk_norm: divide queries and keys by their root mean square, head by head (Henry et al. 2020; Dehghani et al. 2023).
     """
 
     def __init__(self, d_in: int, d_out: int, context_length: int, dropout: float, num_heads: int,
                  qkv_bias: bool = False, *, num_kv_heads: int | None = None, rope_base: float | None = None,
-                 window: int | None = None, out_bias: bool = True):
+                 window: int | None = None, out_bias: bool = True, qk_norm: bool = False):
         super().__init__()
         num_kv_heads = num_kv_heads or num_heads
         if d_out % num_heads:
@@ -46,7 +47,7 @@ class MultiHeadAttention(nn.Module):
             raise ValueError(f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}; choose a divisor")
         if window is not None and window < 1:
             raise ValueError(f"window must be at least 1 (the token itself), not {window}")
-        self.context_length, self.dropout, self.window = context_length, dropout, window
+        self.context_length, self.dropout, self.window, self.qk_norm = context_length, dropout, window, qk_norm
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, d_out // num_heads
         self.qkv = nn.Linear(d_in, d_out + 2 * num_kv_heads * self.head_dim, bias=qkv_bias)
         self.out_proj = nn.Linear(d_out, d_out, bias=out_bias)
@@ -55,6 +56,15 @@ class MultiHeadAttention(nn.Module):
             cos, sin = rope_table(context_length, self.head_dim, rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
+
+    def project(self, x: Tensor) -> Tensor:
+        """(B, T, d_in) -> queries, keys and values side by side (B, T, C + 2 C_kv)."""
+        qkv = self.qkv(x)
+        if not self.qk_norm:
+            return qkv
+        heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2 H_kv, D)
+        turned, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
+        return torch.cat((F.rms_norm(turned, (self.head_dim,)).to(qkv.dtype), values), dim=2).flatten(2)
 
     def split_heads(self, qkv: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         """Projections (B, T, C + 2 C_kv) of the tokens at `place` -> queries (B, H, T, D), keys and values
@@ -72,7 +82,7 @@ class MultiHeadAttention(nn.Module):
         B, T, _ = x.shape
         if cache is None and self.context_length < T:
             raise ValueError(f"{T} tokens exceed the context length {self.context_length}; shorten the input")
-        qkv = self.qkv(x)
+        qkv = self.project(x)
         dropout = self.dropout if self.training else 0.0
         grouped = self.num_kv_heads < self.num_heads
         windowed = self.window is not None and self.window < T

@@ -36,40 +36,45 @@ class LayerCache:
         return self.place.read(self.tensors[0]), self.place.read(self.tensors[1])
 
 
+class InputCache(LayerCache):
+    """What went into one layer's attention, (B, 1, n + 1, C), for layers that look at the inputs just before."""
+
+    def append(self, inputs: Tensor, back: int) -> Tensor:
+        """New inputs (B, T, C) -> (B, back + T, C): behind the `back` ones before them, zeros where there were none."""
+        memory = self.tensors[0]
+        earlier = self.place.before(back, inputs.device)  # (1, back) or (B, back)
+        rows = torch.arange(len(memory), device=inputs.device).unsqueeze(1)
+        found = memory[rows, 0, earlier % (memory.shape[2] - 1)].masked_fill((earlier < 0).unsqueeze(2), 0)
+        self.place.write(memory, inputs.unsqueeze(1))
+        return torch.cat((found.to(inputs.dtype), inputs), dim=1)
+
+
 class KVCache:
     """The caches of all layers, and how many tokens each row holds: `lengths`, kept on the host, so that nothing
     waits for the device.
 
-    `max_length`: tokens that a row may hold. `keeps_ids`: remember the tokens themselves, too. `window`: tokens that
-    attention looks back; where slots for it and `chunk` tokens more are fewer than `max_length`, memory is bounded by
-    them, and no more than `chunk` tokens may come at once.
+    `max_length`: tokens that a row may hold. `window`: tokens that attention looks back; where slots for it and `chunk`
+    tokens more are fewer than `max_length`, memory is bounded by them, and no more than `chunk` tokens may come at
+    once. `input_width`: keep the inputs of every layer's attention, too, so many channels wide, for layers that look
+    at those of the `input_window` tokens before.
     """
 
     def __init__(self, batch_size: int, n_layers: int, n_kv_heads: int, max_length: int, head_dim: int, *,
                  window: int | None = None, chunk: int = 256, dtype: torch.dtype = torch.float32,
                  device: torch.device | str = "cpu", layer_cache: type[LayerCache] = LayerCache,
-                 keeps_ids: bool = False):
+                 input_width: int = 0, input_window: int = 0):
         self.max_length, self.window, self.device = max_length, window, device
-        self.n_slots = max_length if window is None else min(max_length, window + chunk)
+        self.n_slots = max_length if window is None else min(max_length, max(window, input_window) + chunk)
         self.chunk = max_length if self.n_slots == max_length else chunk
         self.lengths = np.zeros(batch_size, dtype=np.int64)
         self.layers = [layer_cache.empty(batch_size, n_kv_heads, self.n_slots, head_dim, dtype=dtype, device=device)
                        for _ in range(n_layers)]
-        if keeps_ids:  # one more layer, so that whatever happens to rows happens to it
-            ids = torch.zeros(batch_size, 1, self.n_slots + 1, 1, dtype=torch.long, device=device)
-            self.layers.append(LayerCache((ids,)))
+        self.inputs = [InputCache((torch.zeros(batch_size, 1, self.n_slots + 1, input_width, dtype=dtype,
+                                               device=device),)) for _ in range(n_layers if input_width else 0)]
 
-    def newest_ids(self, n: int) -> Tensor:
-        """(B, n) ids of the last n tokens of every row, -1 where there are fewer; for a cache that keeps them."""
-        positions = self.lengths[:, None] + np.arange(-n, 0)
-        slots = torch.from_numpy(positions % self.n_slots).to(self.device)
-        ids = self.layers[-1].tensors[0][:, 0, :, 0].gather(1, slots)
-        return ids.masked_fill(torch.from_numpy(positions < 0).to(self.device), -1)
-
-    def keep_ids(self, ids: Tensor) -> None:
-        """Remember the new tokens (B, T) at the place that `begin` has made for them."""
-        layer = self.layers[-1]
-        layer.place.write(layer.tensors[0], ids[:, None, :, None])
+    def of_layer(self, layer: int) -> tuple[LayerCache, InputCache | None]:
+        """What layer number `layer` remembers."""
+        return self.layers[layer], self.inputs[layer] if self.inputs else None
 
     def begin(self, T: int, counts: Sequence[int] | None = None) -> Place:
         """Make room for T more tokens in every row, or for the first `counts[i]` of T in row i; the layers' `append`
@@ -86,7 +91,7 @@ class KVCache:
         else:
             place = self._scattered(T, new)
         self.lengths += new
-        for layer in self.layers:
+        for layer in (*self.layers, *self.inputs):
             layer.place = place
         return place
 
@@ -110,7 +115,8 @@ class KVCache:
     def _sharing(self, lengths: np.ndarray, tensors) -> "KVCache":
         other = object.__new__(type(self))
         other.__dict__ |= self.__dict__ | {"lengths": lengths}
-        other.layers = [type(layer)(tuple(map(tensors, layer.tensors))) for layer in self.layers]
+        other.layers, other.inputs = ([type(layer)(tuple(map(tensors, layer.tensors))) for layer in layers]
+                                      for layers in (self.layers, self.inputs))
         return other
 
     def rows(self, first: int, last: int) -> "KVCache":
@@ -125,7 +131,7 @@ class KVCache:
         """Let row i continue the text that row `rows[i]` held."""
         index = torch.as_tensor(rows, device=self.device)
         used = min(self.n_slots, int(self.lengths.max()))
-        for layer in self.layers:
+        for layer in (*self.layers, *self.inputs):
             for tensor in layer.tensors:
                 tensor[:, :, :used] = tensor[index, :, :used]
         self.lengths[:] = self.lengths[rows]
@@ -136,7 +142,7 @@ class KVCache:
         if bounded and length != self.lengths[source]:
             raise ValueError("a cache bounded by a window has forgotten the beginning of its rows")
         end = self.n_slots if bounded else length
-        for layer in self.layers:
+        for layer in (*self.layers, *self.inputs):
             for tensor in layer.tensors:
                 tensor[target, :, :end] = tensor[source, :, :end]
         self.lengths[target] = length

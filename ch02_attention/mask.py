@@ -51,6 +51,11 @@ class Place:
         """The new tokens' rows of a table by position (n, D): (T, D), or (B, T, D) where rows differ."""
         return table[self.positions] if self.start is None else table[self.start : self.start + self.T]
 
+    def before(self, n: int, device=None) -> Tensor:
+        """Positions of the n tokens before the new ones, (1, n), or (B, n) where rows differ; negative: there is none."""
+        first = self.positions[:, :1] if self.start is None else self.start
+        return first + torch.arange(-n, 0, device=device).unsqueeze(0)
+
     def write(self, memory: Tensor, new: Tensor) -> None:
         """Put (B, H, T, D) into the slots of (B, H, n, D), in its dtype."""
         if self.start is None:

@@ -32,7 +32,8 @@ class GPTConfig:
     bias: bool = True  # bias in the other linear layers and in LayerNorm
     tie_embeddings: bool = False  # output head shares the token embedding's matrix
     window: int | None = None  # sliding-window attention: how many tokens back; None: all
-    token_shift: int = 0  # each token's embedding also brings those of so many tokens before it
+    token_shift: int = 0  # what goes into attention also brings the inputs of so many tokens before
+    qk_norm: bool = False  # queries and keys are normalised, head by head
 
     def __post_init__(self):
         sizes = ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]
@@ -98,7 +99,8 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-1558m": replace(_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
     # small enough to train on a laptop in minutes
     "tiny": replace(_LAPTOP, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
-    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=3, n_layers=3, token_shift=6),
+    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=3, n_layers=3, token_shift=6,
+                     qk_norm=True),
     "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
     # for the thousands of short texts that a classifier learns from (chapter 5)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ch02_attention import InputCache
 from ch03_gpt.config import GPTConfig
 
 
@@ -128,8 +129,8 @@ def make_feed_forward(config: GPTConfig) -> nn.Module:
 
 
 class TokenShift(nn.Module):
-    """Embeddings of n earlier tokens and T new ones (B, n + T, C) -> (B, T, C): each brings those of the n tokens
-    before it, scaled channel by channel.
+    """(B, T, C) -> (B, T, C): what goes into a layer's attention also brings the inputs of the n tokens before,
+    scaled channel by channel.
 
     A head can then find "what came after this word" at once, instead of first learning a head that looks one token
     back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,
@@ -148,10 +149,11 @@ class TokenShift(nn.Module):
         with torch.no_grad():
             self.scale.bernoulli_(0.5).mul_(2).sub_(1)
 
-    def forward(self, embedded: Tensor) -> Tensor:
-        T = embedded.shape[1] - self.n
-        x = embedded[:, self.n :]
-        for back, scale in enumerate(self.scale, 1):
+    def forward(self, x: Tensor, cache: InputCache | None = None) -> Tensor:
+        """With a cache, x continues the texts whose inputs it holds."""
+        T = x.shape[1]
+        every = F.pad(x, (0, 0, self.n, 0)) if cache is None else cache.append(x, self.n)  # (B, n + T, C)
+        for back, scale in enumerate(self.scale.to(x.dtype), 1):
             first = self.n - back
-            x = x + scale * embedded[:, first : first + T]
+            x = torch.addcmul(x, scale, every[:, first : first + T])
         return x

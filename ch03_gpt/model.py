@@ -10,13 +10,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ch02_attention import KVCache, LayerCache, MultiHeadAttention, Place
+from ch02_attention import InputCache, KVCache, LayerCache, MultiHeadAttention, Place
 from ch03_gpt.config import GPTConfig
 from ch03_gpt.layers import TokenShift, make_feed_forward, make_norm
 
 
 class TransformerBlock(nn.Module):
-    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    Where the config shifts tokens, attention reads norm(x) together with that of the tokens just before.
+    """
 
     def __init__(self, config: GPTConfig | Mapping):
         super().__init__()
@@ -24,15 +27,19 @@ class TransformerBlock(nn.Module):
         self.att = MultiHeadAttention(
             config.emb_dim, config.emb_dim, config.context_length, config.drop_rate, config.n_heads,
             config.qkv_bias, num_kv_heads=config.n_kv_heads, window=config.window, out_bias=config.bias,
-            rope_base=config.rope_base if config.position == "rope" else None,
+            rope_base=config.rope_base if config.position == "rope" else None, qk_norm=config.qk_norm,
         )
+        self.token_shift = TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
         self.ff = make_feed_forward(config)
         self.norm1 = make_norm(config)
         self.norm2 = make_norm(config)
         self.drop_shortcut = nn.Dropout(config.drop_rate)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        x = x + self.drop_shortcut(self.att(self.norm1(x), cache))
+    def forward(self, x: Tensor, cache: LayerCache | None = None, inputs: InputCache | None = None) -> Tensor:
+        h = self.norm1(x)
+        if self.token_shift is not None:
+            h = self.token_shift(h, inputs)
+        x = x + self.drop_shortcut(self.att(h, cache))
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
 
@@ -51,7 +58,6 @@ class GPTModel(nn.Module):
         self.pos_emb = None
         if config.position == "learned":
             self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
-        self.token_shift = TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
         self.drop_emb = nn.Dropout(config.drop_rate)
         self.trf_blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
@@ -65,8 +71,8 @@ class GPTModel(nn.Module):
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(parameter)
-            elif name == "token_shift.scale":
-                self.token_shift.reset_parameters()
+            elif name.endswith("token_shift.scale"):
+                self.get_submodule(name.removesuffix(".scale")).reset_parameters()
             elif parameter.dim() >= 2:
                 writes_to_residual = name.endswith(("out_proj.weight", "layers.2.weight", "down.weight"))
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
@@ -91,17 +97,7 @@ class GPTModel(nn.Module):
         return KVCache(batch_size, config.n_layers, config.kv_heads, max_length or config.context_length,
                        config.head_dim, window=config.window, device=weight.device, layer_cache=layer_cache,
                        dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
-                       keeps_ids=self.token_shift is not None)
-
-    def embed(self, ids: Tensor, before: Tensor | None = None) -> Tensor:
-        """(B, T) ids -> (B, T, C) embeddings without positions. `before` (B, n): the tokens that came earlier, -1 where
-        there were none; needed where the model shifts tokens and the text goes on."""
-        if self.token_shift is None:
-            return self.tok_emb(ids)
-        if before is None:
-            return self.token_shift(nn.functional.pad(self.tok_emb(ids), (0, 0, self.token_shift.n, 0)))
-        every = torch.cat((before, ids), dim=1)  # (B, n + T)
-        return self.token_shift(self.tok_emb(every.clamp(min=0)) * (every >= 0).unsqueeze(2))
+                       input_width=config.emb_dim if config.token_shift else 0, input_window=config.token_shift)
 
     def hidden_states(self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.
@@ -114,19 +110,15 @@ class GPTModel(nn.Module):
         if longest > self.config.context_length:
             raise ValueError(f"{longest} tokens exceed the context length {self.config.context_length}; "
                              "shorten the input or build the model with a longer context")
-        shifts = self.token_shift is not None and cache is not None
-        before = cache.newest_ids(self.token_shift.n) if shifts else None
         place = cache.begin(T, counts) if cache is not None else Place.straight(0, T)
-        if shifts:
-            cache.keep_ids(ids)
-        x = self.embed(ids, before)  # (B, T, C)
+        x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
             x = x + place.pick(self.pos_emb.weight)
         x = self.drop_emb(x)
         if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         for layer, block in enumerate(self.trf_blocks):
-            x = block(x, cache.layers[layer] if cache is not None else None)
+            x = block(x, *(cache.of_layer(layer) if cache is not None else ()))
         return self.final_norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:

@@ -28,7 +28,8 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder
 
-TRAINING_STORIES = {"plain": 24_000, "short-drill": 12_000, "base-drill": 12_000}  # by level
+PLAIN_TEXTS, TRAINING_STORIES = {"plain": 9_000}, {"short-drill": 13_000, "base-drill": 13_000}  # by level
+PLAIN_BATCHES = 300  # so many are of plain texts alone, to begin with
 HELD_OUT_STORIES = {"base": 500}
 BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 TOKENIZERS = ("bpe", "char", "gpt2")
@@ -45,6 +46,7 @@ class Corpus:
     val: np.ndarray
     val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
     starts: np.ndarray | None = None  # where training windows may begin; None: anywhere
+    lesson: tuple[int, int] = (0, 0)  # so many batches begin at the first so many starts only
 
     @property
     def n_train(self) -> int:
@@ -103,15 +105,26 @@ def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, t
     if Path(data).is_dir() or Path(data).suffix in (".jsonl", ".parquet"):
         return _load_shards(data, choice, vocab_size, run, tokenizer)
     if data == "storyworld":
-        train = story_documents("train", TRAINING_STORIES, seed)
-        val = story_documents("test", HELD_OUT_STORIES, seed)
-    else:
-        train, val = split_documents(load_documents(data))
+        return _load_stories(choice, vocab_size, run, seed, tokenizer)
+    train, val = split_documents(load_documents(data))
     tokenizer = tokenizer or find_tokenizer(choice, data, train[:2000], vocab_size, run)
-    encoded = encode_documents(tokenizer, train)
-    return Corpus(data, tokenizer, [encoded], encode_documents(tokenizer, val),
-                  val_bytes=sum(len(text.encode()) for text in val),
-                  starts=window_starts(encoded, tokenizer.eot_id, seed) if data == "storyworld" else None)
+    return Corpus(data, tokenizer, [encode_documents(tokenizer, train)], encode_documents(tokenizer, val), n_bytes(val))
+
+
+def n_bytes(documents: list[str]) -> int:
+    return sum(len(text.encode()) for text in documents)
+
+
+def _load_stories(choice: str, vocab_size: int, run: Path, seed: int, tokenizer) -> Corpus:
+    """Plain texts, which are read alone to begin with, and stories behind them."""
+    plain, told = (story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES))
+    val = story_documents("test", HELD_OUT_STORIES, seed)
+    tokenizer = tokenizer or find_tokenizer(choice, "storyworld", plain[:1000] + told[:1000], vocab_size, run)
+    shards = [encode_documents(tokenizer, texts) for texts in (plain, told)]
+    tokens = np.concatenate(shards)
+    starts = window_starts(tokens, tokenizer.eot_id, seed)
+    lesson = (PLAIN_BATCHES, int(np.searchsorted(starts, len(shards[0]))))
+    return Corpus("storyworld", tokenizer, [tokens], encode_documents(tokenizer, val), n_bytes(val), starts, lesson)
 
 
 def _load_shards(data: str, choice: str, vocab_size: int, run: Path, tokenizer) -> Corpus:

@@ -63,8 +63,8 @@ class Experiment:
         self.module, self.loss_fn = parallelize(model, loss_function(corpus), strategy)
         self.optimizers = make_optimizers(model, recipe.optimizer, recipe.lr, recipe.muon_lr)
         self.batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size,
-                                     starts=corpus.starts, generator=torch.Generator().manual_seed(settings["seed"]),
-                                     device=precision.device, part=process_part())
+                                     torch.Generator().manual_seed(settings["seed"]), corpus.starts,
+                                     precision.device, corpus.lesson, process_part())
         self.progress = Progress()
 
     def resume(self, state: dict) -> None:

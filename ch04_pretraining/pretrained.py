@@ -58,7 +58,7 @@ def _config_to_hub(config: GPTConfig) -> dict:
     """The Hugging Face GPT-2 config of ours; ValueError where GPT-2 has no such switch."""
     gpt2_like = (config.position == "learned" and config.norm == "layernorm" and config.ffn == "gelu"
                  and config.bias and config.kv_heads == config.n_heads and config.window is None
-                 and not config.token_shift)
+                 and not config.token_shift and not config.qk_norm)
     if not gpt2_like:
         raise ValueError("the GPT-2 layout holds learned positions, LayerNorm, GELU, biases and plain heads "
                          "only; this model has other parts, so save it as a checkpoint instead")

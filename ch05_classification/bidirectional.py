@@ -11,14 +11,13 @@ from ch02_attention import Place
 
 
 class WholeText:
-    """`model.hidden_states(ids, WholeText(lengths, n_layers))`: lengths (B,) of the rows of ids (B, T)."""
+    """`model.hidden_states(ids, WholeText(lengths))`: lengths (B,) of the rows of ids (B, T)."""
 
     place: Place
 
-    def __init__(self, lengths: Tensor, n_layers: int):
+    def __init__(self, lengths: Tensor):
         self.real = lengths
         self.lengths = np.zeros(len(lengths), dtype=np.int64)  # nothing was read before
-        self.layers = [self] * n_layers
 
     def begin(self, T: int, counts=None) -> Place:
         mask = torch.arange(T, device=self.real.device) < self.real[:, None, None, None]  # (B, 1, 1, T)
@@ -28,8 +27,5 @@ class WholeText:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         return keys, values
 
-    def newest_ids(self, n: int) -> Tensor:
-        return self.real.new_full((len(self.real), n), -1)
-
-    def keep_ids(self, ids: Tensor) -> None:
-        pass
+    def of_layer(self, layer: int) -> tuple["WholeText", None]:
+        return self, None

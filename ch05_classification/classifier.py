@@ -48,7 +48,7 @@ class GPTClassifier(nn.Module):
     def hidden_states(self, ids: Tensor, lengths: Tensor) -> Tensor:
         if self.causal:
             return self.model.hidden_states(ids)
-        return self.model.hidden_states(ids, WholeText(lengths, self.model.config.n_layers))
+        return self.model.hidden_states(ids, WholeText(lengths))
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
         hidden = self.hidden_states(ids, lengths)  # (B, T, C)

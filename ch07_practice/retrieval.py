@@ -49,7 +49,7 @@ def embed(model: GPTModel, tokenizer, texts: Sequence[str], precision: Precision
 
 def states_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor:
     """(B, T) ids -> (B, T, C): the residual stream after `layer` blocks."""
-    x = model.embed(ids)
+    x = model.tok_emb(ids)
     for block in model.trf_blocks[:layer]:
         x = block(x)
     return x

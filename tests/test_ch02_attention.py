@@ -167,7 +167,23 @@ def test_grouped_heads_equal_repeated_heads():
 
 LAYERS = st.fixed_dictionaries({"num_kv_heads": st.sampled_from([None, 1, 2]),
                                 "rope_base": st.sampled_from([None, 10_000.0]),
-                                "window": st.sampled_from([None, 1, 3, 30])})
+                                "window": st.sampled_from([None, 1, 3, 30]), "qk_norm": st.booleans()})
+
+
+@pytest.mark.parametrize("T", [7, SHORT + 1])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
+    """Oracle: the formula in float32 from the layer's own projection; however large the weights, no score exceeds
+    sqrt(D)."""
+    layer, x = MultiHeadAttention(16, 16, SHORT + 1, 0.0, 2, num_kv_heads=2, qk_norm=True), torch.randn(1, T, 16)
+    torch.nn.init.normal_(layer.qkv.weight)
+    queries, keys, values = (part.view(1, T, 2, 8).transpose(1, 2) for part in layer.qkv(x).split(16, dim=2))
+    unit = [part / part.square().mean(dim=3, keepdim=True).sqrt() for part in (queries, keys)]
+    context, weights = attention_reference(*unit, values)
+    expected = layer.out_proj(context.transpose(1, 2).flatten(2))
+    torch.testing.assert_close(layer.to(dtype)(x.to(dtype)).float(), expected, atol=1e-5 if dtype is torch.float32 else 0.1, rtol=1e-4 if dtype is torch.float32 else 0.05)
+    torch.testing.assert_close(attention_maps(layer.float(), x), weights, atol=0.03, rtol=0.05)
+    assert (unit[0] @ unit[1].transpose(2, 3) / 8**0.5).abs().max() <= 8**0.5 + 1e-4
 
 
 @settings(max_examples=40, deadline=None)

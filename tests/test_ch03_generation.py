@@ -30,7 +30,8 @@ from ch03_gpt.sampling import draw
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
 LLAMA = replace(TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40)
 FAMILIES = st.builds(replace, st.sampled_from([TINY, LLAMA]), window=st.sampled_from([None, 4]),
-                     token_shift=st.sampled_from([0, 2]), context_length=st.sampled_from([8, 16]))
+                     token_shift=st.sampled_from([0, 2, 6]), qk_norm=st.booleans(),
+                     context_length=st.sampled_from([8, 16]))
 
 
 @pytest.fixture(autouse=True)

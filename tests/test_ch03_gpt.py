@@ -31,7 +31,7 @@ from ch03_gpt import (
     pick_precision,
     preset_config,
 )
-from ch03_gpt.layers import gelu_reference, layer_norm_reference, rms_norm_reference
+from ch03_gpt.layers import TokenShift, gelu_reference, layer_norm_reference, rms_norm_reference
 
 ROOT = Path(__file__).parent.parent
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
@@ -224,34 +224,44 @@ def test_config_refuses_nonsense(changes, words):
         replace(TINY, **changes)
 
 
-def test_token_shift_adds_the_scaled_embeddings_of_the_tokens_before():
+def test_token_shift_adds_the_scaled_inputs_of_the_tokens_before():
     """Oracle: a loop over positions; and, token by token, the future cannot change the past."""
-    model = GPTModel(replace(TINY, token_shift=2))
-    torch.nn.init.normal_(model.token_shift.scale)
-    ids = torch.randint(0, 50, (2, 7))
-    embedded, (one_back, two_back) = model.tok_emb(ids), model.token_shift.scale
+    shift = TokenShift(2, 5)
+    torch.nn.init.normal_(shift.scale)
+    x, (one_back, two_back) = torch.randn(3, 7, 5), shift.scale
     for t in range(7):
-        expected = embedded[:, t].clone()
+        expected = x[:, t].clone()
         if t > 0:
-            expected += one_back * embedded[:, t - 1]
+            expected += one_back * x[:, t - 1]
         if t > 1:
-            expected += two_back * embedded[:, t - 2]
-        torch.testing.assert_close(model.embed(ids)[:, t], expected)
-        torch.testing.assert_close(model.embed(ids[:, : t + 1])[:, t], expected)
-        before = torch.cat((torch.full((2, 2), -1), ids), dim=1)[:, t : t + 2]
-        torch.testing.assert_close(model.embed(ids[:, t : t + 1], before)[:, 0], expected)
+            expected += two_back * x[:, t - 2]
+        torch.testing.assert_close(shift(x)[:, t], expected)
+        torch.testing.assert_close(shift(x[:, : t + 1])[:, t], expected)
+
+
+def test_attention_reads_shifted_inputs_and_the_residual_stream_stays():
+    """Oracle: the block spelled out; a block without attention's output passes nothing of other tokens on."""
+    model = GPTModel(replace(TINY, token_shift=2))
+    block, x = model.trf_blocks[1], torch.randn(2, 6, TINY.emb_dim)
+    middle = x + block.att(block.token_shift(block.norm1(x)))
+    torch.testing.assert_close(block(x), middle + block.ff(block.norm2(middle)))
+    for parameter in block.att.out_proj.parameters():
+        torch.nn.init.zeros_(parameter)
+    torch.testing.assert_close(block(x)[:, 3:4], block(x[:, 3:4]))
 
 
 def test_token_shift_begins_such_that_a_carried_word_arrives_undistorted():
-    """Multiplying once more by its sign gives the embedding back, to the bit; distances differ; the seed decides."""
+    """Multiplying once more by its sign gives the input back, to the bit; distances and layers differ; the seed
+    decides."""
     torch.manual_seed(3)
     model = GPTModel(replace(TINY, token_shift=3))
-    scale, embedded = model.token_shift.scale, model.tok_emb.weight
-    for sign in scale:
-        assert torch.equal(sign * (sign * embedded), embedded)
-    assert len({tuple(sign.tolist()) for sign in scale}) == 3
+    scales, x = [block.token_shift.scale for block in model.trf_blocks], torch.randn(4, TINY.emb_dim)
+    for scale in scales:
+        for sign in scale:
+            assert torch.equal(sign * (sign * x), x)
+    assert len({tuple(sign.tolist()) for scale in scales for sign in scale}) == 3 * TINY.n_layers
     torch.manual_seed(3)
-    assert torch.equal(GPTModel(replace(TINY, token_shift=3)).token_shift.scale, scale)
+    assert torch.equal(GPTModel(replace(TINY, token_shift=3)).trf_blocks[1].token_shift.scale, scales[1])
 
 
 def test_unknown_names_are_refused_with_the_known_ones():

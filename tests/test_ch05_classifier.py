@@ -113,7 +113,7 @@ def test_without_the_mask_every_token_sees_the_whole_text():
         context, _ = attention_reference(*qkv.permute(2, 0, 3, 1, 4), causal=False)
         x = x + attention.out_proj(context.transpose(1, 2).flatten(2))
         expected = model.model.final_norm(x + block.ff(block.norm2(x)))
-        found = model.model.hidden_states(ids, WholeText(torch.tensor([7]), 1))
+        found = model.model.hidden_states(ids, WholeText(torch.tensor([7])))
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 

@@ -62,7 +62,7 @@ def test_embeddings_are_means_of_hidden_states_whatever_stands_beside(setting):
     with torch.inference_mode():
         ids = torch.tensor([[base.tokenizer.eot_id, *base.tokenizer.encode("Tom.")]])
         np.testing.assert_allclose(embed(base.model, base.tokenizer, ["Tom."], FLOAT32, layer=0)[0],
-                                   base.model.embed(ids)[0].mean(dim=0).numpy(), atol=1e-5)
+                                   base.model.tok_emb(ids)[0].mean(dim=0).numpy(), atol=1e-5)
 
 
 def test_vector_search_is_cosine_without_the_means():
