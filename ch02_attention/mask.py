@@ -52,7 +52,7 @@ class Place:
         return table[self.positions] if self.start is None else table[self.start : self.start + self.T]
 
     def before(self, n: int, device=None) -> Tensor:
-        """Positions of the n tokens before the new ones, (1, n), or (B, n) where rows differ; negative: there is none."""
+        """Positions of the n tokens before the new ones, (1, n), or (B, n) where rows differ; below 0: none."""
         first = self.positions[:, :1] if self.start is None else self.start
         return first + torch.arange(-n, 0, device=device).unsqueeze(0)
 

@@ -1,9 +1,10 @@
 """What the story model is asked to do: questions in several forms, lists, retellings, rewriting, repeating, going on.
 
 A question is first put again in plain words and answered as in chapter 4's stories, which the model has read by the
-thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). Every
-answer follows from the true state of a story, so that a program can check it. Test instructions are about unseen
-casts (chapter 1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
+thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). Where a thing is takes
+two such questions: who has it, and where that person is (self-ask, Press et al. 2022). Every answer follows from the
+true state of a story, so that a program can check it. Test instructions are about unseen casts (chapter 1) and in
+phrasings of their own. Left out: how an answer is judged, which is `grading`.
 """
 
 import json
@@ -23,10 +24,12 @@ OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
 # How a question is put; those for the test are never seen in training.
+BEFORE = ("", "", "", "", "Please tell me: ", "I wonder: ", "Here is my question. ", "Can you help me? ", "Question: ",
+          "You have read the story. ", "One question: ", "Tell me this: ", "I want to know: ", "Please, ")
+BEHIND = ("", "", "", "", " Tell me, please.", " Thank you.", " I would like to know.", " Please answer.",
+          " Do you know?", " What do you say?", " Please.")
 WRAPPINGS = {
-    "train": ("{}", "{}", "{}", "{}", "Please tell me: {}", "I wonder: {}", "{} Tell me, please.",
-              "Here is my question. {}", "Can you help me? {}", "Question: {}", "You have read the story. {}",
-              "{} Thank you.", "One question: {}"),
+    "train": tuple(f"{before}{{}}{behind}" for before in BEFORE for behind in BEHIND),
     "test": ("{}", "Now tell me: {}", "{} Please tell me.", "Here is a question. {}", "I have read the story. {}"),
 }
 FORM_WORDS = {
@@ -96,17 +99,24 @@ def in_form(question: Question, answer: str | None, form: str) -> str:
     return answer.removeprefix("the ") if form == "word" else answer
 
 
-def in_plain_words(question: Question, answer: str | None, reply: str) -> str:
+def in_plain_words(question: Question, answer: str | None, reply: str, holder: str | None = None) -> str:
     """The whole response to a question: plainly asked and answered, and `reply` below, where that is not the same.
+    `holder`: the answer to who has the thing that is looked for, which is asked first.
 
     >>> lake = Question("Where is Tom?", "the lake", "where-person", 1, 0, ("Tom",))
     >>> in_plain_words(lake, "the lake", "the lake")
     'Q: Where is Tom?\\nA: the lake'
     >>> in_plain_words(lake, "the lake", "lake")
     'Q: Where is Tom?\\nA: the lake\\nA: lake'
+    >>> ball = Question("Where is the ball?", "the lake", "where-object", 2, 0, ("ball",))
+    >>> in_plain_words(ball, "the lake", "the lake", holder="Tom")
+    'Q: Who has the ball?\\nA: Tom\\nQ: Where is Tom?\\nA: the lake'
     """
-    plain = answer or UNKNOWN
-    lines = question_lines(question.text, plain)
+    plain, asked, lines = answer or UNKNOWN, question.text, ""
+    if holder is not None:
+        lines = question_lines(f"Who has {the(question.about[0])}?", holder)
+        asked = f"Where is {holder}?" if holder in PRONOUNS else asked
+    lines += question_lines(asked, plain)
     return lines.rstrip() if reply == plain else f"{lines}A: {reply}"
 
 
@@ -125,8 +135,16 @@ class Author:
         text = " ".join(word for word in words if word)
         prose = f"{self.story.prose[: question.position]}\n" if first else ""
         reply = in_form(question, answer, form)
-        return Instruction(({"role": "user", "content": prose + text},), in_plain_words(question, answer, reply), reply,
+        response = in_plain_words(question, answer, reply, self.holder(question))
+        return Instruction(({"role": "user", "content": prose + text},), response, reply,
                            "question", question.kind, form, question.hops, answer is not None, self.story, question)
+
+    def holder(self, question: Question) -> str | None:
+        """What to answer when asked who has the thing whose place `question` is about; None for other questions."""
+        if question.kind != "where-object":
+            return None
+        thing, told = question.about[0], self.story.prose[: question.position]
+        return self.story.world(question).holder(thing) or ("nobody" if thing in told else UNKNOWN)
 
     def unanswerable(self, position: int) -> Question:
         """A question about somebody or something that the story does not tell of, or about a feeling untold."""

@@ -179,9 +179,10 @@ def test_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
     torch.nn.init.normal_(layer.qkv.weight)
     queries, keys, values = (part.view(1, T, 2, 8).transpose(1, 2) for part in layer.qkv(x).split(16, dim=2))
     unit = [part / part.square().mean(dim=3, keepdim=True).sqrt() for part in (queries, keys)]
-    context, weights = attention_reference(*unit, values)
+    context, weights = attention_reference(*unit, values)  # (1, 2, T, 8), (1, 2, T, T)
     expected = layer.out_proj(context.transpose(1, 2).flatten(2))
-    torch.testing.assert_close(layer.to(dtype)(x.to(dtype)).float(), expected, atol=1e-5 if dtype is torch.float32 else 0.1, rtol=1e-4 if dtype is torch.float32 else 0.05)
+    close = {"atol": 1e-5, "rtol": 1e-4} if dtype is torch.float32 else {"atol": 0.1, "rtol": 0.05}
+    torch.testing.assert_close(layer.to(dtype)(x.to(dtype)).float(), expected, **close)
     torch.testing.assert_close(attention_maps(layer.float(), x), weights, atol=0.03, rtol=0.05)
     assert (unit[0] @ unit[1].transpose(2, 3) / 8**0.5).abs().max() <= 8**0.5 + 1e-4
 
