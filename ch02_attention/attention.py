@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ch02_attention.cache import LayerCache
 from ch02_attention.mask import Place, causal_mask
 from ch02_attention.rope import apply_rope, rope_table
-from ch02_attention.short_attention import SHORT, short_causal_attention
+from ch02_attention.short_attention import NORM_EPS, SHORT, short_causal_attention
 
 
 def attention_reference(queries: Tensor, keys: Tensor, values: Tensor, causal: bool = True,
@@ -57,21 +57,14 @@ class MultiHeadAttention(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def project(self, x: Tensor) -> Tensor:
-        """(B, T, d_in) -> queries, keys and values side by side (B, T, C + 2 C_kv)."""
-        qkv = self.qkv(x)
-        if not self.qk_norm:
-            return qkv
-        heads = qkv.unflatten(-1, (-1, self.head_dim))  # (B, T, H + 2 H_kv, D)
-        turned, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=2)
-        return torch.cat((F.rms_norm(turned, (self.head_dim,)).to(qkv.dtype), values), dim=2).flatten(2)
-
     def split_heads(self, qkv: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
         """Projections (B, T, C + 2 C_kv) of the tokens at `place` -> queries (B, H, T, D), keys and values
-        (B, H_kv, T, D), rotated where RoPE is on."""
+        (B, H_kv, T, D), normalised and rotated where that is on."""
         B, T, _ = qkv.shape
         heads = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H + 2 H_kv, T, D)
         turned, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=1)
+        if self.qk_norm:
+            turned = F.rms_norm(turned, (self.head_dim,), eps=NORM_EPS).to(values.dtype)
         if self.rotates:
             turned = apply_rope(turned, place.pick(self.cos).unsqueeze(-3), place.pick(self.sin).unsqueeze(-3))
         queries, keys = turned.split((self.num_heads, self.num_kv_heads), dim=1)
@@ -82,14 +75,14 @@ class MultiHeadAttention(nn.Module):
         B, T, _ = x.shape
         if cache is None and self.context_length < T:
             raise ValueError(f"{T} tokens exceed the context length {self.context_length}; shorten the input")
-        qkv = self.project(x)
+        qkv = self.qkv(x)
         dropout = self.dropout if self.training else 0.0
         grouped = self.num_kv_heads < self.num_heads
         windowed = self.window is not None and self.window < T
         bfloat16_on_cpu = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
         if bfloat16_on_cpu and cache is None and T <= SHORT and not (dropout or grouped or windowed):
             angles = (self.cos[:T], self.sin[:T]) if self.rotates else ()
-            return self.out_proj(short_causal_attention(qkv, self.num_heads, *angles))
+            return self.out_proj(short_causal_attention(qkv, self.num_heads, *angles, normed=self.qk_norm))
         place = cache.place if cache is not None else Place.straight(0, T, self.window, x.device)
         queries, keys, values = self.split_heads(qkv, place)
         if cache is not None:

@@ -11,7 +11,7 @@ from ch02_attention.mask import Place
 @torch.no_grad()
 def attention_maps(layer: MultiHeadAttention, x: Tensor) -> Tensor:
     """(B, T, d_in) -> the layer's attention weights (B, H, T, T), float32; each row sums to one."""
-    queries, keys, values = layer.split_heads(layer.project(x), Place.straight(0, x.shape[1]))
+    queries, keys, values = layer.split_heads(layer.qkv(x), Place.straight(0, x.shape[1]))
     keys = keys.repeat_interleave(layer.num_heads // layer.num_kv_heads, dim=1)
     values = values.repeat_interleave(layer.num_heads // layer.num_kv_heads, dim=1)
     return attention_reference(queries, keys, values, window=layer.window)[1].float()

@@ -35,7 +35,7 @@ from ch02_attention import (
     rope_table,
 )
 from ch02_attention.ladder import project_lists
-from ch02_attention.short_attention import SHORT, short_causal_attention
+from ch02_attention.short_attention import NORM_EPS, SHORT, short_causal_attention
 
 ROOT = Path(__file__).parent.parent
 
@@ -110,25 +110,29 @@ def test_fused_layer_equals_torchs_multihead_attention():
 
 
 @pytest.mark.parametrize("rotated", [False, True])
-def test_short_attention_equals_the_reference_with_gradients(rotated):
+@pytest.mark.parametrize("normed", [False, True])
+def test_short_attention_equals_the_reference_with_gradients(rotated, normed):
     """Oracle: attention_reference on rotated heads, values and gradients, in float64."""
     qkv = torch.randn(2, 11, 3 * 24, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 11, 24, dtype=torch.float64)
     angles = [angle.double() for angle in rope_table(11, 8)] if rotated else []
     queries, keys, values = qkv.view(2, 11, 9, 8).transpose(1, 2).chunk(3, dim=1)  # (B, 3, T, 8) each
+    if normed:
+        queries, keys = (F.rms_norm(part, (8,), eps=NORM_EPS) for part in (queries, keys))
     if rotated:
         queries, keys = apply_rope(queries, *angles), apply_rope(keys, *angles)
     slow = attention_reference(queries, keys, values)[0].transpose(1, 2).reshape(2, 11, 24)
-    fast = short_causal_attention(qkv, 3, *angles)
+    fast = short_causal_attention(qkv, 3, *angles, normed=normed)
     torch.testing.assert_close(fast, slow)
     torch.testing.assert_close(*(torch.autograd.grad(result, qkv, upstream)[0] for result in (fast, slow)))
 
 
-def test_short_attention_passes_gradcheck():
+@pytest.mark.parametrize("normed", [False, True])
+def test_short_attention_passes_gradcheck(normed):
     """Oracle: finite differences."""
     qkv = torch.randn(1, 5, 3 * 8, dtype=torch.float64, requires_grad=True)
     cos, sin = (angle.double() for angle in rope_table(5, 4))
-    assert torch.autograd.gradcheck(lambda x: short_causal_attention(x, 2, cos, sin), qkv)
+    assert torch.autograd.gradcheck(lambda x: short_causal_attention(x, 2, cos, sin, normed), qkv)
 
 
 @pytest.mark.parametrize("T", [SHORT, SHORT + 1])
@@ -136,7 +140,7 @@ def test_the_layer_takes_the_short_path_only_for_short_texts(T, monkeypatch):
     """Both paths give the same, in bfloat16; the short one runs up to its limit."""
     calls = []
     monkeypatch.setattr(attention, "short_causal_attention",
-                        lambda *args: calls.append(1) or short_causal_attention(*args))
+                        lambda *args, **options: calls.append(1) or short_causal_attention(*args, **options))
     layer, x = MultiHeadAttention(32, 32, SHORT + 1, 0.0, 2, rope_base=10_000.0), torch.randn(1, T, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)

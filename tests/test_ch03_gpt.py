@@ -27,6 +27,7 @@ from ch03_gpt import (
     RMSNorm,
     SwiGLU,
     TransformerBlock,
+    cache_bytes_per_token,
     flops_per_token,
     pick_precision,
     preset_config,
@@ -248,6 +249,15 @@ def test_attention_reads_shifted_inputs_and_the_residual_stream_stays():
     for parameter in block.att.out_proj.parameters():
         torch.nn.init.zeros_(parameter)
     torch.testing.assert_close(block(x)[:, 3:4], block(x[:, 3:4]))
+
+
+@pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, token_shift=3)])
+def test_cache_bytes_are_those_of_the_cache(config):
+    """Oracle: what the tensors of a longer cache take more than those of a shorter one."""
+    model = GPTModel(config)
+    short, long = (sum(tensor.nbytes for layer in (*cache.layers, *cache.inputs) for tensor in layer.tensors)
+                   for cache in (model.make_cache(1, n) for n in (4, 14)))
+    assert long - short == 10 * cache_bytes_per_token(config, bytes_per_number=4)
 
 
 def test_token_shift_begins_such_that_a_carried_word_arrives_undistorted():
