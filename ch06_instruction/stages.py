@@ -31,7 +31,7 @@ STORY_LR = 4e-4  # AdamW's; a model tuned faster forgets how to look things up
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 24_000
+    conversations: int = 32_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on

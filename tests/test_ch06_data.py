@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import threading
+from collections import Counter
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import combinations
 
@@ -338,6 +339,27 @@ def test_story_instructions_do_not_leak():
     assert (report["n_test"], report["test_in_train"], report["near_pairs"]) == (300, 0, 0)
     planted = leak_report(train, [*test, train[0] + " Please."])
     assert (planted["test_in_train"], planted["test_affected"]) == (0, 1)
+
+
+def test_where_a_thing_is_takes_two_small_questions_with_true_answers():
+    """Oracle: the state of the story; the last line has the answer in the form asked for, to every question."""
+    steps = Counter()
+    for several in conversations(500, seed=4):
+        for one in several:
+            assert one.response.endswith(one.answer)
+            if one.kind != "where-object":
+                assert one.response.count("Q: ") == (one.task == "question")
+                continue
+            lines, world = one.response.splitlines(), one.story.world(one.question)
+            thing = one.question.about[0]
+            holder, place = world.holder(thing), world.place(thing)
+            known = thing in one.story.prose[: one.question.position]
+            assert lines[0] == f"Q: Who has the {thing}?"
+            assert lines[1] == f"A: {holder or ('nobody' if known else 'nobody knows')}"
+            assert lines[2] == f"Q: Where is {holder or f'the {thing}'}?"
+            assert lines[3] == (f"A: the {place}" if one.answerable else "A: nobody knows")
+            steps[bool(holder), one.answerable] += 1
+    assert min(steps[case] for case in ((True, True), (False, True), (False, False))) >= 5, steps
 
 
 class Judge(BaseHTTPRequestHandler):

@@ -112,10 +112,12 @@ def test_a_text_finds_itself(setting):
 
 def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
     """Oracle: a script in the model's place, which says what it read: it breaks off behind the question, and goes on
-    from the register's answer to its last line. No call: the first line is all."""
-    tokenizer, register = setting.chat.tokenizer, {"Where is the book?": "the lake"}
+    from the register's answers to its last line. No call: the first line is all. Who calls for ever is stopped."""
+    tokenizer, register = setting.chat.tokenizer, {"Where is the book?": "the lake", "Who has the pen?": "Tom"}
     replies = {"Where is it?": "Q: Where is the book?\nA: the moon", "The zoo?": "Q: Where is the zoo?\nA: the sun",
-               "Hello.": "hello\nQ: Where is the book?"}
+               "Hello.": "hello\nQ: Where is the book?", "The pen?": "Q: Who has the pen?\nA: Nora",
+               "Again!": "Q: Again?"}
+    further = {"Q: Who has the pen?\nA: Tom": "\nQ: Where is the book?\nA: the sun"}
     read: list[str] = []
 
     def scripted(model, prompts, max_new_tokens, stop_ids, **_):
@@ -123,17 +125,23 @@ def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
         for prompt in prompts:
             asked, begun = tokenizer.decode(prompt).rpartition("<|user|>")[2].split("<|end|><|assistant|>")
             read.append(begun)
-            ids = tokenizer.encode("\nA: lake." if begun else replies[asked])
+            again = "\nQ: Again?" if "Again" in begun else "\nA: lake."
+            ids = tokenizer.encode(further.get(begun, again) if begun else replies[asked])
             stops = [place for place, token in enumerate(ids) if token in stop_ids]
             written.append(Completion(ids[: min(stops, default=len(ids))], "stop"))
         return written
 
     monkeypatch.setattr("ch07_practice.labs.setting.complete", scripted)
-    found, unknown, silent = tools.answer_with_tool(setting.chat, list(map(user, replies)), [register.get] * 3)
-    assert found == tools.Turn("Q: Where is the book?\nA: the lake\nA: lake.", "Where is the book?")
-    assert unknown == tools.Turn("Q: Where is the zoo?\nA: nobody knows\nA: lake.", "Where is the zoo?")
+    found, unknown, silent, two, endless = tools.answer_with_tool(setting.chat, list(map(user, replies)),
+                                                                  [register.get] * 5)
+    assert found == tools.Turn("Q: Where is the book?\nA: the lake\nA: lake.", ("Where is the book?",))
+    assert unknown == tools.Turn("Q: Where is the zoo?\nA: nobody knows\nA: lake.", ("Where is the zoo?",))
     assert silent == tools.Turn("hello")
-    assert read == ["", "", "", "Q: Where is the book?\nA: the lake", "Q: Where is the zoo?\nA: nobody knows"]
+    assert two == tools.Turn("Q: Who has the pen?\nA: Tom\nQ: Where is the book?\nA: the lake\nA: lake.",
+                             ("Who has the pen?", "Where is the book?"))
+    assert endless.calls == ("Again?",) * tools.MAX_CALLS
+    assert read[:7] == [*[""] * 5, "Q: Where is the book?\nA: the lake", "Q: Where is the zoo?\nA: nobody knows"]
+    assert "Q: Who has the pen?\nA: Tom\nQ: Where is the book?\nA: the lake" in read
 
 
 def test_the_register_answers_as_the_stories_do():

@@ -1,9 +1,9 @@
 """Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer, Schick et al. 2023).
 
 The tuned model begins a response by asking again in plain words: "Q: Where is Nora?". Here that line is a call. The
-village's register, not the model, writes the line behind "A:", and the model goes on from there. So it need not track
-anything, only ask the right question. Left out: a choice between several tools, and calls that follow from the result
-of others; both need training on calls.
+village's register, not the model, writes the line behind "A:", and the model goes on from there, perhaps with another
+call that follows from the answer ("Q: Who has the book?", "A: Nora"). So it need not track anything, only ask the right
+questions. Left out: a choice between several tools, which needs training on calls.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,15 +15,16 @@ from ch06_instruction.grading import exact_match
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Setting, draw_pairs, go_on, register, user
 
+MAX_CALLS = 4  # in one response
 Tool = Callable[[str], str | None]  # question -> answer; None: it does not know, or does not understand
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One response, and the question in it that the tool answered; None where there is no call."""
+    """One response, and the questions in it that the tool answered."""
 
     text: str
-    call: str | None = None
+    calls: tuple[str, ...] = ()
 
 
 def called(line: str) -> str | None:
@@ -38,13 +39,21 @@ def called(line: str) -> str | None:
 def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool]) -> list[Turn]:
     """Responses in which the call has been executed. A first line that is no call is the whole response."""
     prompts = [chat.prompt(messages) for messages in conversations]
-    newline = chat.tokenizer.encode("\n")
-    turns = [Turn(line, called(line)) for line in go_on(chat, prompts, [""] * len(prompts), stops=newline)]
-    calls = [row for row, turn in enumerate(turns) if turn.call is not None]
-    fed = [question_lines(turns[row].call, tools[row](turns[row].call) or UNKNOWN).rstrip() for row in calls]
-    if calls:
-        for row, text in zip(calls, go_on(chat, [prompts[row] for row in calls], fed), strict=True):
-            turns[row] = Turn(text, turns[row].call)
+    turns, rows = [Turn("")] * len(prompts), list(range(len(prompts)))
+    while rows:
+        texts = go_on(chat, [prompts[row] for row in rows], [turns[row].text for row in rows])
+        calling = []
+        for row, text in zip(rows, texts, strict=True):
+            so_far, calls = turns[row].text, turns[row].calls
+            line = text[len(so_far) :].lstrip("\n").partition("\n")[0]  # the first one that the model wrote itself
+            call = called(line)
+            if call is None or len(calls) == MAX_CALLS:
+                turns[row] = Turn(text if calls else line, calls)
+                continue
+            fed = question_lines(call, tools[row](call) or UNKNOWN).rstrip()
+            turns[row] = Turn(f"{so_far}\n{fed}" if so_far else fed, (*calls, call))
+            calling.append(row)
+        rows = calling
     return turns
 
 
@@ -60,7 +69,7 @@ def measure(setting: Setting) -> list[Finding]:
     read = right(setting.chat.respond([user(story.prose, question.text) for story, question in pairs]))
     turns = answer_with_tool(setting.chat, bare, [answers.get for answers in known])
     helped = right([turn.text for turn in turns])
-    understood = [turn.call in answers for turn, answers in zip(turns, known, strict=True) if turn.call is not None]
+    understood = [call in answers for turn, answers in zip(turns, known, strict=True) for call in turn.calls]
     failed = [hit for hit, alone in zip(helped, read, strict=True) if not alone]
     findings = [share("tools", "the question alone", right(setting.chat.respond(bare))),
                 share("tools", "with the story", read), share("tools", "with the register", helped)]
