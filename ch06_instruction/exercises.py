@@ -14,8 +14,8 @@ hint = hints({
                  "down before you change it, and drop the first entry.",
     "padded_targets": "Nothing of -100 and only one pad where len(ids) == length: [*ids[1:], pad_id, ...].",
     "pack_lengths": "Place the longest first: what is short still fits into the gaps that are left at the end.",
-    "plain_question": "A question: a capital, then anything but the ends of other parts (. ? :), then a question mark; "
-                      "re.findall finds them all, and the last one counts. The wordings of a form share one word.",
+    "plain_question": "A question: a capital, then anything but the ends of other parts (. ? : ,), then a question "
+                      "mark; re.findall finds them all, and one is not to you. The wordings of a form share one word.",
     "bradley_terry": "-log sigmoid(x) = log(1 + exp(-x)): torch.nn.functional has logsigmoid, and softplus.",
     "dpo_gradient_weight": "The derivative of -log sigmoid(x) is sigmoid(x) - 1 = -sigmoid(-x), x being beta * margin.",
     "gae": "A[t] = delta[t] + gamma * lam * A[t + 1]: after the last token both A and the value are 0.",
@@ -61,8 +61,8 @@ def plain_question(request: str) -> tuple[str, str]:
 
     "Can you help me? Where is Nora? Use JSON." -> ("Where is Nora?", "json"); "I wonder: Who has the book?" -> ("Who
     has the book?", "phrase"). Other wordings: "Here is my question. ...", "... Tell me, please.", "One word only.",
-    "Say it in a sentence.", "JSON only, please." No question has a colon or a full stop inside. Hint: do not list
-    wordings; what do all questions have in common?
+    "Say it in a sentence.", "JSON only, please.", "Please, ...", "... Do you know?". No question has a colon, a comma
+    or a full stop inside. Hint: do not list wordings; what do all questions have in common?
     """
     raise NotImplementedError
 
