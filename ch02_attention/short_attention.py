@@ -25,7 +25,7 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 def _normalize(x: Tensor) -> Tensor:
     """Divide (..., T, D) in place by the root mean square; returns what it was multiplied by (..., T, 1)."""
-    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=x.dtype).square() / x.shape[-1]
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
     factor = torch.rsqrt(mean_square + NORM_EPS)
     x.mul_(factor)
     return factor

@@ -112,6 +112,7 @@ def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, t
 
 
 def n_bytes(documents: list[str]) -> int:
+    """UTF-8 length of all documents together."""
     return sum(len(text.encode()) for text in documents)
 
 
