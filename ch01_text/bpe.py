@@ -7,7 +7,7 @@ Training is ours. Encoding runs in tiktoken on our tokens; `encode_reference` sp
 import json
 import os
 from collections.abc import Collection, Iterable
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -29,11 +29,12 @@ from ch01_text.tokenizer import (
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 
-def printable_bytes() -> list[str]:
+@cache
+def printable_bytes() -> tuple[str, ...]:
     """GPT-2's printable stand-in for each of the 256 bytes: itself where visible, else U+0100 and up."""
     visible = {b for span in (range(33, 127), range(161, 173), range(174, 256)) for b in span}
     hidden = iter(range(256, 512))
-    return [chr(b) if b in visible else chr(next(hidden)) for b in range(256)]
+    return tuple(chr(b) if b in visible else chr(next(hidden)) for b in range(256))
 
 
 def to_printable(token: bytes) -> str:

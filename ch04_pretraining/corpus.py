@@ -29,7 +29,6 @@ from ch01_text import (
 from ch01_text.run import chapter_folder
 
 PLAIN_TEXTS, TRAINING_STORIES = {"plain": 9_000}, {"short-drill": 13_000, "base-drill": 13_000}  # by level
-PLAIN_BATCHES = 300  # so many are of plain texts alone, to begin with
 HELD_OUT_STORIES = {"base": 500}
 BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 TOKENIZERS = ("bpe", "char", "gpt2")
@@ -46,7 +45,7 @@ class Corpus:
     val: np.ndarray
     val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
     starts: np.ndarray | None = None  # where training windows may begin; None: anywhere
-    lesson: tuple[int, int] = (0, 0)  # so many batches begin at the first so many starts only
+    n_lesson_starts: int = 0  # the first so many of them are in easier texts, which are read alone to begin with
 
     @property
     def n_train(self) -> int:
@@ -124,8 +123,8 @@ def _load_stories(choice: str, vocab_size: int, run: Path, seed: int, tokenizer)
     shards = [encode_documents(tokenizer, texts) for texts in (plain, told)]
     tokens = np.concatenate(shards)
     starts = window_starts(tokens, tokenizer.eot_id, seed)
-    lesson = (PLAIN_BATCHES, int(np.searchsorted(starts, len(shards[0]))))
-    return Corpus("storyworld", tokenizer, [tokens], encode_documents(tokenizer, val), n_bytes(val), starts, lesson)
+    n_plain = int(np.searchsorted(starts, len(shards[0])))
+    return Corpus("storyworld", tokenizer, [tokens], encode_documents(tokenizer, val), n_bytes(val), starts, n_plain)
 
 
 def _load_shards(data: str, choice: str, vocab_size: int, run: Path, tokenizer) -> Corpus:

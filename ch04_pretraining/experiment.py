@@ -64,7 +64,7 @@ class Experiment:
         self.optimizers = make_optimizers(model, recipe.optimizer, recipe.lr, recipe.muon_lr)
         self.batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size,
                                      torch.Generator().manual_seed(settings["seed"]), corpus.starts,
-                                     precision.device, corpus.lesson, process_part())
+                                     precision.device, (recipe.lesson_batches, corpus.n_lesson_starts), process_part())
         self.progress = Progress()
 
     def resume(self, state: dict) -> None:

@@ -32,8 +32,11 @@ def share_seen(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int
     runs = np.concatenate([ngram_hashes(text, n) for text in texts])
     if not len(runs):
         raise ValueError(f"no text is {n} tokens long")
+    runs, times = np.unique(runs, return_counts=True)
     seen = np.zeros(len(runs), bool)
     for shard in shards:
         for first in range(0, len(shard), _CHUNK):
-            seen |= np.isin(runs, ngram_hashes(np.asarray(shard[first : first + _CHUNK + n - 1]), n))
-    return float(seen.mean())
+            hashes = ngram_hashes(np.asarray(shard[first : first + _CHUNK + n - 1]), n)
+            places = np.searchsorted(runs[:-1], hashes)  # of the few in the many would have to sort the many
+            seen[places[runs[places] == hashes]] = True
+    return float(times[seen].sum() / times.sum())

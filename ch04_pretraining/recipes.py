@@ -19,6 +19,11 @@ class Recipe:
     schedule: Literal["trapezoid", "cosine"] = "trapezoid"
     prompt: str = ""  # samples begin with it; empty: with the end-of-text token
 
+    @property
+    def lesson_batches(self) -> int:
+        """So many batches are of a corpus's easier texts alone, if it has some: 300, or fewer in a short run."""
+        return min(300, self.steps // 7 if self.steps else int(self.seconds))
+
 
 # Seconds leave room for ten validations, samples and checkpoints; the rest was chosen by the ablations in speed.md.
 _CHARACTERS = Recipe("tinyshakespeare", tokenizer="char", lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n")

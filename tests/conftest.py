@@ -1,6 +1,9 @@
 """Deterministic property tests; the real data set folder, where there is one."""
 
 import os
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,3 +24,20 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("LLM_COMPANION_DATA does not name a folder with the real data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def refusal(monkeypatch) -> Callable[..., str]:
+    """A function that runs a script with arguments it must refuse, and returns the line that it ends with: in this
+    process, where everything is imported already (test_ch05_main.py and test_ch06_main.py start a process of its own)."""
+    def run(script: str, *arguments: object) -> str:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(Path(__file__).parent.parent / script), run_name="__main__")
+        message = end.value.code  # Python prints a text to stderr, without a traceback, and exits with 1
+        assert isinstance(message, str), message
+        assert message.startswith("error: ")
+        assert "\n" not in message
+        return message
+
+    return run

@@ -342,6 +342,9 @@ def test_recipes_give_way_to_what_is_asked_for():
     other = choose_recipe(None, "some/file.txt", steps=5, lr=6e-3)
     assert (other.data, other.steps, other.seconds) == ("some/file.txt", 5, None)
     assert other.muon_lr / other.lr == pytest.approx(RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr)
+    lessons = [choose_recipe(None, None, **given).lesson_batches
+               for given in ({}, {"seconds": 15}, {"seconds": 900}, {"steps": 70}, {"steps": 5000})]
+    assert lessons == [300, 15, 300, 10, 300]
     fast = choose_recipe("chars-15s", "shakespeare", batch_size=3)
     assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == ("shakespeare", "char", "chars-15s", 3)
     with pytest.raises(ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-15s"):
