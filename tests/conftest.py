@@ -29,7 +29,7 @@ def real_data() -> Path:
 @pytest.fixture
 def refusal(monkeypatch) -> Callable[..., str]:
     """A function that runs a script with arguments it must refuse, and returns the line that it ends with: in this
-    process, where everything is imported already (test_ch05_main.py and test_ch06_main.py start a process of its own)."""
+    process, where all is imported already (test_ch05_main.py and test_ch06_main.py start one of its own)."""
     def run(script: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
