@@ -22,17 +22,20 @@ FOLDS = 10  # a split is made of tenths
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts and the numbers of their classes, row by row."""
+    """Texts and the numbers of their classes, row by row; `first`, where there is something to be found out before
+    (steps.py), the number of that class."""
 
     texts: list[str]
     labels: np.ndarray  # (n,) int64
+    first: np.ndarray | None = None  # (n,) int64
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> "Examples":
         """These rows, in this order."""
-        return Examples([self.texts[row] for row in rows], self.labels[rows])
+        return Examples([self.texts[row] for row in rows], self.labels[rows],
+                        None if self.first is None else self.first[rows])
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from ch03_gpt import GPTModel, Precision
 from ch05_classification.baselines import WORD_COUNTERS, Baseline
 from ch05_classification.classifier import GPTClassifier, train_only
 from ch05_classification.encoding import encode_examples
-from ch05_classification.examples import Task
-from ch05_classification.fine_tuning import History, Plan, fit, predict_logits
+from ch05_classification.examples import Examples, Task
+from ch05_classification.fine_tuning import History, Plan, fit
 from ch05_classification.lora import replace_linear_with_lora
 from ch05_classification.saved import Choice
 from ch05_classification.scores import (
@@ -25,6 +25,7 @@ from ch05_classification.scores import (
     softmax,
     summarize,
 )
+from ch05_classification.steps import both_steps, predict
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Recipe:
 
 
 STORIES = Recipe(Plan(epochs=2, batch_size=16, lr=5e-4, validations=4))
-PLACES = replace(STORIES, plan=replace(STORIES.plan, epochs=1))  # 30,000 questions once: 12,000 twice gave less
+PLACES = replace(STORIES, plan=replace(STORIES.plan, epochs=1))  # 22,000 questions in two steps each, once
 TEXTS = Recipe(Plan(epochs=6, batch_size=16, lr=5e-4, label_smoothing=0.1), refit=True)  # few rows: each one counts
 
 
@@ -88,23 +89,27 @@ def build_classifier(model: GPTModel, tokenizer, task: Task, recipe: Recipe, see
 def run_task(task: Task, model: GPTModel, tokenizer, recipe: Recipe, precision: Precision, seed: int,
              description: str = "fine-tuning") -> Result:
     """Fine-tune on the training rows, stop and calibrate on the validation rows, predict the test rows."""
-    context = model.config.context_length
-    training, validation, test = parts = [encode_examples(tokenizer, part, context, task.keep)
-                                          for part in (task.train, task.val, task.test)]
+    training, validation = (
+        encode_examples(tokenizer, both_steps(task.name, part, task.classes), model.config.context_length, task.keep)
+        for part in (task.train, task.val))
     plan = replace(recipe.plan, seed=seed)
     classifier = build_classifier(model, tokenizer, task, recipe, seed).to(precision.device)
     n_trained = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     history = fit(classifier, training, validation, plan, precision, tokenizer.eot_id, description)
-    val_logits = predict_logits(classifier, validation, precision)
+
+    def answers(part: Examples) -> tuple[np.ndarray, int]:
+        return predict(task.name, classifier, tokenizer, part.texts, task.classes, task.keep, precision)
+
+    val_logits, _ = answers(task.val)
     if recipe.refit:
         classifier = build_classifier(model, tokenizer, task, recipe, seed).to(precision.device)
         again = fit(classifier, training + validation, None, plan, precision, tokenizer.eot_id, "with all rows")
         history.seconds, history.steps = history.seconds + again.seconds, history.steps + again.steps
-    logits = predict_logits(classifier, test, precision)
+    logits, truncated = answers(task.test)
     choice = Choice(task.name, task.classes, task.positive, task.keep, recipe.pooling, recipe.causal,
                     fit_temperature(val_logits, task.val.labels))
     return Result(classifier, tokenizer, choice, history, val_logits, logits,
-                  sum(part.truncated for part in parts), n_trained)
+                  training.truncated + validation.truncated + truncated, n_trained)
 
 
 def score_table(task: Task, baselines: list[Baseline], predictions: dict[str, np.ndarray], seed: int) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def table_task(path: Path, seed: int, text_column: str, label_column: str, test:
         raise FileNotFoundError(f"there is no task {str(path)!r}; choose {', '.join(TASKS)}, or give the path of a "
                                 "CSV, TSV or JSONL file")
     others = read_table(test, text_column, label_column) if test else None
-    return make_task(path.stem, *read_table(path, text_column, label_column), seed, others)
+    return make_task(path.name, *read_table(path, text_column, label_column), seed, others)
 
 
 def describe(task: Task) -> str:

@@ -11,10 +11,8 @@ from safetensors.torch import load_file, save_file
 from ch01_text import load_tokenizer
 from ch03_gpt import GPTConfig, GPTModel, Precision
 from ch05_classification.classifier import GPTClassifier
-from ch05_classification.encoding import encode_examples
-from ch05_classification.examples import Examples
-from ch05_classification.fine_tuning import predict_logits
 from ch05_classification.scores import softmax
+from ch05_classification.steps import predict
 
 FILE = "classifier.json"
 
@@ -65,7 +63,5 @@ def load_classifier(folder: Path, device: torch.device | str = "cpu"):
 
 def classify(texts: list[str], classifier: GPTClassifier, tokenizer, choice: Choice, precision: Precision):
     """Texts -> (class names, probabilities (n, K)). ValueError where a text is empty."""
-    examples = Examples(texts, np.zeros(len(texts), dtype=np.int64))
-    encoded = encode_examples(tokenizer, examples, classifier.model.config.context_length, choice.keep)
-    logits = predict_logits(classifier, encoded, precision)
+    logits, _ = predict(choice.task, classifier, tokenizer, texts, choice.classes, choice.keep, precision)
     return [choice.classes[number] for number in logits.argmax(axis=1)], choice.probabilities(logits)

@@ -1,7 +1,7 @@
 """Storyworld questions as classes: tasks where counting words does not help, because the order of events decides.
 
     holder   who has the thing? one of 60 people, or nobody
-    place    where is the thing? one of 32 places
+    place    where is the thing? one of 32 places; asked in two steps (steps.py), so the people are classes, too
     reason   why is she happy, or sad? The name, thing or place that the reason ends with
     ending   will it end well? told up to the last event; as many happy as sad stories with the same words
 
@@ -10,35 +10,50 @@ that do without following the story.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 from tqdm import tqdm
 
 from ch01_text.storyworld import Story, shortcut_answers, stories
+from ch01_text.storyworld.questions import Question
+from ch01_text.storyworld.story import question_lines
 from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch01_text.storyworld.world import World
 from ch05_classification.examples import Examples, Task
 
-TRAINING_ROWS = {"holder": 12_000, "place": 30_000, "reason": 12_000, "ending": 12_000}
+TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "reason": 12_000, "ending": 12_000}
 LEVELS = {"train": "base-drill", "val": "base", "test": "base"}  # the same stories, with more questions to learn from
 RULES = ("last mentioned", "last mover", "first mention", "same sentence")
 SORTS = dict.fromkeys(PEOPLE, "person") | dict.fromkeys(THINGS, "thing") | dict.fromkeys(PLACES, "place")
-CLASSES = {"holder": (*PEOPLE, "nobody"), "place": tuple(PLACES), "reason": tuple(SORTS), "ending": ("sad", "happy")}
-Row = tuple[str, str, dict[str, str]]  # text, class, what the cheap rules say
+CLASSES = {"holder": (*PEOPLE, "nobody"), "place": (*PLACES, *PEOPLE, "nobody"), "reason": tuple(SORTS),
+           "ending": ("sad", "happy")}
+Row = tuple[str, str, dict[str, str], str]  # text, class, what the cheap rules say, class to be found out first or ""
 
 
-def question_rows(kind: str, split: str, seed: int) -> Iterator[Row]:
-    """Questions of one kind, asked at any time; one a story at most where not for training, so that rows do not
-    depend on each other."""
+def asked(kind: str, split: str, seed: int) -> Iterator[tuple[Story, Question, dict[str, str]]]:
+    """Questions of one kind, asked at any time, and what the rules say; one a story at most where not for training,
+    so that rows do not depend on each other."""
     for story in stories(split="test" if split == "test" else "train", level=LEVELS[split], seed=seed):
-        asked = [question for question in story.questions if question.kind == kind]
-        for question in asked if split == "train" else asked[-1:]:
-            noun = " the" if question.answer.startswith("the ") else ""
-            rules = {name: answer.removeprefix("the ") for name, answer in shortcut_answers(story, question).items()
-                     if name in RULES}
-            yield story.prompt(question) + noun, question.answer.removeprefix("the "), rules
+        questions = [question for question in story.questions if question.kind == kind]
+        for question in questions if split == "train" else questions[-1:]:
+            yield story, question, {name: answer.removeprefix("the ")
+                                    for name, answer in shortcut_answers(story, question).items() if name in RULES}
+
+
+def holder_rows(split: str, seed: int) -> Iterator[Row]:
+    """Who has it?"""
+    for story, question, rules in asked("who-has", split, seed):
+        yield story.prompt(question), question.answer, rules, ""
+
+
+def place_rows(split: str, seed: int) -> Iterator[Row]:
+    """Where is it? The text asks who has it, which is to be found out first."""
+    for story, question, rules in asked("where-object", split, seed):
+        thing = question.about[0]
+        text = f"{story.prose[: question.position]}\n{question_lines(f'Who has the {thing}?')}"
+        yield text, question.answer.removeprefix("the "), rules, story.world(question).holder(thing) or "nobody"
 
 
 def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
@@ -69,7 +84,7 @@ def reason_rows(split: str, seed: int) -> Iterator[Row]:
             mentioned, beside = [name for name, _ in rivals], [name for name, with_person in rivals if with_person]
             rules = {"last mentioned": mentioned[-1:], "same sentence": beside[-1:], "first mention": mentioned[:1]}
             text = f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA: {reason[: reason.rindex(last)].rstrip()}"
-            yield text, last, {name: "".join(answer) for name, answer in rules.items()}
+            yield text, last, {name: "".join(answer) for name, answer in rules.items()}, ""
 
 
 def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
@@ -79,7 +94,8 @@ def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
     told = [(story.prose[: story.closing], story.ending, story) for story in source]
     for row in match_by_words([text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])):
         text, ending, story = told[row]
-        yield text, ending, {"last feeling": last_feeling(story), "wish named at the end": wish_at_the_end(story)}
+        rules = {"last feeling": last_feeling(story), "wish named at the end": wish_at_the_end(story)}
+        yield text, ending, rules, ""
 
 
 def last_feeling(story: Story) -> str:
@@ -125,19 +141,22 @@ def story_task(name: str, seed: int, n_train: int | None = None, n_val: int = 60
     """One of the tasks, told anew for each `seed`."""
     rows = {"train": n_train or TRAINING_ROWS[name], "val": n_val, "test": n_test}
     makers: dict[str, Callable[[str], Iterator[Row]]] = {
-        "holder": lambda split: question_rows("who-has", split, seed),
-        "place": lambda split: question_rows("where-object", split, seed),
+        "holder": lambda split: holder_rows(split, seed),
+        "place": lambda split: place_rows(split, seed),
         "reason": lambda split: reason_rows(split, seed),
         "ending": lambda split: ending_rows(split, seed, rows[split]),
     }
     classes = CLASSES[name]
-    parts, rules = {}, []
+
+    def numbers(names: Sequence[str]) -> np.ndarray:
+        return np.array([classes.index(one) for one in names], dtype=np.int64)
+
+    parts, rules = {}, ()
     for number, (split, n) in enumerate(rows.items()):
         seed = 3 * seed + number  # training and validation stories differ
         found = list(tqdm(islice(makers[name](split), n), f"telling stories ({split})", n, disable=None, leave=False))
-        parts[split] = Examples([text for text, _, _ in found],
-                                np.array([classes.index(label) for _, label, _ in found], dtype=np.int64))
-        rules = [rule for _, _, rule in found]
+        texts, labels, rules, firsts = zip(*found, strict=True)
+        parts[split] = Examples(list(texts), numbers(labels), numbers(firsts) if all(firsts) else None)
     shortcuts = {rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
                  for rule in rules[0]}
     answers = None if name == "ending" else tuple(f" {label}" for label in classes)
