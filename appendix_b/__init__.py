@@ -1,4 +1,9 @@
-"""Appendix B: machine learning from the ground up, with NumPy alone."""
+"""Appendix B: machine learning from the ground up, with NumPy alone.
+
+Its modules, in the order in which to read them: tensor, functions, graph, finite_differences, nn, layers,
+convolution, recurrent, attention, gpt, losses, optimizers, schedules, saving, training, text_models, regression,
+digits, classifiers, image_experiments, small_talk, chat, plots, bench.
+"""
 
 from appendix_b.attention import AttentionHead, MultiHeadAttention, TransformerBlock, attend, causal_bias
 from appendix_b.convolution import Conv2d, MaxPool, windows

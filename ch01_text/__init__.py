@@ -1,4 +1,8 @@
-"""Chapter 1: texts, tokenizers, data loaders."""
+"""Chapter 1: texts, tokenizers, data loaders.
+
+Its modules, in the order in which to read them: corpora, tokenizer, bpe, bpe_training, data, shards, run, practice.
+`storyworld/` writes the stories.
+"""
 
 from ch01_text.bpe import BPETokenizer, gpt2_tokenizer, load_tokenizer
 from ch01_text.corpora import DOWNLOADS, fetch, load_documents, load_text, split_documents

@@ -1,4 +1,8 @@
-"""Chapter 2: attention, from plain Python to the fused multi-head layer."""
+"""Chapter 2: attention, from plain Python to the fused multi-head layer.
+
+Its modules, in the order in which to read them: ladder, attention, short_attention, rope, mask, cache, maps,
+device.
+"""
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference
 from ch02_attention.cache import InputCache, KVCache, LayerCache

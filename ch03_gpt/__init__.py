@@ -1,4 +1,8 @@
-"""Chapter 3: the GPT model, its parts, and how it writes."""
+"""Chapter 3: the GPT model, its parts, and how it writes.
+
+Its modules, in the order in which to read them: config, layers, model, sampling, generation, text_stream, beam,
+flops, precision.
+"""
 
 from ch02_attention.device import pick_device
 from ch03_gpt.beam import beam_search

@@ -1,4 +1,9 @@
-"""Chapter 4: the training loop, checkpoints, pretrained weights, loss curves."""
+"""Chapter 4: the training loop, checkpoints, pretrained weights, loss curves.
+
+Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, optimizer, schedule,
+corpus, recipes, checkpoint, parallel, allocator, probe, plots, tensorboard_log, memorisation, questions,
+experiment, pretrained, book.
+"""
 
 from ch04_pretraining.book import (
     calc_loss_batch,

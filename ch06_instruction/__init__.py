@@ -1,4 +1,9 @@
-"""Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, every stage measured."""
+"""Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, every stage measured.
+
+Its modules, in the order in which to read them: chat, batches, conversations, instructions, grading, leaks,
+log_probs, sft, reward_model, preferences, preference_losses, dpo, advantages, policy_losses, rollouts,
+reinforcement, best_of_n, answering, evaluation, stages, file_data, judge, plots, book.
+"""
 
 from ch06_instruction.advantages import generalized_advantages, group_advantages, kl_estimate, whiten
 from ch06_instruction.answering import Chat, answered

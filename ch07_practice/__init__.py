@@ -1,4 +1,10 @@
-"""Chapter 7: language models in practice."""
+"""Chapter 7: language models in practice.
+
+Its modules, in the order in which to read them: models, completion, engine, speculative, regular, constrained,
+quantization, quantization_table, contest, training_bench, decoding_bench, peers, report, served, worker, service,
+api, replies, gate, server, serving, chat_page, terminal_chat, load_test, likelihood, harness, harness_adapter,
+evaluate_command, tuned, retrieval, labs_command, scaling_law, scaling_lab. `labs/` measures what helps.
+"""
 
 from ch07_practice.constrained import Pattern, RegexConstraint, Vocabulary, choice_expression, json_expression
 from ch07_practice.engine import Engine, Request
