@@ -24,7 +24,9 @@ TITLES = {
     "ch05_classification": "Classification",
     "ch06_instruction": "Instructions and feedback",
 }
-PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}  # plots of chapter 7's commands
+PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}  # chapter 7's commands that draw
+TUNED = ("base", "sft", "dpo", "ppo", "grpo")  # chapter 6's stages, in their order
+EXAMPLES = 6  # instructions whose responses are shown
 ROOT = Path(__file__).parents[1]
 
 
@@ -104,7 +106,8 @@ def headline(stage: Stage) -> str:
         shares = ", ".join(f"{name} {m[name]['exact_match']:.1%}" for name in measured if "exact_match" in m[name])
         return f"right answers on unseen stories: {shares}" if shares else f"tuned on {m['data']}"
     return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
-            f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte")
+            f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte; {m['tokens_per_s']:,.0f} tokens/s, "
+            f"{m['mfu']:.0%} of what the machine's matrix products could do")
 
 
 def stage_table(stages: list[Stage]) -> pd.DataFrame:
@@ -121,6 +124,23 @@ def question_table(stage: Stage) -> pd.DataFrame | None:
     shares = [column for column in table if column not in ("test set", "questions", "hops", "n")]
     table[shares] = table[shares].map("{:.1%}".format)
     return table
+
+
+def response_table(stage: Stage) -> pd.DataFrame | None:
+    """The first unseen instructions and what each of chapter 6's stages responds; None for other chapters."""
+    found = {name: path for name in TUNED if (path := stage.folder / f"answers-{name}.csv").is_file()}
+    if not found:
+        return None
+    answers = {name: pd.read_csv(path, keep_default_na=False, dtype=str).head(EXAMPLES) for name, path in found.items()}
+    first = next(iter(answers.values()))
+    table = pd.DataFrame({"instruction": first["prompt"].str.rpartition("\n")[2], "wanted": first["wanted"]})
+    return table.assign(**{name: rows["response"].str.replace("\n", " / ") for name, rows in answers.items()})
+
+
+def missing_commands(run: Path) -> list[str]:
+    """Commands of chapter 7 that have drawn nothing into the run yet."""
+    drawn = {title for title, _ in practice_plots(run)}
+    return [name for name, title in PRACTICE.items() if title not in drawn]
 
 
 def practice_plots(run: Path) -> list[tuple[str, Path]]:
@@ -147,6 +167,7 @@ def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
                               lstrip_blocks=True)
     return environment.get_template(template).render(
         stages=stages, machine=describe_machine(), stage_table=stage_table(stages), question_table=question_table,
+        response_table=response_table, missing=missing_commands(run),
         as_markdown=as_markdown, practice=practice_plots(run),
         total=sum(stage.metrics["wall_seconds"] for stage in stages),
         link=lambda path: Path(os.path.relpath(path, run)).as_posix(),
