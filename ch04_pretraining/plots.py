@@ -49,7 +49,8 @@ def draw_dashboard(log: list[dict]) -> Figure:
     steps = [entry["step"] for entry in log]
     loss.plot([entry["seconds"] for entry in log], [entry["train_loss"] for entry in log], label="training")
     validated = [entry for entry in log if "val_loss" in entry]
-    loss.plot([e["seconds"] for e in validated], [e["val_loss"] for e in validated], "o-", label="validation")
+    if validated:
+        loss.plot([e["seconds"] for e in validated], [e["val_loss"] for e in validated], "o-", label="validation")
     if validated and "val_bits_per_byte" in validated[0]:
         bits = loss.twinx()
         bits.plot([e["seconds"] for e in validated], [e["val_bits_per_byte"] for e in validated], "s:",

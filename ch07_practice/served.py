@@ -15,7 +15,7 @@ from random import Random
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld import MAIN_KINDS, question_lines, write_story
+from ch01_text.storyworld import MAIN_KINDS, question_lines, stories
 from ch03_gpt import GPTModel, document_start
 from ch04_pretraining import run_checkpoint
 from ch04_pretraining.checkpoint import find_checkpoint
@@ -59,8 +59,9 @@ def base_text(messages: Sequence[Message]) -> str:
 
 def draw_story(seed: int) -> dict[str, str]:
     """An unseen brief story up to where a question about a place or a possession is asked, with the true answer."""
-    story = write_story(0, "test", LEVELS["test"], seed)
-    asked = [one for one in story.questions if one.kind in MAIN_KINDS] or story.questions
+    told = ((story, [one for one in story.questions if one.kind in MAIN_KINDS])
+            for story in stories(split="test", level=LEVELS["test"], seed=seed))
+    story, asked = next((story, asked) for story, asked in told if asked)
     question = Random(seed).choice(asked)
     return {"story": story.prose[: question.position], "question": question.text, "answer": question.answer}
 
