@@ -5,13 +5,14 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from ch07_practice.report import ROOT, find_stages, write_report
 
 PRETRAINING = {"n_params": 1000, "tokens": 2000, "seconds": 3.0, "val_loss": 1.5, "val_bits_per_byte": 0.5,
-               "wall_seconds": 4.0, "settings": {"data": "<stories & plays>"},
+               "tokens_per_s": 700.0, "mfu": 0.25, "wall_seconds": 4.0, "settings": {"data": "<stories & plays>"},
                "samples": [{"step": 7, "text": "once </pre><script>alert(1)</script>"}]}
 
 
@@ -76,3 +77,29 @@ def test_the_summary_has_every_stage(run):
 def test_an_empty_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="run the chapters first"):
         find_stages(tmp_path)
+
+
+def test_responses_are_shown_stage_by_stage(tmp_path):
+    """Two stages of three are there; a story stands before the instruction and is left out."""
+    folder = tmp_path / "ch06_instruction"
+    folder.mkdir()
+    scores = {"exact_match": 0.5, "ci95_low": 0.4, "ci95_high": 0.6}
+    (folder / "metrics.json").write_text(json.dumps({"base": scores, "sft": scores, "wall_seconds": 1.0}))
+    for name, response in (("base", "A: lake"), ("sft", "Q: Where is Tom?\nA: the mill")):
+        pd.DataFrame({"prompt": ["Tom went to the mill.\nWhere is Tom?"] * 9, "wanted": "the mill",
+                      "response": response}).to_csv(folder / f"answers-{name}.csv", index=False)
+    report = write_report(tmp_path)
+    assert report["stages"][0]["result"] == "right answers on unseen stories: base 50.0%, sft 50.0%"
+    text = (tmp_path / "report.md").read_text(encoding="utf-8")
+    assert "| instruction | wanted | base | sft |" in text
+    assert text.count("| Where is Tom? | the mill | A: lake | Q: Where is Tom? / A: the mill |") == 6
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("<td>Q: Where is Tom? / A: the mill</td>") == 6
+    assert "python ch07_practice/main.py scaling" in page
+    drawn = tmp_path / "ch07_practice"
+    drawn.mkdir()
+    (drawn / "scaling_storyworld.png").write_bytes(b"a picture")
+    write_report(tmp_path)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "main.py scaling" not in page
+    assert "main.py labs" in page

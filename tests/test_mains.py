@@ -7,12 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from ch07_practice.report import write_report
 
 ROOT = Path(__file__).parent.parent
 CH04 = ["ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "--batch-size", "2"]
@@ -100,32 +97,6 @@ def test_the_report_shows_a_classifier(tmp_path):
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Classification on holder" in text
     assert "54.7% of 1,000 test rows right (51.6% to 57.7%); best counter of words 33.7%, best cheap rule 34.5%" in text
-
-
-def test_the_report_shows_responses_stage_by_stage(tmp_path):
-    """Two stages of three are there; a story stands before the instruction and is left out."""
-    folder = tmp_path / "ch06_instruction"
-    folder.mkdir()
-    scores = {"exact_match": 0.5, "ci95_low": 0.4, "ci95_high": 0.6}
-    (folder / "metrics.json").write_text(json.dumps({"base": scores, "sft": scores, "wall_seconds": 1.0}))
-    for name, response in (("base", "A: lake"), ("sft", "Q: Where is Tom?\nA: the mill")):
-        pd.DataFrame({"prompt": ["Tom went to the mill.\nWhere is Tom?"] * 9, "wanted": "the mill",
-                      "response": response}).to_csv(folder / f"answers-{name}.csv", index=False)
-    report = write_report(tmp_path)
-    assert report["stages"][0]["result"] == "right answers on unseen stories: base 50.0%, sft 50.0%"
-    text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "| instruction | wanted | base | sft |" in text
-    assert text.count("| Where is Tom? | the mill | A: lake | Q: Where is Tom? / A: the mill |") == 6
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert page.count("<td>Q: Where is Tom? / A: the mill</td>") == 6
-    assert "python ch07_practice/main.py scaling" in page
-    drawn = tmp_path / "ch07_practice"
-    drawn.mkdir()
-    (drawn / "scaling_storyworld.png").write_bytes(b"a picture")
-    write_report(tmp_path)
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "main.py scaling" not in page
-    assert "main.py labs" in page
 
 
 def test_the_report_shows_every_stage(refusal, trained):
