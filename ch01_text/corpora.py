@@ -101,10 +101,10 @@ def _download(wanted: Download) -> Path:
 def clean_play(markdown: str) -> str:
     """A play's Markdown -> title, act and scene lines, `SPEAKER:` lines and what they speak.
 
-    Stage directions (between underscores) are left out.
+    Stage directions (between underscores) are left out; their line stays empty.
 
     >>> clean_play("**FRANCISCO**  \\nNay, answer me:  \\n_Exit_\\nstand.")
-    'FRANCISCO:\\nNay, answer me:\\nstand.\\n'
+    'FRANCISCO:\\nNay, answer me:\\n\\nstand.\\n'
     """
     text = html.unescape(markdown)
     text = re.sub(r"^#+ *(.*?) *$", r"\1", text, flags=re.MULTILINE)

@@ -1,7 +1,5 @@
 """Appendix A: tensors' memory, torch's graph, saving, and two processes that learn what one learns."""
 
-import doctest
-import importlib
 import json
 import os
 import subprocess
@@ -51,12 +49,6 @@ def run(folder: Path, *arguments: str, start: list[str] | None = None, ok: bool 
                             env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert (result.returncode == 0) == ok, result.stderr[-3000:]
     return result.stdout if ok else result.stderr
-
-
-@pytest.mark.parametrize("module", ["toy_data", "memory", "landscape", "multi_process"])
-def test_doctests(module):
-    result = doctest.testmod(importlib.import_module(f"appendix_a.{module}"))
-    assert result.attempted and not result.failed
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())

@@ -1,6 +1,5 @@
 """Corpora on disk: read, cut, tokenized and held out, against whole texts, loops and a limit on memory."""
 
-import doctest
 import json
 import os
 import subprocess
@@ -97,11 +96,6 @@ def test_cut_pieces_are_the_text_and_end_at_lines(text):
     assert "".join(pieces) == text
     assert all(len(piece) <= 16 for piece in pieces)
     assert all(piece.endswith("\n") for piece in pieces[:-1] if "\n" in piece)
-
-
-def test_docstring_examples():
-    result = doctest.testmod(shards)
-    assert (result.attempted > 0, result.failed) == (True, 0)
 
 
 @pytest.mark.parametrize(("name", "content", "words"), [

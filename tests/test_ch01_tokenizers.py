@@ -1,7 +1,5 @@
 """Tokenizers against tiktoken, Hugging Face tokenizers, transformers and the paper's algorithm."""
 
-import doctest
-import importlib
 import json
 
 import pytest
@@ -53,14 +51,6 @@ def hugging_face_merges(text: str, n: int) -> list[tuple[str, str]]:
 
 def printable_merges(tokenizer: BPETokenizer) -> list[tuple[str, str]]:
     return [(to_printable(left), to_printable(right)) for left, right in tokenizer.merges]
-
-
-@pytest.mark.parametrize("name", ["tokenizer", "bpe_training"])
-def test_docstring_examples(name):
-    """Oracle: the worked examples in the docstrings."""
-    result = doctest.testmod(importlib.import_module(f"ch01_text.{name}"))
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 def test_merges_equal_hugging_faces(shakespeare, ours):

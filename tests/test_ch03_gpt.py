@@ -1,7 +1,5 @@
 """The model against torch, transformers, published sizes, a FLOP counter, and itself."""
 
-import doctest
-import importlib
 import json
 import math
 import subprocess
@@ -42,14 +40,6 @@ LLAMA = replace(TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False,
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@pytest.mark.parametrize("name", ["layers", "sampling", "text_stream"])
-def test_docstring_examples(name):
-    """Oracle: the worked examples in the docstrings."""
-    result = doctest.testmod(importlib.import_module(f"ch03_gpt.{name}"), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @given(st.floats(-40, 40, width=16))

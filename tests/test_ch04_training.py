@@ -1,7 +1,5 @@
 """The training loop against closed forms, torch's own steps, bigger batches, and uninterrupted runs."""
 
-import doctest
-import importlib
 import math
 import re
 import shutil
@@ -69,15 +67,6 @@ def test_some_windows_begin_amid_a_text():
     assert len(anywhere) == pytest.approx(len(starts) / BEGIN_ANYWHERE, rel=0.1)
     assert len(set(tokens[anywhere])) == 49
     assert starts.tolist() == sorted(starts)
-
-
-@pytest.mark.parametrize("name", ["schedule", "loss", "questions", "answer_loss"])
-def test_docstring_examples(name):
-    """Oracle: the worked examples in the docstrings."""
-    module = importlib.import_module(f"ch04_pretraining.{name}")
-    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0, 0.9))

@@ -1,7 +1,6 @@
 """The book's names of its instruction chapter. Oracles: loops over its rules, its own package where installed, plain
 Python's numbers."""
 
-import doctest
 import json
 import math
 from functools import partial
@@ -14,7 +13,6 @@ from torch.utils.data import DataLoader
 
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import calc_loss_batch
-from ch06_instruction import book
 from ch06_instruction.book import (
     InstructionDataset,
     PreferenceDataset,
@@ -49,11 +47,6 @@ def theirs():
 
 def read(real_data, name: str) -> list[dict]:
     return json.loads((real_data / name).read_text(encoding="utf-8"))
-
-
-def test_examples_in_docstrings():
-    results = doctest.testmod(book)
-    assert results.attempted and not results.failed
 
 
 # ids

@@ -1,8 +1,6 @@
 """Conversations as tokens and batches, and instruction tuning. Oracles: ids written by hand, loops, each conversation
 alone, brute force, self-consistency."""
 
-import doctest
-import importlib
 import math
 import re
 from itertools import combinations, pairwise
@@ -70,13 +68,6 @@ def chats_of(lengths: list[int], seed: int = 0) -> list[EncodedChat]:
 
 
 # the template
-
-def test_docstring_examples():
-    """Oracle: the worked examples in the docstrings."""
-    result = doctest.testmod(importlib.import_module("ch06_instruction.batches"))
-    assert result.attempted > 0
-    assert result.failed == 0
-
 
 def test_a_conversation_is_these_ids():
     """Oracle: ids and mask written by hand; the specials follow the 257 ids that were there."""

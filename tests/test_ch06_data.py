@@ -1,8 +1,6 @@
 """Instruction data from files, near duplicates, a judge. Oracles: the book's listings, brute force, counts by hand, a
 server of our own."""
 
-import doctest
-import importlib
 import json
 import os
 import sys
@@ -35,13 +33,6 @@ from ch06_instruction.leaks import leak_report, near_duplicates, shingles
 needs_book = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),
     reason="LLM_COMPANION_DATA does not name the folder of instruction-data.json")
-
-
-@pytest.mark.parametrize("name", ["conversations", "leaks", "judge"])
-def test_examples_in_docstrings(name):
-    result = doctest.testmod(importlib.import_module(f"ch06_instruction.{name}"))
-    assert result.attempted
-    assert not result.failed
 
 
 def books_format_input(entry):

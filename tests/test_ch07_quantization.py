@@ -1,7 +1,6 @@
 """Quantized layers: bounds on the error, the fast kernels equal to the readable layers, packing without loss."""
 
 import copy
-import doctest
 from dataclasses import replace
 
 import pytest
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import ch07_practice.quantization as quantization
 from ch03_gpt import GPTConfig, GPTModel, generate
 from ch07_practice.quantization import (
     KINDS,
@@ -31,13 +29,6 @@ CONFIG = GPTConfig(vocab_size=65, context_length=48, emb_dim=64, n_heads=4, n_la
                    tie_embeddings=True)
 LLAMA = replace(CONFIG, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=96,
                 tie_embeddings=False)
-
-
-def test_docstring_examples():
-    """Oracle: the worked examples in the docstrings."""
-    result = doctest.testmod(quantization)
-    assert result.attempted > 0
-    assert result.failed == 0
 
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))

@@ -2,7 +2,6 @@
 request alone, the model's own log-probabilities, jsonschema, self-consistency."""
 
 import asyncio
-import doctest
 import json
 import re
 import signal
@@ -19,7 +18,6 @@ from serving_setup import ASK, CONTEXT, Running, httpx, make_run, openai, step_b
 from ch03_gpt import complete
 from ch04_pretraining import load_checkpoint
 from ch06_instruction.chat import prompt_ids
-from ch07_practice import chat_page, served
 from ch07_practice.served import base_text
 
 ROOT = Path(__file__).parent.parent
@@ -52,12 +50,6 @@ def alone(sft, messages, max_tokens, **options):
     stops = (tokenizer.eot_id, tokenizer.special_tokens["<|end|>"])
     one, = complete(model, [prompt_ids(tokenizer, messages)], max_tokens, stop_ids=stops, **options)
     return one, tokenizer.decode(one.ids)
-
-
-@pytest.mark.parametrize("module", [chat_page, served])
-def test_doctests(module):
-    result = doctest.testmod(module)
-    assert result.attempted and not result.failed
 
 
 def test_models_are_those_of_the_run(client):

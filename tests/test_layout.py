@@ -1,6 +1,7 @@
 """The shape of the project: what may import what, no second copies, and imports that do nothing."""
 
 import ast
+import doctest
 import importlib
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parent.parent
 CHAPTERS = ["ch01_text", "ch02_attention", "ch03_gpt", "ch04_pretraining", "ch05_classification", "ch06_instruction",
@@ -103,6 +105,15 @@ def test_the_books_names_are_where_the_book_introduces_them(chapter):
     module = importlib.import_module(chapter)
     missing = [name for name in BOOK_NAMES[chapter].split() if not hasattr(module, name)]
     assert missing == []
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if ">>> " in path.read_text(encoding="utf-8")],
+                         ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_examples_in_docstrings_are_true(path):
+    module = importlib.import_module(module_name(path))
+    result = doctest.testmod(module, extraglobs={"torch": torch}, optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS + APPENDICES)
