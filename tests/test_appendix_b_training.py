@@ -1,6 +1,5 @@
 """Appendix B's training: optimizers and schedules step by step against PyTorch, saving, drawing."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -11,8 +10,6 @@ from scipy.stats import chisquare
 from appendix_b import GPT, SGD, Adam, AdamW, Parameter, Shape, clip_gradients, cross_entropy, draw, write
 from appendix_b.saving import load_arrays, save_arrays
 from appendix_b.schedules import constant, cosine, step_decay
-
-
 
 OPTIMIZERS = {
     "sgd": (lambda p: SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
