@@ -1,9 +1,9 @@
 """`main.py scaling`: does a law fitted to small runs foretell a larger one? Trained, fitted, predicted, checked.
 
 Every run of the grid has its own schedule, which ends with its budget: a loss read in the middle of a longer run would
-be too high (Hoffmann et al. 2022, section 3). The budgets must not be too small: fitted to runs of 100,000 to
-800,000 tokens, the law foretold one of 1.6 million wrongly by 22 % (storyworld) and 7 % (Shakespeare). Left out: rates tuned for each size, several seeds, and more than one
-pass over the text, which the law does not cover.
+be too high (Hoffmann et al. 2022, section 3). The budgets must not be too small: fitted to runs of 100,000 to 800,000
+tokens, the law foretold one of 1.6 million wrongly by 22 % (storyworld) and 7 % (Shakespeare). Left out: rates tuned
+for each size, several seeds, and more than one pass over the text, which the law does not cover.
 """
 
 import json
