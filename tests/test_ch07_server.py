@@ -333,13 +333,14 @@ def test_a_failed_step_is_500_and_the_next_request_is_served(server, client, mon
     with pytest.raises(openai.APIError, match="writing failed"):
         list(client.chat.completions.create(model="sft", messages=ASK, max_tokens=5, stream=True))
     monkeypatch.undo()
-    assert client.chat.completions.create(model="sft", messages=ASK, max_tokens=5).usage.completion_tokens == 5
+    assert client.chat.completions.create(
+        model="sft", messages=ASK, temperature=0, max_tokens=5).usage.completion_tokens == 5
 
 
 def test_health_and_metrics_tell_what_was_done(run_folder):
     with Running(run_folder) as server:
-        reply = server.client().chat.completions.create(model="sft", messages=ASK, max_tokens=7)
-        server.client().chat.completions.create(model="sft", messages=ASK, max_tokens=7)
+        asked = dict(model="sft", messages=ASK, temperature=0, max_tokens=7)
+        reply, _ = (server.client().chat.completions.create(**asked) for _ in range(2))
         health = httpx.get(f"{server.url}/health").json()
         assert health == {"status": "ok", "models": ["base", "sft"], "loaded": ["sft"], "unfinished": 0}
         found = dict(line.rsplit(" ", 1) for line in httpx.get(f"{server.url}/metrics").text.splitlines()
