@@ -1,7 +1,7 @@
 """Chapter 5: text classification: head, fine-tuning, LoRA, baselines, error bars.
 
 Its modules, in the order in which to read them: examples, sms, story_tasks, encoding, base_model, classifier,
-bidirectional, lora, fine_tuning, steps, scores, baselines, experiment, ablations, plots, saved, book.
+ensemble, bidirectional, lora, fine_tuning, steps, scores, baselines, experiment, ablations, plots, saved, book.
 """
 
 from ch05_classification.baselines import fit_baselines

@@ -72,7 +72,7 @@ def ablate(task: Task, recipe: Recipe, models: dict[str, tuple], precision: Prec
            repeats: int) -> pd.DataFrame:
     """A row for every trial and repeat: what was asked and tried, accuracy with its interval, F1, seconds. `models`:
     (model, tokenizer) to start from, "pretrained" and from "scratch"; the validation rows stay out."""
-    recipe = replace(recipe, refit=False)
+    recipe = replace(recipe, refits=0)
     plan = [(trial, repeat) for trial in trials(recipe, len(task.train)) for repeat in range(repeats)]
     rows = []
     for trial, repeat in tqdm(plan, "trials", disable=None):

@@ -11,6 +11,7 @@ from ch03_gpt import GPTModel, Precision
 from ch05_classification.baselines import WORD_COUNTERS, Baseline
 from ch05_classification.classifier import GPTClassifier, train_only
 from ch05_classification.encoding import encode_examples
+from ch05_classification.ensemble import Ensemble
 from ch05_classification.examples import Examples, Task
 from ch05_classification.fine_tuning import History, Plan, fit
 from ch05_classification.lora import replace_linear_with_lora
@@ -38,19 +39,19 @@ class Recipe:
     lora_alpha: float = 16.0
     pooling: str = "last"
     causal: bool = True
-    refit: bool = False  # once calibrated on the validation rows, learn once more, from those rows too
+    refits: int = 0  # once calibrated on the validation rows: so many learn once more, from those rows too, and vote
 
 
 STORIES = Recipe(Plan(epochs=2, batch_size=16, lr=5e-4, validations=4))
 PLACES = replace(STORIES, plan=replace(STORIES.plan, epochs=1))  # 22,000 questions in two steps each, once
-TEXTS = Recipe(Plan(epochs=6, batch_size=16, lr=5e-4, label_smoothing=0.1), refit=True)  # few rows: each one counts
+TEXTS = Recipe(Plan(epochs=6, batch_size=16, lr=5e-4, label_smoothing=0.1), refits=2)  # few rows: each one counts
 
 
 @dataclass(frozen=True)
 class Result:
     """A trained classifier and what it said of the test rows."""
 
-    classifier: GPTClassifier
+    classifier: GPTClassifier | Ensemble
     tokenizer: object
     choice: Choice
     history: History
@@ -101,10 +102,14 @@ def run_task(task: Task, model: GPTModel, tokenizer, recipe: Recipe, precision: 
         return predict(task.name, classifier, tokenizer, part.texts, task.classes, task.keep, precision)
 
     val_logits, _ = answers(task.val)
-    if recipe.refit:
-        classifier = build_classifier(model, tokenizer, task, recipe, seed).to(precision.device)
-        again = fit(classifier, training + validation, None, plan, precision, tokenizer.eot_id, "with all rows")
+    members = []
+    for own in range(seed, seed + recipe.refits):
+        members.append(build_classifier(model, tokenizer, task, recipe, own).to(precision.device))
+        again = fit(members[-1], training + validation, None, replace(plan, seed=own), precision, tokenizer.eot_id,
+                    "with all rows")
         history.seconds, history.steps = history.seconds + again.seconds, history.steps + again.steps
+    if members:
+        classifier = Ensemble(members) if len(members) > 1 else members[0]
     logits, truncated = answers(task.test)
     choice = Choice(task.name, task.classes, task.positive, task.keep, recipe.pooling, recipe.causal,
                     fit_temperature(val_logits, task.val.labels))

@@ -160,7 +160,8 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
         return answer(classify, Path(run) / CHAPTER / "classifier", precision)
 
     recipe = recipe_for(task, epochs=epochs, batch_size=batch_size, lr=lr, class_weights=class_weights)
-    recipe = replace(recipe, part=train, lora_rank=lora_rank, lora_alpha=lora_alpha, pooling=pooling)
+    recipe = replace(recipe, part=train, lora_rank=lora_rank, lora_alpha=lora_alpha, pooling=pooling,
+                     refits=min(recipe.refits, 1) if lora_rank else recipe.refits)  # one adapter
     data = load_task(task, seed, rows, text_column, label_column, test)
     print(describe(data))
     if ablation:

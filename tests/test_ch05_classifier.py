@@ -1,6 +1,7 @@
 """The classifier: where it looks, what learns, LoRA. Oracles: loops, finite sizes, scikit-learn, self-consistency."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,6 +41,8 @@ from ch05_classification import (
     train_only,
 )
 from ch05_classification.experiment import build_classifier
+from ch05_classification.saved import load_classifier, save_classifier
+from ch05_classification.scores import softmax
 from ch07_practice.quantization import quantize
 
 CPU = pick_precision(torch.device("cpu"), "float32")
@@ -207,21 +210,33 @@ def test_fitting_stops_early():
     assert history.log[-1]["val_loss"] > min(entry["val_loss"] for entry in history.log)
 
 
-def test_learning_once_more_from_the_validation_rows_too():
-    """Oracle: fine-tuning by hand on the joined rows; the temperature is still the first classifier's."""
+def test_learning_once_more_from_the_validation_rows_too(tmp_path):
+    """Oracle: fine-tuning by hand on the joined rows, with two seeds; the temperature is still the first classifier's.
+    Two that vote say the mean of their log-probabilities, saved and loaded, too."""
     words = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
     task = make_task("spelling", words, ["a"] * 40 + ["b"] * 40, 0)
     tokenizer = CharTokenizer.train(words)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab))
     precision, plan = pick_precision(torch.device("cpu"), "float32"), Plan(epochs=2, seed=3)
-    once, twice = (run_task(task, model, tokenizer, Recipe(plan, refit=refit), precision, 3) for refit in (False, True))
+    once, again, voted = (run_task(task, model, tokenizer, Recipe(plan, refits=n), precision, 3) for n in (0, 1, 2))
     parts = [encode_examples(tokenizer, part, 64) for part in (task.train, task.val, task.test)]
-    expected = build_classifier(model, tokenizer, task, Recipe(plan), 3)
-    fit(expected, parts[0] + parts[1], None, plan, precision, tokenizer.eot_id)
-    np.testing.assert_allclose(twice.logits, predict_logits(expected, parts[2], precision), atol=1e-4)
-    assert twice.choice.temperature == once.choice.temperature
-    assert not np.allclose(twice.logits, once.logits, atol=1e-3)
+    expected = []
+    for seed in (3, 4):
+        one = build_classifier(model, tokenizer, task, Recipe(plan), seed)
+        fit(one, parts[0] + parts[1], None, replace(plan, seed=seed), precision, tokenizer.eot_id)
+        expected.append(predict_logits(one, parts[2], precision))
+    np.testing.assert_allclose(again.logits, expected[0], atol=1e-4)
+    mean = sum(np.log(softmax(logits)) for logits in expected) / 2
+    np.testing.assert_allclose(voted.logits, mean, atol=1e-4)
+    assert not np.allclose(expected[0], expected[1], atol=1e-3)
+    assert once.choice.temperature == again.choice.temperature == voted.choice.temperature
+    assert not np.allclose(again.logits, once.logits, atol=1e-3)
+    for result, members in ((again, 1), (voted, 2)):
+        save_classifier(tmp_path, result.classifier, tokenizer, result.choice)
+        loaded, _, choice = load_classifier(tmp_path)
+        assert choice == replace(result.choice, members=members)
+        np.testing.assert_allclose(predict_logits(loaded, parts[2], precision), result.logits, atol=1e-4)
 
 
 def test_a_correction_is_the_formula():
