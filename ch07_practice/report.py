@@ -171,6 +171,7 @@ def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
         as_markdown=as_markdown, practice=practice_plots(run),
         total=sum(stage.metrics["wall_seconds"] for stage in stages),
         link=lambda path: Path(os.path.relpath(path, run)).as_posix(),
+        practice_notebook=ROOT / "ch07_practice" / "ch07.ipynb",
         image=_embedded if embed else lambda path: path.relative_to(run).as_posix())
 
 

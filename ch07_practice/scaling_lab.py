@@ -110,8 +110,9 @@ def draw_scaling(runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[
     for axes, x in ((by_tokens, target.n_tokens), (by_compute, 6 * target.n_params * target.n_tokens)):
         middle = law.loss(target.n_params, target.n_tokens)
         axes.errorbar([x], [middle], yerr=[[max(0, middle - span[0])], [max(0, span[1] - middle)]], color="#D55E00",
-                      marker="_", markersize=14, capsize=4, label="foretold")
-        axes.plot([x], [target.loss], "*", markersize=13, color="black", label="measured afterwards")
+                      marker="_", markersize=14, capsize=4, label=f"foretold: {middle:.3f}")
+        axes.plot([x], [target.loss], "*", markersize=13, color="black",
+                  label=f"measured afterwards: {target.loss:.3f}")
     flops = np.geomspace(6 * sizes[0] * tokens[0], 6 * sizes[-1] * tokens[-1], 60)
     by_compute.plot(flops, [law.loss(*law.best_size(one)) for one in flops], "--", color="#555555",
                     label="best size for the compute")
@@ -119,6 +120,7 @@ def draw_scaling(runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[
     by_compute.set(xscale="log", xlabel="training operations (6 N D)", ylabel="held-out loss (nats per token)")
     by_tokens.xaxis.set_minor_formatter(NullFormatter())
     by_compute.legend(fontsize=7)
+    figure.suptitle(f"L(N, D) = {law.E:.3g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}", fontsize=10)
     for axes in (by_tokens, by_compute):
         axes.grid(alpha=0.3)
     return figure
