@@ -13,10 +13,10 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch01_text/main.py --run $(RUN)
 	$(BIN)/python ch02_attention/main.py --run $(RUN)
 	$(BIN)/python ch03_gpt/main.py --run $(RUN)
-	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text
+	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text --seconds 50
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
 	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1
-	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations 10000 --questions 500
+	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations 10000 --questions 300
 	$(BIN)/python ch07_practice/main.py scaling --run $(RUN) --data shakespeare --widths 16 32 64 \
 		--budgets 50_000 100_000 200_000 --target-width 96 --target-tokens 400_000
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)
