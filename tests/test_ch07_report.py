@@ -56,8 +56,9 @@ def test_both_forms_lead_to_the_notebooks(run):
     tags = Tags((run / "report.html").read_text(encoding="utf-8")).found
     links = [attributes["href"] for tag, attributes in tags if tag == "a"]
     links += re.findall(r"[^!]\[.*?\]\((.*?)\)", (run / "report.md").read_text(encoding="utf-8"))
-    assert {(run / link).resolve() for link in links} == {ROOT / "ch04_pretraining" / "ch04.ipynb"}
-    assert len(links) == 4
+    assert {(run / link).resolve() for link in links} == {
+        ROOT / "ch04_pretraining" / "ch04.ipynb", ROOT / "ch07_practice" / "ch07.ipynb"}
+    assert len(links) == 6  # in each form: two trainings and the scaling law
 
 
 def test_markdown_shows_pictures_that_are_there(run):
