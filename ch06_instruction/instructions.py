@@ -1,18 +1,18 @@
 """What the story model is asked to do: questions in several forms, lists, retellings, rewriting, repeating, going on.
 
 A question is first put again in plain words and answered as in chapter 4's stories, which the model has read by the
-thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). Where a thing is takes
-two such questions: who has it, and where that person is (self-ask, Press et al. 2022). Every answer follows from the
-true state of a story, so that a program can check it. Test instructions are about unseen casts (chapter 1) and in
-phrasings of their own. Left out: how an answer is judged, which is `grading`.
+thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). What takes several
+look-ups is asked in as many small questions (`ch01_text.storyworld.steps`; self-ask, Press et al. 2022). Every answer
+follows from the true state of a story, so that a program can check it. Test instructions are about unseen casts
+(chapter 1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ch01_text.storyworld import UNKNOWN, Question, Story, question_lines, stories
+from ch01_text.storyworld import UNKNOWN, Question, Story, question_lines, small_questions, stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
 from ch06_instruction.chat import Message
 
@@ -99,24 +99,22 @@ def in_form(question: Question, answer: str | None, form: str) -> str:
     return answer.removeprefix("the ") if form == "word" else answer
 
 
-def in_plain_words(question: Question, answer: str | None, reply: str, holder: str | None = None) -> str:
-    """The whole response to a question: plainly asked and answered, and `reply` below, where that is not the same.
-    `holder`: the answer to who has the thing that is looked for, which is asked first.
+def in_plain_words(question: Question, answer: str | None, reply: str, steps: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole response to a question: `steps` to it, each asked and answered; the question plainly, if the last step
+    has not answered it; and `reply` below, where that is not the same.
 
     >>> lake = Question("Where is Tom?", "the lake", "where-person", 1, 0, ("Tom",))
     >>> in_plain_words(lake, "the lake", "the lake")
     'Q: Where is Tom?\\nA: the lake'
-    >>> in_plain_words(lake, "the lake", "lake")
-    'Q: Where is Tom?\\nA: the lake\\nA: lake'
-    >>> ball = Question("Where is the ball?", "the lake", "where-object", 2, 0, ("ball",))
-    >>> in_plain_words(ball, "the lake", "the lake", holder="Tom")
-    'Q: Who has the ball?\\nA: Tom\\nQ: Where is Tom?\\nA: the lake'
+    >>> in_plain_words(lake, "the lake", "lake", [("Where did Tom go?", "the lake")])
+    'Q: Where did Tom go?\\nA: the lake\\nA: lake'
+    >>> alone = Question("Who is with Tom?", "nobody", "with", 2, 0, ("Tom",))
+    >>> in_plain_words(alone, "nobody", "nobody", [("Where did Tom go?", "the lake")])
+    'Q: Where did Tom go?\\nA: the lake\\nQ: Who is with Tom?\\nA: nobody'
     """
-    plain, asked, lines = answer or UNKNOWN, question.text, ""
-    if holder is not None:
-        lines = question_lines(f"Who has {the(question.about[0])}?", holder)
-        asked = f"Where is {holder}?" if holder in PRONOUNS else asked
-    lines += question_lines(asked, plain)
+    plain = answer or UNKNOWN
+    asked = [*steps] if steps and steps[-1][1] == plain else [*steps, (question.text, plain)]
+    lines = "".join(question_lines(*one) for one in asked)
     return lines.rstrip() if reply == plain else f"{lines}A: {reply}"
 
 
@@ -135,16 +133,10 @@ class Author:
         text = " ".join(word for word in words if word)
         prose = f"{self.story.prose[: question.position]}\n" if first else ""
         reply = in_form(question, answer, form)
-        response = in_plain_words(question, answer, reply, self.holder(question))
+        steps = small_questions(question.kind, question.about[0], self.story.world(question))
+        response = in_plain_words(question, answer, reply, steps)
         return Instruction(({"role": "user", "content": prose + text},), response, reply,
                            "question", question.kind, form, question.hops, answer is not None, self.story, question)
-
-    def holder(self, question: Question) -> str | None:
-        """What to answer when asked who has the thing whose place `question` is about; None for other questions."""
-        if question.kind != "where-object":
-            return None
-        thing, told = question.about[0], self.story.prose[: question.position]
-        return self.story.world(question).holder(thing) or ("nobody" if thing in told else UNKNOWN)
 
     def unanswerable(self, position: int) -> Question:
         """A question about somebody or something that the story does not tell of, or about a feeling untold."""

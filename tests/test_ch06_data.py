@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch01_text import fetch
+from ch01_text.storyworld.words import PEOPLE
 from ch06_instruction import leaks
 from ch06_instruction.conversations import (
     TEMPLATE,
@@ -332,25 +333,39 @@ def test_story_instructions_do_not_leak():
     assert (planted["test_in_train"], planted["test_affected"]) == (0, 1)
 
 
-def test_where_a_thing_is_takes_two_small_questions_with_true_answers():
-    """Oracle: the state of the story; the last line has the answer in the form asked for, to every question."""
-    steps = Counter()
+def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
+    """Oracle: the events of the story, read backwards; the last line has the answer in the form asked for."""
+    kinds = Counter()
     for several in conversations(500, seed=4):
         for one in several:
             assert one.response.endswith(one.answer)
-            if one.kind != "where-object":
-                assert one.response.count("Q: ") == (one.task == "question")
+            if one.task != "question":
+                assert "Q: " not in one.response
                 continue
-            lines, world = one.response.splitlines(), one.story.world(one.question)
-            thing = one.question.about[0]
-            holder, place = world.holder(thing), world.place(thing)
-            known = thing in one.story.prose[: one.question.position]
-            assert lines[0] == f"Q: Who has the {thing}?"
-            assert lines[1] == f"A: {holder or ('nobody' if known else 'nobody knows')}"
-            assert lines[2] == f"Q: Where is {holder or f'the {thing}'}?"
-            assert lines[3] == (f"A: the {place}" if one.answerable else "A: nobody knows")
-            steps[bool(holder), one.answerable] += 1
-    assert min(steps[case] for case in ((True, True), (False, True), (False, False))) >= 5, steps
+            lines, about = one.response.splitlines(), one.question.about[0]
+            asked = [(question.removeprefix("Q: "), said.removeprefix("A: "))
+                     for question, said in zip(lines[::2], lines[1::2], strict=False) if question.startswith("Q: ")]
+            told = [e for e in one.story.events if e.sentence < len(one.story.told(one.question))]
+            wanted, world = [], one.story.world(one.question)
+            if one.kind == "where-object":
+                holder = world.holder(about) or ("nobody" if about in world.where else "nobody knows")
+                wanted, about = [(f"Who has the {about}?", holder)], holder
+            if one.kind in ("where-object", "where-person", "with", "yes-no") and about in PEOPLE:
+                moves = [e for e in told if e.actor == about and e.verb in ("start", "move", "join")]
+                newest = moves[-1] if moves else None
+                place = f"the {world.place(about)}" if newest else "nobody knows"
+                if newest and newest.verb == "join":
+                    wanted += [(f"Where did {about} go?", newest.other), (f"Where was {newest.other} then?", place)]
+                else:
+                    wanted += [(f"Where did {about} go?", place)]
+            plain = one.question.answer if one.answerable else "nobody knows"
+            if not wanted or wanted[-1][1] != plain:
+                wanted.append((one.question.text, plain))
+            assert asked == wanted
+            kinds[one.kind, len(asked), one.answerable] += 1
+    assert kinds["where-object", 2, True] >= 20, kinds
+    assert min(kinds["where-person", n, True] for n in (1, 2)) >= 20 and kinds["where-person", 1, False] >= 20, kinds
+    assert min(kinds["with", n, True] for n in (2, 3)) >= 5 and kinds["where-object", 1, False] >= 5, kinds
 
 
 class Judge(BaseHTTPRequestHandler):

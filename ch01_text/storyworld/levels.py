@@ -1,5 +1,5 @@
 """The sizes that stories come in: "brief", "short" to begin with, "base", "long" (longer than trained on), "hard";
-"brief-drill", "short-drill" and "base-drill" ask far more questions."""
+"brief-drill", "short-drill" and "base-drill" ask far more questions, and small ones that lead to them."""
 
 from dataclasses import dataclass, replace
 
@@ -28,14 +28,16 @@ class Level:
     max_hops: int = 3
     density: float = 0.75  # questions an event
     lures: float = 1.0  # scales how often a guessable question is asked
+    joined: bool = False  # whether where somebody is who just joined another counts as hard: two facts, no place told
+    steps: bool = False  # whether small questions lead to larger ones
 
 
 LEVELS = {
-    "brief": Level((3, 3), (2, 2), (4, 5), (1, 3), max_hops=2, density=0.9, lures=0.2),
+    "brief": Level((3, 3), (2, 2), (4, 5), (1, 3), max_hops=2, density=0.9, lures=0.2, joined=True),
     "short": Level((3, 3), (2, 3), (4, 5), (2, 4), max_hops=2, density=0.9, lures=0.4),
     "base": Level((3, 4), (2, 3), (5, 6), (3, 6)),
     "long": Level((3, 4), (2, 3), (5, 6), (9, 13), lures=0.7),
     "hard": Level((3, 4), (2, 3), (5, 6), (6, 9), True, _weighted(KINDS + " inside 8"), 4, lures=0.7),
 }
 # The same stories with questions after almost every sentence: what a model learns from.
-LEVELS |= {f"{name}-drill": replace(LEVELS[name], density=2.0) for name in ("brief", "short", "base")}
+LEVELS |= {f"{name}-drill": replace(LEVELS[name], density=2.0, steps=True) for name in ("brief", "short", "base")}

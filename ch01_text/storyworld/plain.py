@@ -2,8 +2,8 @@
 
 Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon
 learns to look up places and owners. The stories, whose guessable questions are mostly dropped, teach that slowly
-alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Left out:
-where a thing in somebody's hands is.
+alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Before some
+questions stand the small ones that lead to them. Left out: where a thing in somebody's hands is.
 """
 
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from random import Random
 from ch01_text.storyworld.casting import PLAIN_THINGS, Cast, draw_cast, pick_apart
 from ch01_text.storyworld.phrases import PHRASES
 from ch01_text.storyworld.questions import UNKNOWN
+from ch01_text.storyworld.steps import draw_steps
 from ch01_text.storyworld.story import question_lines
 from ch01_text.storyworld.words import PEOPLE, PLACES, indefinite, the
 from ch01_text.storyworld.world import Event, World
@@ -31,22 +32,23 @@ def sentence(rng: Random, key: str, event: Event, origin: str) -> str:
     return text[0].upper() + text[1:]
 
 
-def all_questions(world: World, cast: Cast) -> Iterator[tuple[str, str]]:
-    """Yield all questions about places and hands, each with its answer."""
+def all_questions(rng: Random, world: World, cast: Cast) -> Iterator[str]:
+    """Yield the lines of all questions about places and hands, before some of them those of the steps to it."""
     for person in cast.people:
-        yield f"Where is {person}?", the(world.place(person))
+        steps = draw_steps(rng.random, "where-person", person, world)
+        yield steps + question_lines(f"Where is {person}?", the(world.place(person)))
         if len(things := world.inside(person)) == 1:
-            yield f"What does {person} have?", the(things[0])
+            yield question_lines(f"What does {person} have?", the(things[0]))
     for thing in cast.things:
-        yield f"Who has the {thing}?", world.holder(thing)
+        yield question_lines(f"Who has the {thing}?", world.holder(thing))
 
 
-def untold(rng: Random, cast: Cast) -> tuple[str, str]:
+def untold(rng: Random, cast: Cast) -> str:
     """Ask about somebody or something that the text does not tell of."""
     told = [*cast.people, *cast.things]
     if rng.random() < 0.5:
-        return f"Where is {pick_apart(rng, PEOPLE, told, True)}?", UNKNOWN
-    return f"Who has the {pick_apart(rng, PLAIN_THINGS, told, True)}?", UNKNOWN
+        return question_lines(f"Where is {pick_apart(rng, PEOPLE, told, True)}?", UNKNOWN)
+    return question_lines(f"Who has the {pick_apart(rng, PLAIN_THINGS, told, True)}?", UNKNOWN)
 
 
 def plain_text(rng: Random) -> str:
@@ -74,9 +76,9 @@ def plain_text(rng: Random) -> str:
         else:
             elsewhere = [place for place in cast.places if place != world.where[person]]
             tell("move", Event("move", person, "", rng.choice(elsewhere)))
-    questions = [*all_questions(world, cast), untold(rng, cast)]
+    questions = [*all_questions(rng, world, cast), untold(rng, cast)]
     rng.shuffle(questions)
-    return " ".join(told) + "\n" + "".join(question_lines(*one) for one in questions)
+    return " ".join(told) + "\n" + "".join(questions)
 
 
 def plain_texts(n: int, seed: int = 0) -> Iterator[str]:

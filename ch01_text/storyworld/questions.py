@@ -96,7 +96,7 @@ class Interviewer:
     def lures(self, kind: str, about: str) -> tuple[str, ...]:
         """List the answers that shortcuts would give."""
         wanted, heard = ANSWER_TYPE[kind], self.heard
-        mover, destination = self.world.newest_move
+        mover, destination = self.world.newest_told_move if self.level.joined else self.world.newest_move
         lures = (heard.last[wanted], heard.first[about][wanted], (mover, destination, "")[wanted])
         return lures if kind == "where-person" else (*lures, heard.near[about][wanted])
 

@@ -47,6 +47,7 @@ class World:
         self.feels: dict[str, Event] = {}
         self.wishes: dict[str, Event] = {}
         self.newest_move = ("", "")  # who went where
+        self.newest_told_move = ("", "")  # the newest that names the place
         self.events: list[Event] = []
 
     def place(self, entity: str) -> str:
@@ -89,7 +90,7 @@ class World:
         if verb in ("start", "move"):
             self._put(actor, place)
             if verb == "move":
-                self.newest_move = (actor, place)
+                self.newest_move = self.newest_told_move = (actor, place)
         elif verb == "join":
             self._put(actor, self.where[other], 1 + self.hops(other))
             self.newest_move = (actor, self.where[other])

@@ -15,6 +15,7 @@ from ch01_text.storyworld.narration import Narrator
 from ch01_text.storyworld.plot import Plot
 from ch01_text.storyworld.questions import Interviewer, Question
 from ch01_text.storyworld.scenery import WEATHERS
+from ch01_text.storyworld.steps import draw_steps
 from ch01_text.storyworld.story import Story, question_lines
 from ch01_text.storyworld.words import APART, ROLES
 from ch01_text.storyworld.world import World, because
@@ -88,6 +89,8 @@ class Writer:
             question = self.interviewer.ask(self.length)
             if question:
                 self.questions.append(question)
+                if self.level.steps:
+                    self.chunks.append(draw_steps(self.random, question.kind, question.about[0], self.world))
                 self.chunks.append(question_lines(question.text, question.answer))
                 self.narrator.pause()
 
