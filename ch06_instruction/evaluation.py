@@ -10,7 +10,7 @@ from ch01_text.storyworld import fit_bag_of_words, fit_majority, question_lines,
 from ch03_gpt import GPTModel, complete
 from ch06_instruction.answering import Chat, answered
 from ch06_instruction.batches import collate
-from ch06_instruction.grading import exact_match, grade_responses
+from ch06_instruction.grading import exact_match, grade_responses, share
 from ch06_instruction.instructions import Instruction, instructions
 from ch06_instruction.log_probs import token_log_probs
 
@@ -21,6 +21,14 @@ def examine(chat: Chat, asked: Sequence[Instruction], description: str = "answer
     """Grades of the greedy answers, a row each, and the answers."""
     answers = chat.respond([one.messages for one in asked], description=description)
     return grade_responses(asked, answers), answers
+
+
+def grade_drawn(chat: Chat, asked: Sequence[Instruction], generator: torch.Generator) -> dict:
+    """The share of right answers to the questions, with its interval, where each is drawn once at temperature 1, as a
+    server does by default: how sure the model is of what it knows."""
+    questions = [one for one in asked if one.task == "question"]
+    answers = chat.respond([one.messages for one in questions], 1, 1.0, generator, description="drawing")
+    return share(grade_responses(questions, answers)["exact_match"])
 
 
 def ask_base(chat: Chat, asked: Sequence[Instruction]) -> tuple[pd.DataFrame, list[str]]:

@@ -14,7 +14,7 @@ from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import pick_device, pick_precision
 from ch06_instruction.answering import Chat
 from ch06_instruction.best_of_n import best_scored, best_there_was, draw_answers, most_agreed
-from ch06_instruction.evaluation import ask_base, examine, kl_from, shortcut_scores
+from ch06_instruction.evaluation import ask_base, examine, grade_drawn, kl_from, shortcut_scores
 from ch06_instruction.file_data import tune_on_file
 from ch06_instruction.grading import by_group, grade_responses, summarize_answers
 from ch06_instruction.instructions import Instruction, instructions
@@ -23,7 +23,7 @@ from ch06_instruction.stages import Course, Plan, Stage, base_chat
 
 CHAPTER = "ch06_instruction"
 TRAINED = ("sft", "dpo", "ppo", "grpo")
-SHOWN = ("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop", "kl", "words", "seconds")
+SHOWN = ("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop", "drawn", "kl", "words", "seconds")
 
 
 def measure(name: str, stage: Stage, tests: dict[str, list[Instruction]], tuned: Chat | None, folder: Path) -> dict:
@@ -40,6 +40,7 @@ def measure(name: str, stage: Stage, tests: dict[str, list[Instruction]], tuned:
     found["longer_stories"] = summarize_answers(longer)
     if tuned is not None:
         generator = torch.Generator(tuned.precision.device).manual_seed(0)
+        found["drawn"] = grade_drawn(stage.chat, tests["test"], generator)
         found["kl"] = kl_from(tuned.model, stage.chat, tests["test"][:128], generator)
     return found
 
@@ -65,7 +66,7 @@ def show(metrics: dict) -> None:
                      for key, value in metrics[name].items() if key in SHOWN}
             rows.append({"stage": name} | {key: stage.get(key) for key in SHOWN})
     table = pd.DataFrame(rows)
-    shares = dict.fromkeys(("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop"), "{:.1%}".format)
+    shares = dict.fromkeys(("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop", "drawn"), "{:.1%}".format)
     others = {"kl": "{:.2f}".format, "words": "{:.1f}".format, "seconds": "{:.0f}".format}
     print(table.to_string(index=False, na_rep="", formatters=shares | others))
     if "shortcuts" in metrics:

@@ -24,9 +24,9 @@ __all__ = [
     "held_out",
     "plain_texts",
     "question_lines",
-    "small_questions",
     "shortcut_answers",
     "shortcut_table",
+    "small_questions",
     "stories",
     "write_story",
 ]

@@ -6,7 +6,7 @@ from itertools import islice
 
 import torch
 
-from ch01_text.storyworld import MAIN_KINDS, UNKNOWN, Question, Story, stories
+from ch01_text.storyworld import MAIN_KINDS, UNKNOWN, Question, Story, small_questions, stories
 from ch01_text.storyworld.words import PRONOUNS, the
 from ch03_gpt import complete
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
@@ -53,6 +53,7 @@ def register(pair: Pair) -> dict[str, str]:
         name = one if one in PRONOUNS else the(one)
         if place := world.place(one):
             known[f"Where is {name}?"] = the(place)
+            known |= small_questions("where-person", one, world) if one in PRONOUNS else {}
         if one not in PRONOUNS:
             known[f"Who has {name}?"] = world.holder(one) or "nobody"
     return known
