@@ -30,7 +30,7 @@ from ch06_instruction.rollouts import Reward, Rollouts, roll_out
 class Reinforcing:
     """How a policy learns from rewards. A round draws prompts x samples responses; each is used `passes` times."""
 
-    rounds: int = 30
+    rounds: int = 15
     prompts: int = 16
     samples: int = 8  # responses to a prompt
     passes: int = 1

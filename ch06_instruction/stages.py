@@ -24,14 +24,14 @@ from ch06_instruction.rollouts import program_reward
 from ch06_instruction.sft import Tuning, tune
 
 CONTEXT = 384
-STORY_LR = 4e-4  # AdamW's; a model tuned faster forgets how to look things up
+STORY_LR, STORY_BATCH = 4e-4, 8  # AdamW's; a model tuned faster forgets how to look things up
 
 
 @dataclass(frozen=True)
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 32_000
+    conversations: int = 30_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
@@ -97,7 +97,8 @@ class Course:
         chat, tuning = self.base(), replace(self.plan.tuning, seed=self.seed)
         if not chats:
             chats = story_chats(chat, self.plan.conversations, self.seed)
-            tuning = tuning if tuning.lora_rank else replace(tuning, optimizer="adamw", lr=STORY_LR)
+            tuning = tuning if tuning.lora_rank else replace(tuning, optimizer="adamw", lr=STORY_LR,
+                                                                batch_size=STORY_BATCH)
         validation = validation or story_chats(chat, 200, self.seed + 1)
         began = time.perf_counter()
         progress = tune(chat.model, chats, validation, tuning, chat.tokenizer.eot_id, self.precision)
