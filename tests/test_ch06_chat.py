@@ -28,6 +28,8 @@ from ch06_instruction.chat import (
     encode_chat,
     prompt_ids,
 )
+from ch06_instruction.evaluation import grade_drawn
+from ch06_instruction.instructions import instructions
 from ch06_instruction.sft import Tuning, add_lora, mean_response_loss, response_loss, tune
 
 CPU = pick_precision(torch.device("cpu"), "float32")
@@ -388,6 +390,23 @@ def test_the_longest_prompt_with_the_longest_answer_fits_the_context(monkeypatch
     assert inputs.shape == (4, 64)
     assert (targets >= 0).sum(dim=1).max() == 10
     assert torch.isfinite(response_loss(model, (inputs, targets))[0])
+
+
+def test_drawn_answers_are_graded_once_each_and_questions_only(monkeypatch):
+    """Oracle: a script in the model's place that knows every second answer."""
+    asked = list(instructions(40, 1))
+    questions = [one for one in asked if one.task == "question"]
+    calls = []
+
+    def respond(self, conversations, samples, temperature, generator, description):
+        calls.append((conversations, samples, temperature))
+        return [one.response if number % 2 else "?" for number, one in enumerate(questions)]
+
+    monkeypatch.setattr(Chat, "respond", respond)
+    found = grade_drawn(Chat(None, None, None), asked, torch.Generator())
+    assert calls == [([one.messages for one in questions], 1, 1.0)]
+    assert found["n"] == len(questions) < len(asked) and found["exact_match"] == (len(questions) // 2) / len(questions)
+    assert found["ci95_low"] < found["exact_match"] < found["ci95_high"]
 
 
 # instruction tuning
