@@ -24,7 +24,7 @@ from ch06_instruction.rollouts import program_reward
 from ch06_instruction.sft import Tuning, tune
 
 CONTEXT = 384
-STORY_LR, STORY_BATCH = 5e-4, 8  # AdamW's; a model tuned faster forgets how to look things up
+STORY_LR, STORY_BATCH = 4e-4, 8  # AdamW's; a model tuned faster forgets how to look things up
 
 
 @dataclass(frozen=True)

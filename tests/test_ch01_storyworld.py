@@ -224,11 +224,7 @@ def steps_to(story, question):
     event, _ = witness.newest("start move join missing", lambda e: e.actor == one)
     place = f"the {witness.place(one)}" if witness.place(one) else "nobody knows"
     lines += [f"Q: Where did {one} go?", f"A: {event.other if event.verb == 'join' else place}"]
-    lines += [f"Q: Where was {event.other} then?", f"A: {place}"] if event.verb == "join" else []
-    if question.kind == "with":
-        spot = witness.place(one)
-        lines += [f"Q: Who is {PLACES[spot]} the {spot} with {one}?", f"A: {question.answer}"]
-    return lines
+    return [*lines, f"Q: Where was {event.other} then?", f"A: {place}"] if event.verb == "join" else lines
 
 
 @CASES

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from ch01_text.storyworld.questions import UNKNOWN
 from ch01_text.storyworld.story import question_lines
-from ch01_text.storyworld.words import PLACES, PRONOUNS, the
+from ch01_text.storyworld.words import PRONOUNS, the
 from ch01_text.storyworld.world import World
 
 PLACE_KINDS = ("where-person", "with", "yes-no")  # of questions that need the place of a person
@@ -27,8 +27,6 @@ def small_questions(kind: str, about: str, world: World) -> list[tuple[str, str]
     [('Where did Nora go?', 'Tom'), ('Where was Tom then?', 'the mill')]
     >>> small_questions("where-object", "ring", world)[0]
     ('Who has the ring?', 'Nora')
-    >>> small_questions("with", "Tom", world)
-    [('Where did Tom go?', 'the mill'), ('Who is at the mill with Tom?', 'Nora')]
     """
     if kind == "unknown":
         kind = "where-person" if about in PRONOUNS else "where-object"
@@ -43,13 +41,9 @@ def small_questions(kind: str, about: str, world: World) -> list[tuple[str, str]
         return [(asked, UNKNOWN)]
     newest = next(event for event in reversed(world.events)
                   if event.actor == about and event.verb in ("start", "move", "join"))
-    steps = [(asked, the(place))]
-    if newest.verb == "join":
-        steps = [(asked, newest.other), (f"Where was {newest.other} then?", the(place))]
-    if kind == "with":
-        others = [person for person in world.people(place) if person != about]
-        steps.append((f"Who is {PLACES[place]} {the(place)} with {about}?", others[0] if others else "nobody"))
-    return steps
+    if newest.verb != "join":
+        return [(asked, the(place))]
+    return [(asked, newest.other), (f"Where was {newest.other} then?", the(place))]
 
 
 def draw_steps(random: Callable[[], float], kind: str, about: str, world: World) -> str:
