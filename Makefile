@@ -16,7 +16,7 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text --seconds 50
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
 	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1
-	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations 9000 --questions 300
+	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations 8000 --questions 300
 	$(BIN)/python ch07_practice/main.py scaling --run $(RUN) --data shakespeare --widths 16 32 64 \
 		--budgets 50_000 100_000 200_000 --target-width 96 --target-tokens 400_000
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)

@@ -20,6 +20,7 @@ REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
 LEVELS = {"train": "brief-drill", "test": "brief"}
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
+TRAINED_UNANSWERABLE_RATE = 0.2  # in conversations to learn from
 OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
@@ -155,14 +156,15 @@ class Author:
         one = rng.choice(calm or people)
         return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
 
-    def questions(self, turns: int) -> list[Instruction]:
-        """Up to `turns` questions about the same part of the story; the first comes with it."""
+    def questions(self, turns: int, unanswerable: float = UNANSWERABLE_RATE) -> list[Instruction]:
+        """Up to `turns` questions about the same part of the story; the first comes with it. `unanswerable`: how often
+        one is asked that has no answer."""
         rng = self.rng
         first = rng.choice(self.story.questions)
         same = [one for one in self.story.questions if one.position == first.position and one is not first]
         exchanges = []
         for number, question in enumerate((first, *rng.sample(same, min(len(same), turns - 1)))):
-            if rng.random() < UNANSWERABLE_RATE:
+            if rng.random() < unanswerable:
                 question, answer = self.unanswerable(first.position), None
             elif question.kind == "unknown":
                 kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
@@ -234,7 +236,8 @@ def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
     """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
-        yield [author.other()] if author.rng.random() < OTHER_RATE else author.questions(TURNS)
+        asks = author.rng.random() >= OTHER_RATE
+        yield author.questions(TURNS, TRAINED_UNANSWERABLE_RATE) if asks else [author.other()]
 
 
 def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None,

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld import stories
+from ch01_text.storyworld import small_questions, stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch03_gpt import GPTModel, complete, pick_precision, preset_config
 from ch03_gpt.generation import Completion
@@ -155,7 +155,11 @@ def test_the_register_answers_as_the_stories_do():
                 seen[question.kind, question.hops, answer == "nobody"] += 1
             else:
                 assert question.text not in register((story, question))
-    assert len(seen) >= 7, seen
+            if question.kind == "where-person":
+                steps_to = small_questions("where-person", question.about[0], story.world(question))
+                assert steps_to[0] in register((story, question)).items()
+                seen["small", len(steps_to)] += 1
+    assert len(seen) >= 9, seen
     assert not {"Where is the moon?", "Who has Nora?"} & set(register((story, question)))
 
 
