@@ -1,6 +1,6 @@
 """Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer, Schick et al. 2023).
 
-The tuned model begins a response by asking itself in plain words: "Q: Where did Nora go?". Here that line is a call. The
+The tuned model begins a response by asking itself plainly: "Q: Where did Nora go?". Here that line is a call. The
 village's register, not the model, writes the line behind "A:", and the model goes on from there, perhaps with another
 call that follows from the answer ("Q: Who has the book?", "A: Nora"). So it need not track anything, only ask the right
 questions. Left out: a choice between several tools, which needs training on calls.
