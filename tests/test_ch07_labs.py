@@ -198,7 +198,7 @@ def test_the_plain_exchange_may_stand_before_a_constrained_answer():
         if one.kind == "where-person" and one.form in forms:
             assert re.fullmatch(structured.STEPS + forms[one.form], one.response), one.response
             seen.add((one.form, one.response.count("\n")))
-    assert seen == {("json", 2), ("phrase", 1), ("phrase", 2)}
+    assert seen == {("json", 2), ("json", 4), ("phrase", 1), ("phrase", 2), ("phrase", 3)}
     for wrong in ("A: the mill\n", "Q: Where is Tom?\nA: the mill\nA: the mill\n", "the mill\n", "Notes: x\n"):
         assert not re.fullmatch(structured.STEPS + structured.KNOWN, wrong + '{"answer": null}'), wrong
 

@@ -17,7 +17,8 @@ from ch07_practice.constrained import Pattern, RegexConstraint, Vocabulary
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Setting, draw_pairs, go_on, user
 
-STEPS = r"(Q: [^\n]*\n(A: [^\n]*\n)?)?(A: )?"  # what may stand before the answer: it in plain words
+EXCHANGE = r"(Q: [^\n]*\nA: [^\n]*\n)?"
+STEPS = EXCHANGE + EXCHANGE + r"(Q: [^\n]*\n)?(A: )?"  # what may stand before the answer: small questions
 KNOWN = r'\{"answer": (null|"[A-Za-z ]+")\}'
 UNSEEN = r'\{"who": "[A-Z][a-z]+", "where": "[a-z ]+"\}'
 UNSEEN_WORDS = "Answer in JSON with the keys who and where."
