@@ -20,7 +20,7 @@ REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
 LEVELS = {"train": "brief-drill", "test": "brief"}
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
-TRAINED_UNANSWERABLE_RATE = 0.2  # in conversations to learn from
+TRAINED_UNANSWERABLE_RATE = 0.18  # in conversations to learn from
 OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 

@@ -18,7 +18,7 @@ from ch06_instruction.evaluation import ask_base, examine, grade_drawn, kl_from,
 from ch06_instruction.file_data import tune_on_file
 from ch06_instruction.grading import by_group, grade_responses, summarize_answers
 from ch06_instruction.instructions import Instruction, instructions
-from ch06_instruction.plots import draw_losses, draw_rewards, draw_stages
+from ch06_instruction.plots import STAGES, draw_losses, draw_rewards, draw_stages
 from ch06_instruction.stages import Course, Plan, Stage, base_chat
 
 CHAPTER = "ch06_instruction"
@@ -60,13 +60,16 @@ def measure_best_of(course: Course, tuned: Chat, asked: list[Instruction], n: in
 def show(metrics: dict) -> None:
     """The table of all stages in the terminal."""
     rows = []
-    for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo"):
+    for name in STAGES:
         if name in metrics:
             stage = {key: value["exact_match"] if isinstance(value, dict) else value
                      for key, value in metrics[name].items() if key in SHOWN}
+            if "drawn" in stage:
+                drawn = metrics[name]["drawn"]
+                stage["drawn"] = f"{drawn['exact_match']:.1%} ({drawn['ci95_low']:.1%}-{drawn['ci95_high']:.1%})"
             rows.append({"stage": name} | {key: stage.get(key) for key in SHOWN})
     table = pd.DataFrame(rows)
-    shares = dict.fromkeys(("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop", "drawn"), "{:.1%}".format)
+    shares = dict.fromkeys(("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop"), "{:.1%}".format)
     others = {"kl": "{:.2f}".format, "words": "{:.1f}".format, "seconds": "{:.0f}".format}
     print(table.to_string(index=False, na_rep="", formatters=shares | others))
     if "shortcuts" in metrics:
@@ -170,10 +173,8 @@ def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict
                 logs[name] = done.log
     if logs:
         draw_rewards(logs).savefig(folder / "rewards.png", dpi=110)
-    stages = pd.DataFrame({name: {key: metrics[name][key] for key in ("exact_match", "ci95_low", "ci95_high")}
-                           for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo") if name in metrics}).T
-    if len(stages):
-        draw_stages(stages, max(metrics["shortcuts"].values())).savefig(folder / "stages.png", dpi=110)
+    if any(name in metrics for name in STAGES):
+        draw_stages(metrics).savefig(folder / "stages.png", dpi=110)
     show_answers(folder)
     show(metrics)
     return metrics

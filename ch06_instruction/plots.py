@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import pandas as pd
 from matplotlib.figure import Figure
 
 from ch06_instruction.chat import EncodedChat
 
 COLOURS = {"base": "#777777", "sft": "#0072B2", "best-of-8": "#56B4E9", "dpo": "#009E73", "ppo": "#E69F00",
            "grpo": "#D55E00"}
+STAGES = tuple(COLOURS)
 
 
 def draw_batch(chats: Sequence[EncodedChat], decode, pad: str = "<|endoftext|>") -> Figure:
@@ -61,15 +61,26 @@ def draw_rewards(rounds: Mapping[str, Sequence[Mapping]]) -> Figure:
     return figure
 
 
-def draw_stages(table: pd.DataFrame, shortcut: float) -> Figure:
-    """Accuracy of every stage with its 95 % interval, beside the best shortcut."""
+def draw_stages(metrics: Mapping) -> Figure:
+    """What metrics.json says of every stage: right answers, the likeliest (bar) and drawn ones (diamond), each with its
+    95 % interval, beside the best shortcut."""
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
-    for row, (name, stage) in enumerate(table.iterrows()):
-        low, high = stage["exact_match"] - stage["ci95_low"], stage["ci95_high"] - stage["exact_match"]
-        axes.barh(row, stage["exact_match"], color=COLOURS.get(name, "#777777"), xerr=[[low], [high]], capsize=3)
-    axes.axvline(shortcut, color="black", linestyle="--", linewidth=1, label="best shortcut")
-    axes.set(yticks=range(len(table)), yticklabels=table.index, xlim=(0, 1), xlabel="right answers on unseen stories")
+    stages = [name for name in STAGES if name in metrics]
+    for row, name in enumerate(stages):
+        likeliest, drawn = metrics[name], metrics[name].get("drawn")
+        axes.barh(row, likeliest["exact_match"], color=COLOURS[name], xerr=error_bar(likeliest), capsize=3)
+        if drawn:
+            axes.errorbar(drawn["exact_match"], row + 0.25, xerr=error_bar(drawn), fmt="D", markersize=4, capsize=3,
+                          color="black", markerfacecolor="white")
+    axes.errorbar([], [], fmt="D", markersize=4, color="black", markerfacecolor="white", label="drawn once")
+    axes.axvline(max(metrics["shortcuts"].values()), color="black", linestyle="--", linewidth=1, label="best shortcut")
+    axes.set(yticks=range(len(stages)), yticklabels=stages, xlim=(0, 1), xlabel="right answers on unseen stories")
     axes.invert_yaxis()
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside upper center", ncols=2, fontsize=9)
     return figure
+
+
+def error_bar(share: Mapping) -> list[list[float]]:
+    """How far the 95 % interval reaches to the left and to the right."""
+    return [[share["exact_match"] - share["ci95_low"]], [share["ci95_high"] - share["exact_match"]]]

@@ -60,6 +60,10 @@ def test_all_stages_are_made_measured_and_kept(story_run, monkeypatch):
         _, tokenizer = load_checkpoint(folder / name)
         assert "<|assistant|>" in tokenizer.special_tokens
         assert len(pd.read_csv(folder / f"answers-{name}.csv")) == FEW["questions"]
+    tuned = load_checkpoint(folder / "sft")[0].state_dict()
+    for name in ("dpo", "ppo", "grpo"):
+        aligned = load_checkpoint(folder / name)[0].state_dict()
+        assert [key for key in tuned if not torch.equal(tuned[key], aligned[key])] == ["final_norm.scale"]
     for picture in ("sft", "rewards", "stages"):
         assert (folder / f"{picture}.png").stat().st_size > 5_000
 
