@@ -87,7 +87,7 @@ def show_answers(folder: Path, n: int = 4) -> None:
 
 
 def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", data: str = "storyworld",
-         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 30_000, lora_rank: int = 0,
+         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 29_000, lora_rank: int = 0,
          pairs: int = 1200, prompts: int = 500,
          loss: Literal["dpo", "ipo", "simpo", "orpo", "kto"] = "dpo", rounds: int | None = None,
          beta: float | None = None, epochs: float | None = None, questions: int = 1000, judge_url: str | None = None,

@@ -32,12 +32,12 @@ ALIGNED = "final_norm"  # all that preferences and rewards change: few judgement
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 30_000
+    conversations: int = 29_000
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
     samples: int = 8
-    preferring: Preferring = field(default_factory=lambda: Preferring(epochs=6, lr=5e-2))
+    preferring: Preferring = field(default_factory=lambda: Preferring(epochs=10, lr=0.1))
     ppo: Reinforcing = field(default_factory=lambda: Reinforcing(rounds=20, lr=0.1))
     grpo: Reinforcing = field(default_factory=lambda: Reinforcing(rounds=20, lr=0.1))
 
