@@ -25,7 +25,9 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
         else:
             tyro.extras.subcommand_cli_from_dict(main)
     except (ValueError, OSError) as error:
-        sys.exit("error: " + " ".join(str(error).split()))
+        from_system = isinstance(error, OSError) and error.filename and error.strerror
+        words = f"{error.filename}: {error.strerror}" if from_system else str(error)
+        sys.exit("error: " + " ".join(words.split()))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
