@@ -1,7 +1,7 @@
 """Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, every stage measured.
 
 Its modules, in the order in which to read them: chat, batches, conversations, instructions, grading, leaks,
-log_probs, sft, reward_model, preferences, preference_losses, dpo, advantages, policy_losses, rollouts,
+log_probs, rehearsal, sft, reward_model, preferences, preference_losses, dpo, advantages, policy_losses, rollouts,
 reinforcement, best_of_n, answering, evaluation, stages, file_data, judge, plots, book.
 """
 

@@ -14,13 +14,13 @@ from random import Random
 
 from ch01_text.storyworld import UNKNOWN, Question, Story, question_lines, small_questions, stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
+from ch01_text.storyworld.world import World
 from ch06_instruction.chat import Message
 
 REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
 LEVELS = {"train": "brief-drill", "test": "brief"}
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
-TRAINED_UNANSWERABLE_RATE = 0.18  # in conversations to learn from
 OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
@@ -119,6 +119,13 @@ def in_plain_words(question: Question, answer: str | None, reply: str, steps: Se
     return lines.rstrip() if reply == plain else f"{lines}A: {reply}"
 
 
+def steps_to(question: Question, world: World) -> list[tuple[str, str]]:
+    """The small questions that lead to the answer: chapter 4's; and whose feelings are told, before anybody's are."""
+    if question.kind == "feel":
+        return [("Who was happy or sad?", ", ".join(world.feels) or "nobody")]
+    return small_questions(question.kind, question.about[0], world)
+
+
 class Author:
     """Draws instructions about one story."""
 
@@ -134,8 +141,7 @@ class Author:
         text = " ".join(word for word in words if word)
         prose = f"{self.story.prose[: question.position]}\n" if first else ""
         reply = in_form(question, answer, form)
-        steps = small_questions(question.kind, question.about[0], self.story.world(question))
-        response = in_plain_words(question, answer, reply, steps)
+        response = in_plain_words(question, answer, reply, steps_to(question, self.story.world(question)))
         return Instruction(({"role": "user", "content": prose + text},), response, reply,
                            "question", question.kind, form, question.hops, answer is not None, self.story, question)
 
@@ -156,15 +162,14 @@ class Author:
         one = rng.choice(calm or people)
         return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
 
-    def questions(self, turns: int, unanswerable: float = UNANSWERABLE_RATE) -> list[Instruction]:
-        """Up to `turns` questions about the same part of the story; the first comes with it. `unanswerable`: how often
-        one is asked that has no answer."""
+    def questions(self, turns: int) -> list[Instruction]:
+        """Up to `turns` questions about the same part of the story; the first comes with it."""
         rng = self.rng
         first = rng.choice(self.story.questions)
         same = [one for one in self.story.questions if one.position == first.position and one is not first]
         exchanges = []
         for number, question in enumerate((first, *rng.sample(same, min(len(same), turns - 1)))):
-            if rng.random() < unanswerable:
+            if rng.random() < UNANSWERABLE_RATE:
                 question, answer = self.unanswerable(first.position), None
             elif question.kind == "unknown":
                 kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
@@ -176,8 +181,7 @@ class Author:
 
     def other(self) -> Instruction:
         """Something else than a question."""
-        task = self.rng.choice((self.list, self.retell, self.rewrite, self.repeat, self.repeat, self.going_on))
-        return task()
+        return self.rng.choice((self.list, self.retell, self.rewrite, self.repeat, self.repeat, self.going_on))()
 
     def _instruct(self, text: str, answer: str, task: str, prose: str = "", mark: str = "") -> Instruction:
         content = f"{prose}\n{text}" if prose else text
@@ -237,7 +241,7 @@ def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
         asks = author.rng.random() >= OTHER_RATE
-        yield author.questions(TURNS, TRAINED_UNANSWERABLE_RATE) if asks else [author.other()]
+        yield author.questions(TURNS) if asks else [author.other()]
 
 
 def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None,

@@ -100,7 +100,7 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
         stage: One stage, or all: base, sft (instruction tuning), best of 8 by a reward model, dpo, ppo, grpo.
         data: storyworld, book (the book's 1,100 instructions), or a JSON or JSONL file of instructions or chats.
         start: pretrained: the run's story model. Or a checkpoint folder, gpt2 to gpt2-xl, a Hub repository.
-        conversations: Storyworld conversations to tune on.
+        conversations: Storyworld conversations to tune on; a fifth as many of chapter 4's texts come with them.
         lora_rank: Tune corrections of this rank instead of all weights; 0: no LoRA.
         pairs: Made pairs of responses that the reward model learns from.
         prompts: Questions that dpo, ppo and grpo draw answers to.

@@ -18,13 +18,14 @@ from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encod
 from ch06_instruction.dpo import Preferring, prefer
 from ch06_instruction.instructions import conversations, instructions
 from ch06_instruction.preferences import drawn_pairs, story_pairs
+from ch06_instruction.rehearsal import rehearsed_texts
 from ch06_instruction.reinforcement import Reinforcing, grpo, ppo
 from ch06_instruction.reward_model import ScoreModel, fit_reward_model, rank_pairs
 from ch06_instruction.rollouts import program_reward
 from ch06_instruction.sft import Tuning, tune
 
 CONTEXT = 384
-STORY_LR, STORY_BATCH = 4e-4, 8  # AdamW's; a model tuned faster forgets how to look things up
+STORY_LR = 9e-4  # AdamW's
 ALIGNED = "final_norm"  # all that preferences and rewards change: few judgements cannot tell many numbers apart
 
 
@@ -33,6 +34,7 @@ class Plan:
     """How much each stage learns from."""
 
     conversations: int = 29_000
+    rehearsed: float = 0.2  # of their number: chapter 4's texts among them
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
     prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
@@ -102,17 +104,19 @@ class Course:
 
     def sft(self, chats: list[EncodedChat] | None = None, validation: list[EncodedChat] | None = None) -> Stage:
         """Instruction tuning, on stories or on the conversations given."""
-        chat, tuning = self.base(), replace(self.plan.tuning, seed=self.seed)
+        chat, tuning, rehearsed = self.base(), replace(self.plan.tuning, seed=self.seed), []
         if not chats:
             chats = story_chats(chat, self.plan.conversations, self.seed)
-            tuning = tuning if tuning.lora_rank else replace(tuning, optimizer="adamw", lr=STORY_LR,
-                                                                batch_size=STORY_BATCH)
+            rehearsed = rehearsed_texts(chat.tokenizer, round(self.plan.rehearsed * len(chats)),
+                                        chat.model.config.context_length, self.seed + 3)
+            tuning = tuning if tuning.lora_rank else replace(tuning, optimizer="adamw", lr=STORY_LR)
         validation = validation or story_chats(chat, 200, self.seed + 1)
         began = time.perf_counter()
-        progress = tune(chat.model, chats, validation, tuning, chat.tokenizer.eot_id, self.precision)
+        progress = tune(chat.model, [*chats, *rehearsed], validation, tuning, chat.tokenizer.eot_id, self.precision)
         seconds = time.perf_counter() - began
         self.keep("sft", chat)
         return Stage(chat, seconds, progress.log, {"tokens": progress.tokens, "conversations": len(chats),
+                                                   "rehearsed": len(rehearsed),
                                                    "truncated": sum(one.truncated for one in chats),
                                                    "val_loss": progress.log[-1]["val_loss"]})
 

@@ -358,6 +358,9 @@ def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
                     wanted += [(f"Where did {about} go?", newest.other), (f"Where was {newest.other} then?", place)]
                 else:
                     wanted += [(f"Where did {about} go?", place)]
+            if one.kind == "feel":
+                felt = dict.fromkeys(e.actor for e in told if e.verb == "feel")
+                wanted = [("Who was happy or sad?", ", ".join(felt) or "nobody")]
             plain = one.question.answer if one.answerable else "nobody knows"
             if not wanted or wanted[-1][1] != plain:
                 wanted.append((one.question.text, plain))
@@ -365,6 +368,7 @@ def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
             kinds[one.kind, len(asked), one.answerable] += 1
     assert kinds["where-object", 2, True] >= 20, kinds
     assert min(kinds["where-person", n, True] for n in (1, 2)) >= 20 and kinds["where-person", 1, False] >= 20, kinds
+    assert min(kinds["feel", 2, told] for told in (True, False)) >= 10, kinds
     assert min(kinds["with", n, True] for n in (2, 3)) >= 5 and kinds["where-object", 1, False] >= 5, kinds
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch03_gpt import GPTModel, pick_precision, preset_config
-from ch04_pretraining import load_checkpoint, save_checkpoint
+from ch04_pretraining import Progress, load_checkpoint, save_checkpoint
+from ch04_pretraining.corpus import story_documents
 from ch06_instruction.instructions import conversations
 from ch06_instruction.main import main
+from ch06_instruction.rehearsal import rehearsed_texts
 from ch06_instruction.stages import Course, Plan, base_chat, story_chats
 
 ROOT = Path(__file__).parent.parent
@@ -76,6 +79,41 @@ def test_what_is_learned_is_what_the_assistant_says(story_run):
     whole = ["".join(one.response for one in several) for several in conversations(60, 3)]
     assert all(expected.endswith(text) for expected, text in zip(whole, said, strict=True))  # long ones are cut
     assert len({text.split()[0] for text in said}) > 3  # questions, lists, sentences...
+
+
+def test_of_rehearsed_texts_the_answers_are_learned(story_run):
+    """Oracle: the lines of the texts that chapter 4 reads, one question for a stranger left out again."""
+    tokenizer = base_chat("pretrained", story_run, pick_precision(torch.device("cpu"), "float32")).tokenizer
+    told = story_documents("train", {"plain": 40, "short-drill": 40}, 3)
+    strangers = 0
+    for chat, text in zip(rehearsed_texts(tokenizer, 80, 10_000, 3), told, strict=True):
+        asked = tokenizer.decode(chat.ids[1:])
+        for who in re.findall(r"Q: Where did (\w+) go\?\nA: nobody knows\n", asked):
+            if who not in text:
+                asked, strangers = asked.replace(f"Q: Where did {who} go?\nA: nobody knows\n", ""), strangers + 1
+        assert asked == text
+        said = tokenizer.decode([token for token, learned in zip(chat.ids, chat.said, strict=True) if learned])
+        assert said == "".join(re.findall(r"^A:(.*\n)", tokenizer.decode(chat.ids[1:]), re.MULTILINE)) != ""
+    assert 15 <= strangers <= 33  # 0.3 of 80, within 2.2 standard deviations
+    short = rehearsed_texts(tokenizer, 80, 60, 3)
+    whole = rehearsed_texts(tokenizer, 80, 10_000, 3)
+    assert [(chat.ids[:61], chat.said[:61], True) for chat in whole] == [
+        (chat.ids, chat.said, chat.truncated) for chat in short]
+
+
+def test_a_fifth_of_chapter_4s_texts_come_with_the_conversations(story_run, monkeypatch):
+    given = []
+
+    def tune(model, chats, *_):
+        given.extend(chats)
+        return Progress(log=[{"val_loss": 0.0}])
+
+    monkeypatch.setattr("ch06_instruction.stages.tune", tune)
+    precision = pick_precision(torch.device("cpu"), "float32")
+    chat = base_chat("pretrained", story_run, precision)
+    done = Course(story_run, lambda: chat, Plan(conversations=30), precision, seed=5).sft()
+    assert given == story_chats(chat, 30, 5) + rehearsed_texts(chat.tokenizer, 6, chat.model.config.context_length, 8)
+    assert (done.extra["conversations"], done.extra["rehearsed"]) == (30, 6)
 
 
 def test_preferences_and_rewards_change_the_last_norms_scale_alone(story_run):
