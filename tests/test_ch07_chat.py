@@ -123,7 +123,8 @@ def test_ctrl_c_in_a_terminal_stops_the_answer_only(tmp_path):
     master, terminal = pty.openpty()
     process = subprocess.Popen([sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder),
                                 "--max-new-tokens", "300", "--weights", "float32"], cwd=ROOT, stdin=terminal,
-                               stdout=terminal, stderr=terminal, start_new_session=True)
+                               stdout=terminal, stderr=terminal, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it in &
     os.close(terminal)
     seen = b""
 
