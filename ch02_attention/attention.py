@@ -5,6 +5,7 @@ Switches: grouped-query heads (Ainslie et al. 2023), RoPE, sliding window (Belta
 """
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -88,6 +89,9 @@ class MultiHeadAttention(nn.Module):
         if cache is not None:
             keys, values = cache.append(keys, values)
             queries = queries.to(keys.dtype)
-        context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, is_causal=place.causal,
-                                                 dropout_p=dropout, enable_gqa=grouped)  # (B, H, T, D)
+        # Autocast would round the whole cache, and for every token anew.
+        rounds = cache is not None and torch.is_autocast_enabled(x.device.type)
+        with torch.autocast(x.device.type, enabled=False) if rounds else nullcontext():
+            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, dropout_p=dropout,
+                                                     is_causal=place.causal, enable_gqa=grouped)  # (B, H, T, D)
         return self.out_proj(context.transpose(1, 2).reshape(B, T, -1).to(x.dtype))

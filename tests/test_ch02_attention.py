@@ -196,6 +196,21 @@ def test_cached_equals_uncached_however_it_is_cut(options, chunks):
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), atol=1e-5, rtol=1e-4)
 
 
+def test_autocast_does_not_round_the_cache(monkeypatch):
+    """Looking at a float32 cache is done in float32; without a cache, autocast has its way."""
+    seen, fused = [], F.scaled_dot_product_attention
+    monkeypatch.setattr(F, "scaled_dot_product_attention",
+                        lambda *args, **options: seen.append(fused(*args, **options)) or seen[-1])
+    layer, x = MultiHeadAttention(16, 16, 30, 0.0, 4, num_kv_heads=2), torch.randn(2, 3, 16)
+    cache = KVCache(2, 1, 2, 30, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cache.begin(3)
+        cached, plain = layer(x, cache.layers[0]), layer(x)
+    assert [context.dtype for context in seen] == [torch.float32, torch.bfloat16]
+    assert cached.dtype == plain.dtype == torch.bfloat16
+    torch.testing.assert_close(cached, plain, atol=0.02, rtol=0.05)
+
+
 def test_filling_never_touches_what_a_full_row_holds():
     """Oracle: the keys that were written. Row 0 is full, and idle while row 1 goes on."""
     cache = KVCache(2, 1, 1, 4, 2)
