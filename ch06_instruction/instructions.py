@@ -19,7 +19,7 @@ from ch06_instruction.chat import Message
 
 REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
-LEVELS = {"train": "brief-drill", "test": "brief"}
+LEVELS = {"train": "brief-steps-drill", "test": "brief"}
 UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
 OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
@@ -122,7 +122,8 @@ def in_plain_words(question: Question, answer: str | None, reply: str, steps: Se
 def steps_to(question: Question, world: World) -> list[tuple[str, str]]:
     """The small questions that lead to the answer: chapter 4's; and whose feelings are told, before anybody's are."""
     if question.kind == "feel":
-        return [("Who was happy or sad?", ", ".join(world.feels) or "nobody")]
+        felt = dict.fromkeys(event.actor for event in world.events if event.verb == "feel")
+        return [("Who was happy or sad?", ", ".join(felt) or "nobody")]
     return small_questions(question.kind, question.about[0], world)
 
 

@@ -87,10 +87,10 @@ def show_answers(folder: Path, n: int = 4) -> None:
 
 
 def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", data: str = "storyworld",
-         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 29_000, lora_rank: int = 0,
-         pairs: int = 1200, prompts: int = 500,
+         start: Annotated[str, arg(name="from")] = "pretrained", conversations: int = 30_000, lora_rank: int = 0,
+         pairs: int = 1200, prompts: int = 1000,
          loss: Literal["dpo", "ipo", "simpo", "orpo", "kto"] = "dpo", rounds: int | None = None,
-         beta: float | None = None, epochs: float | None = None, questions: int = 1000, judge_url: str | None = None,
+         beta: float | None = None, epochs: float | None = None, questions: int = 2000, judge_url: str | None = None,
          judge_model: str = "default", dtype: Literal["auto", "float32", "bfloat16"] = "auto",
          run: Path = Path("runs/default"), seed: int = 1337,
          device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
@@ -100,7 +100,7 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
         stage: One stage, or all: base, sft (instruction tuning), best of 8 by a reward model, dpo, ppo, grpo.
         data: storyworld, book (the book's 1,100 instructions), or a JSON or JSONL file of instructions or chats.
         start: pretrained: the run's story model. Or a checkpoint folder, gpt2 to gpt2-xl, a Hub repository.
-        conversations: Storyworld conversations to tune on; a fifth as many of chapter 4's texts come with them.
+        conversations: Storyworld conversations to tune on; a fifth as many texts like chapter 4's come with them.
         lora_rank: Tune corrections of this rank instead of all weights; 0: no LoRA.
         pairs: Made pairs of responses that the reward model learns from.
         prompts: Questions that dpo, ppo and grpo draw answers to.
@@ -150,7 +150,7 @@ def make_plan(plan: Plan, lora_rank: int, loss: str, rounds: int | None, beta: f
 def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict:
     """Do one stage or all, measure each, draw and print; returns the metrics, those of earlier stages kept."""
     tests = {"test": list(instructions(questions, 1)),
-             "longer": list(instructions(max(1, questions // 4), 2, level="base", only="question"))}
+             "longer": list(instructions(max(1, questions // 8), 2, level="base", only="question"))}
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text()) if stage not in ("sft", "all") and path.is_file() else {}
     metrics |= {"shortcuts": shortcut_scores(tests["test"], course.seed), "n_questions": questions}
@@ -163,7 +163,7 @@ def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict
     tuned_chat = course.start()
     if stage in ("reward", "all"):
         metrics["reward"] = course.reward().extra
-        asked = [one for one in tests["test"] if one.task == "question"][:200]
+        asked = [one for one in tests["test"] if one.task == "question"][:400]
         metrics["best-of-8"] = measure_best_of(course, tuned_chat, asked, 8)
     for name in ("dpo", "ppo", "grpo"):
         if stage in (name, "all"):

@@ -1,9 +1,9 @@
-"""Chapter 4's texts among the conversations, so that tuning does not make the model forget how it looks things up.
+"""Texts like chapter 4's among the conversations, so that tuning does not make the model forget how it looks things up.
 
 A network that learns something new forgets what it is no longer shown (McCloskey and Cohen 1989); going over some of
 the old meanwhile is called rehearsal, or replay (Robins 1995). Such a text also asks more questions in the same time
-than a conversation does. Only its answers are learned: nobody has to foresee prose here. Some texts are now asked for
-somebody they do not tell of, by the small question that chapter 4 never asks of a stranger.
+than a conversation does. Only its answers are learned: nobody has to foresee prose here. What chapter 4 asks seldom is
+asked more often: what takes two steps, and, by the small question for places, for somebody unknown to the text.
 """
 
 from random import Random
@@ -17,6 +17,7 @@ from ch04_pretraining.answer_loss import AnswerLoss, answer_mask
 from ch04_pretraining.corpus import story_documents
 from ch06_instruction.chat import EncodedChat
 
+STORIES = "short-steps-drill"  # their level
 STRANGER_RATE = 0.3  # of texts that are asked for a stranger
 
 
@@ -31,7 +32,7 @@ def ask_for_a_stranger(rng: Random, text: str) -> str:
 def rehearsed_texts(tokenizer: BPETokenizer, n: int, context_length: int, seed: int) -> list[EncodedChat]:
     """`n` texts to learn from, half of them plain, half stories, cut where the context ends; "said" are the answers."""
     answers, rng, chats = AnswerLoss(tokenizer), Random(f"rehearsal/{seed}"), []
-    for text in story_documents("train", {"plain": n // 2, "short-drill": n - n // 2}, seed):
+    for text in story_documents("train", {"plain": n // 2, STORIES: n - n // 2}, seed):
         asked = ask_for_a_stranger(rng, text) if rng.random() < STRANGER_RATE else text
         whole = [tokenizer.eot_id, *tokenizer.encode(asked)]
         ids = whole[: context_length + 1]

@@ -33,11 +33,11 @@ ALIGNED = "final_norm"  # all that preferences and rewards change: few judgement
 class Plan:
     """How much each stage learns from."""
 
-    conversations: int = 29_000
-    rehearsed: float = 0.2  # of their number: chapter 4's texts among them
+    conversations: int = 30_000
+    rehearsed: float = 0.2  # of their number: texts like chapter 4's among them
     tuning: Tuning = field(default_factory=Tuning)
     pairs: int = 1200  # made ones, for the reward model
-    prompts: int = 500  # that DPO draws pairs from, and PPO and GRPO learn on
+    prompts: int = 1000  # that DPO draws pairs from, and PPO and GRPO learn on
     samples: int = 8
     preferring: Preferring = field(default_factory=lambda: Preferring(epochs=10, lr=0.1))
     ppo: Reinforcing = field(default_factory=lambda: Reinforcing(rounds=20, lr=0.1))

@@ -273,6 +273,15 @@ def test_cheap_shortcuts_stay_below_forty_percent(level):
     assert sum(shortcut_answers(s, q)["same sentence"] == q.answer for s, q in carried) < 0.4 * len(carried)
 
 
+@pytest.mark.parametrize("level", ["brief", "short"])
+def test_drills_in_steps_ask_more_of_two_steps_and_of_hands(level):
+    """Oracle: the stories that they are drills of."""
+    asked, drilled = ([q for s in some(name, "train") for q in s.questions] for name in (level, f"{level}-steps-drill"))
+    kinds = ("who-has", "where-object")
+    for harder in (lambda q: q.hops == 2, lambda q: q.kind in kinds, lambda q: q.kind == "before"):
+        assert sum(map(harder, drilled)) / len(drilled) > 1.1 * sum(map(harder, asked)) / len(asked)
+
+
 def test_long_stories_have_about_twice_the_changes():
     """Oracle: the events that change something, counted."""
     verbs = "move join take find drop give lose".split()

@@ -336,7 +336,7 @@ def test_story_instructions_do_not_leak():
 def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
     """Oracle: the events of the story, read backwards; the last line has the answer in the form asked for."""
     kinds = Counter()
-    for several in conversations(500, seed=4):
+    for several in conversations(700, seed=4):
         for one in several:
             assert one.response.endswith(one.answer)
             if one.task != "question":

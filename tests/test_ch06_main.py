@@ -82,9 +82,9 @@ def test_what_is_learned_is_what_the_assistant_says(story_run):
 
 
 def test_of_rehearsed_texts_the_answers_are_learned(story_run):
-    """Oracle: the lines of the texts that chapter 4 reads, one question for a stranger left out again."""
+    """Oracle: the lines of texts as chapter 4 reads them, one question for a stranger left out again."""
     tokenizer = base_chat("pretrained", story_run, pick_precision(torch.device("cpu"), "float32")).tokenizer
-    told = story_documents("train", {"plain": 40, "short-drill": 40}, 3)
+    told = story_documents("train", {"plain": 40, "short-steps-drill": 40}, 3)
     strangers = 0
     for chat, text in zip(rehearsed_texts(tokenizer, 80, 10_000, 3), told, strict=True):
         asked = tokenizer.decode(chat.ids[1:])

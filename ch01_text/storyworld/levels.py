@@ -1,5 +1,6 @@
 """The sizes that stories come in: "brief", "short" to begin with, "base", "long" (longer than trained on), "hard";
-"brief-drill", "short-drill" and "base-drill" ask far more questions, and small ones that lead to them."""
+"short-drill" and "base-drill" ask far more questions, and small ones that lead to them; "brief-steps-drill" and
+"short-steps-drill" most of all about what takes two steps."""
 
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,9 @@ def _weighted(weights: str) -> tuple[str, ...]:
 # Weights of candidates; guessable ones are mostly dropped, so the mix that is asked differs.
 KINDS = """where-person 15 where-object 60 who-has 60 what-has 12 before 4 with 4 yes-no 2 count 2 feel 4
     why 4 wants 1 unknown 6"""
+# For chapter 6 to learn from: more of what takes two steps, and of who has a thing.
+TWO_STEP_KINDS = """where-person 12 where-object 160 who-has 100 what-has 6 before 16 with 8 yes-no 1 count 1 feel 3
+    why 2 wants 1 unknown 4"""
 
 
 @dataclass(frozen=True)
@@ -40,4 +44,7 @@ LEVELS = {
     "hard": Level((3, 4), (2, 3), (5, 6), (6, 9), True, _weighted(KINDS + " inside 8"), 4, lures=0.7),
 }
 # The same stories with questions after almost every sentence: what a model learns from.
-LEVELS |= {f"{name}-drill": replace(LEVELS[name], density=2.0, steps=True) for name in ("brief", "short", "base")}
+DRILL = {"density": 2.0, "steps": True}
+LEVELS |= {f"{name}-drill": replace(LEVELS[name], **DRILL) for name in ("short", "base")}
+LEVELS |= {f"{name}-steps-drill": replace(LEVELS[name], **DRILL, kinds=_weighted(TWO_STEP_KINDS))
+           for name in ("brief", "short")}
