@@ -1,17 +1,17 @@
 """Chapter 3: the GPT model, its parts, and how it writes.
 
 Its modules, in the order in which to read them: config, layers, model, sampling, generation, text_stream, beam,
-flops, precision.
+flops, capability.
 """
 
 from ch02_attention.device import pick_device
 from ch03_gpt.beam import beam_search
+from ch03_gpt.capability import Precision, pick_precision
 from ch03_gpt.config import GPT_CONFIG_124M, PRESETS, GPTConfig, preset_config
 from ch03_gpt.flops import cache_bytes_per_token, flops_per_token, matmul_peak, matrix_parameters
 from ch03_gpt.generation import Completion, complete, generate, generate_text_simple, stream
 from ch03_gpt.layers import GELU, FeedForward, LayerNorm, RMSNorm, SwiGLU
 from ch03_gpt.model import GPTModel, TransformerBlock
-from ch03_gpt.precision import Precision, pick_precision
 from ch03_gpt.sampling import Constraint, Sampler, Sampling
 from ch03_gpt.text_stream import TextStream, document_start, pieces, stream_text
 

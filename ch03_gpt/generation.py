@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ch03_gpt.capability import single_row_kernels
 from ch03_gpt.model import GPTModel
-from ch03_gpt.precision import kernels_for
 from ch03_gpt.sampling import Constraint, Sampler, Sampling, log_probabilities
 
 PREFILL = 512  # tokens of a prompt that are read at once
@@ -86,7 +86,7 @@ class Context:
         elif full:
             hidden = self._read_again(chosen, full)
         else:
-            with kernels_for(len(chosen), self.model.tok_emb.weight.dtype):
+            with single_row_kernels(len(chosen), self.model.tok_emb.weight.dtype):
                 self.logits = self.model.out_head(self.model.hidden_states(chosen, self.cache)[:, -1])
                 return
         self.logits = self.model.out_head(hidden)

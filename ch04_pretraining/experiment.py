@@ -61,7 +61,8 @@ class Experiment:
         self.folder, self.corpus, self.model = folder, corpus, model
         self.precision, self.recipe, self.settings = precision, recipe, settings
         self.module, self.loss_fn = parallelize(model, loss_function(corpus), strategy)
-        self.optimizers = make_optimizers(model, recipe.optimizer, recipe.lr, recipe.muon_lr)
+        self.optimizers = make_optimizers(model, recipe.optimizer, recipe.lr, recipe.muon_lr,
+                                          dtype=precision.dtype)
         self.batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size,
                                      torch.Generator().manual_seed(settings["seed"]), corpus.starts,
                                      precision.device, (recipe.lesson_batches, corpus.n_lesson_starts), process_part())

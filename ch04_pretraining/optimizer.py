@@ -1,8 +1,8 @@
 """AdamW and Muon, set up for a GPT.
 
 AdamW (Loshchilov & Hutter 2019) decays matrices and embeddings but not biases and norms. Muon
-(Jordan et al. 2024) replaces the update of every hidden matrix by the nearest orthogonal matrix;
-embeddings, head and vectors stay with AdamW, as its authors advise.
+(`muon.py`) updates the matrices inside the blocks; embeddings, head and vectors stay with AdamW, as
+its authors advise.
 """
 
 import torch
@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from ch03_gpt import GPTModel
+from ch04_pretraining.muon import Muon
 
 OPTIMIZERS = ("muon", "adamw")
 
@@ -20,11 +21,11 @@ def _adamw(decayed: list[nn.Parameter], others: list[nn.Parameter], lr: float, w
 
 
 def make_optimizers(model: nn.Module, name: str = "muon", lr: float = 3e-3, muon_lr: float = 2e-2,
-                    weight_decay: float = 0.1) -> list[Optimizer]:
+                    weight_decay: float = 0.1, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
     """Return the optimizers that together update every trainable parameter of `model` exactly once.
 
     `lr` is AdamW's peak rate, `muon_lr` that of Muon. With "muon" the matrices of the transformer
-    blocks go to Muon and everything else to AdamW. ValueError where `name` is unknown.
+    blocks go to Muon, which computes in `dtype`, and everything else to AdamW. ValueError where `name` is unknown.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose {' or '.join(OPTIMIZERS)}")
@@ -39,7 +40,7 @@ def make_optimizers(model: nn.Module, name: str = "muon", lr: float = 3e-3, muon
         return [_adamw(matrices, vectors, lr, weight_decay)]
     in_muon = {id(p) for p in hidden}
     rest = [p for p in matrices if id(p) not in in_muon]
-    return [torch.optim.Muon(hidden, lr=muon_lr, weight_decay=weight_decay, momentum=0.95),
+    return [Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
             _adamw(rest, vectors, lr, weight_decay)]
 
 

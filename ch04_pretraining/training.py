@@ -135,7 +135,7 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
     if grad_accumulation < 1:
         raise ValueError(f"grad_accumulation must be at least 1, not {grad_accumulation}")
     precision = precision or pick_precision(next(model.parameters()).device, "float32")
-    optimizers = optimizers or make_optimizers(model)
+    optimizers = optimizers or make_optimizers(model, dtype=precision.dtype)
     schedule = schedule or trapezoid()
     progress = progress or Progress()
     if precision.device.type == "cpu":

@@ -79,5 +79,6 @@ def tune(model: GPTModel, chats: Sequence[EncodedChat], validation: Sequence[Enc
 
     optimizer = "adamw" if plan.lora_rank else plan.optimizer
     return train(model, supply, response_loss, steps=steps, log_every=max(1, steps // 10), evaluate=evaluate,
-                 optimizers=make_optimizers(model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay),
+                 optimizers=make_optimizers(model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay,
+                                            precision.dtype),
                  schedule=SCHEDULES["trapezoid"](), precision=precision, description=description)

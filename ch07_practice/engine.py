@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ch02_attention import KVCache
 from ch03_gpt import Constraint, GPTModel, Sampler, Sampling
+from ch03_gpt.capability import single_row_kernels
 from ch03_gpt.generation import check_prompts, read
-from ch03_gpt.precision import kernels_for
 from ch03_gpt.sampling import log_probabilities
 
 
@@ -149,7 +149,7 @@ class Engine:
             return {}
         newest = [[row.request.ids[-1] if row in writing else 0] for row in self.rows]
         used, counts = self.cache.rows(0, len(self.rows)), [row in writing for row in self.rows]
-        with kernels_for(len(self.rows), self.model.tok_emb.weight.dtype):
+        with single_row_kernels(len(self.rows), self.model.tok_emb.weight.dtype):
             hidden = self.model.hidden_states(torch.tensor(newest, device=self.model.device), used, counts)
             predictions = self.model.out_head(hidden[:, -1])
         for row in writing:

@@ -1,9 +1,9 @@
-"""Weights in 8 or 4 bits: half or a quarter of bfloat16's memory, and decoding streams all weights for every token.
+"""Weights in 8 or 4 bits: a quarter or an eighth of float32's memory, and decoding streams all weights for every token.
 
-Two layers are written out readably, and two run the kernels that PyTorch ships on the same numbers. Symmetric int8 with
-one scale an output row (Dettmers et al. 2022, section 2, without outliers); asymmetric int4 with a scale and a zero
-point for every group of neighbours in a row (Frantar et al. 2023, section 4, without its correction of errors). With
-dynamic activations the inputs become int8 as well, one scale a token, and products are sums of integers.
+Symmetric int8 with one scale per output row (Dettmers et al. 2022, section 2, without outliers); asymmetric int4 with a
+scale and a zero point for every group of neighbours in a row (Frantar et al. 2023, section 4, without its correction of
+errors). With dynamic activations the inputs become integers as well, one scale per token, and products are sums of
+integers. The layers here are readable; `fast_linear.py` has the same layers on PyTorch's kernels.
 """
 
 import copy
@@ -17,15 +17,17 @@ from ch02_attention import LayerCache
 from ch03_gpt import GPTModel
 
 GROUP = 32
+INPUT_LEVELS = 63  # dynamic inputs take 7 bits: the sum of two products with int8 weights must fit AVX2's 16 bits
 
 
-def quantize_int8(x: Tensor) -> tuple[Tensor, Tensor]:
-    """(..., n) -> int8 (..., n) and scales (..., 1): x is about integers times scale, within half a scale.
+def quantize_int8(x: Tensor, levels: int = 127) -> tuple[Tensor, Tensor]:
+    """(..., n) -> int8 (..., n) from -levels to levels and scales (..., 1): x is about integers times scale, within
+    half a scale.
 
     >>> quantize_int8(torch.tensor([[1.0, -0.5, 0.0]]))[0]
     tensor([[127, -64,   0]], dtype=torch.int8)
     """
-    scales = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-8) / 127
+    scales = x.abs().amax(dim=-1, keepdim=True).clamp(min=1e-8) / levels
     return (x / scales).round().to(torch.int8), scales
 
 
@@ -47,7 +49,7 @@ def dequantize_int4(integers: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
     return (groups * scales.unsqueeze(-1) + zeros.unsqueeze(-1)).flatten(-2)
 
 
-class _Quantized(nn.Module):
+class Quantized(nn.Module):
     """What the quantized layers share: (..., n) -> (..., O), frozen weights in buffers, gradients for the inputs."""
 
     def __init__(self, linear: nn.Linear):
@@ -59,7 +61,7 @@ class _Quantized(nn.Module):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
-class Int8Linear(_Quantized):
+class Int8Linear(Quantized):
     """The readable one: int8 weights with a scale a row, which become numbers again for every product."""
 
     def __init__(self, linear: nn.Linear):
@@ -77,24 +79,16 @@ class Int8Linear(_Quantized):
 
 
 class DynamicInt8Linear(Int8Linear):
-    """Inputs are rounded to int8, too, one scale a token: all products and sums are between integers."""
+    """Inputs are rounded to integers, too, one scale per token: all products and sums are between integers."""
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, scales = quantize_int8(x.flatten(0, -2).float())
+        rows, scales = quantize_int8(x.flatten(0, -2).float(), INPUT_LEVELS)
         sums = torch._int_mm(rows, self.integers.T)  # (N, O) int32
         y = sums.float() * scales * self.scales.float()
         return self.add_bias(y.to(x.dtype).view(*x.shape[:-1], -1))
 
 
-class FastInt8Linear(Int8Linear):
-    """`Int8Linear` on PyTorch's kernel for bfloat16 times int8, which scales the sums. No gradient."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch._weight_int8pack_mm(x.flatten(0, -2), self.integers, self.scales)
-        return self.add_bias(y.view(*x.shape[:-1], -1))
-
-
-class Int4Linear(_Quantized):
+class Int4Linear(Quantized):
     """The readable one: two weights a byte, a scale and a zero point a group."""
 
     def __init__(self, linear: nn.Linear, group: int = GROUP):
@@ -114,51 +108,37 @@ class Int4Linear(_Quantized):
         return self.add_bias(F.linear(x, self.weight().to(x.dtype)))
 
 
-class FastInt4Linear(_Quantized):
-    """`Int4Linear` on PyTorch's kernel for a CPU, in bfloat16. No gradient."""
-
-    ROWS = 16  # the kernel wants a multiple of so many outputs
-
-    def __init__(self, linear: nn.Linear, group: int = GROUP):
-        super().__init__(linear)
-        missing = -linear.out_features % self.ROWS
-        integers, *scales_and_zeros = quantize_int4(F.pad(linear.weight.detach().float(), (0, 0, 0, missing)), group)
-        self.group = group
-        self.register_buffer("packed", torch._convert_weight_to_int4pack_for_cpu(integers.int(), 1))
-        self.register_buffer("scales_and_zeros",
-                             torch.stack(scales_and_zeros, dim=-1).transpose(0, 1).to(torch.bfloat16).contiguous())
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = torch._weight_int4pack_mm_for_cpu(x.flatten(0, -2), self.packed, self.group, self.scales_and_zeros)
-        return self.add_bias(y[:, : self.out_features].view(*x.shape[:-1], -1))
-
-
 KINDS: dict[str, Callable[[nn.Linear], nn.Module]] = {
-    "int8": FastInt8Linear, "int8-readable": Int8Linear, "int8-dynamic": DynamicInt8Linear,
-    "int4": FastInt4Linear, "int4-readable": Int4Linear,
+    "int8": Int8Linear, "int8-dynamic": DynamicInt8Linear, "int4": Int4Linear,
 }
+
+
+def replace_linear(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
+    """A copy of `model`, in eval mode, with `make(layer)` in the place of each linear layer, a tied head among them."""
+    model = copy.deepcopy(model).eval()
+    for module in list(model.modules()):
+        for name, layer in list(module.named_children()):
+            if isinstance(layer, nn.Linear):
+                setattr(module, name, make(layer))
+    return model
 
 
 def quantize(model: GPTModel, kind: str) -> GPTModel:
     """A copy of `model` whose linear layers, the output head among them, hold their weights as `kind` says.
 
-    Embeddings, norms and biases stay as they are; a tied head gets integers of its own. The other numbers should be
-    bfloat16. ValueError where `kind` is unknown.
+    Embeddings, norms and biases stay as they are; a tied head gets integers of its own. ValueError if `kind` is
+    unknown.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of weights {kind!r}; choose one of {', '.join(KINDS)}")
-    model = copy.deepcopy(model).eval()
-    for module in list(model.modules()):
-        for name, layer in list(module.named_children()):
-            if isinstance(layer, nn.Linear):
-                setattr(module, name, KINDS[kind](layer))
-    return model
+    return replace_linear(model, KINDS[kind])
 
 
 def n_bytes(model: nn.Module) -> int:
     """Bytes of all weights and scales, shared ones once; what can be computed again (angles of RoPE) not."""
     tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    packed = sum(getattr(module, "packed_bytes", 0) for module in model.modules())  # in a kernel's own format
+    return packed + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 class Int8LayerCache(LayerCache):

@@ -15,8 +15,9 @@ from ch03_gpt import GPTModel, generate, pick_precision
 from ch04_pretraining import evaluate_loss, load_checkpoint
 from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
 from ch04_pretraining.questions import confidence_interval, draw_questions, grade
+from ch07_practice.fast_linear import CANDIDATES
 from ch07_practice.models import cast
-from ch07_practice.quantization import KINDS, n_bytes
+from ch07_practice.quantization import KINDS, n_bytes, quantize
 
 QUESTIONS = 500
 TOKENS = 50_000  # of held-out text
@@ -52,8 +53,10 @@ def quantization_table(checkpoint: Path) -> pd.DataFrame:
     pairs = draw_questions("test", "base", QUESTIONS, seed=1) if data == "storyworld" else []
     plain = pick_precision(torch.device("cpu"), "float32")  # the model's own format decides
     rows = []
-    for kind in tqdm(["float32", "bfloat16", *KINDS], desc="formats", disable=None):
-        model = cast(load_checkpoint(checkpoint)[0], kind, torch.device("cpu"))
+    formats = ["float32", "bfloat16", *CANDIDATES, *(f"{kind}, readable" for kind in KINDS)]
+    for kind in tqdm(formats, desc="formats", disable=None):
+        model, (name, *readable) = load_checkpoint(checkpoint)[0], kind.split(", ")
+        model = quantize(model, name) if readable else cast(model, name, torch.device("cpu"))
         row = {"weights": kind, "MiB": n_bytes(model) / 2**20, "tokens/s": tokens_per_second(model),
                "perplexity": math.exp(evaluate_loss(model, windows, plain)[0])}
         if pairs:

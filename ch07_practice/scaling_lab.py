@@ -81,7 +81,7 @@ def train_one(texts: Texts, width: int, n_tokens: int, precision: Precision, see
                             device=precision.device)
     steps = max(1, round(n_tokens / (BATCH * CONTEXT)))
     progress = train(model, batches, steps=steps, log_every=steps, precision=precision,
-                     optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR),
+                     optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR, dtype=precision.dtype),
                      description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens")
     loss, _ = evaluate_loss(model, sequential_windows(texts.held_out, CONTEXT, batch_size=64, device=model.device),
                             precision)

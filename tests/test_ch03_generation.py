@@ -17,14 +17,15 @@ from ch03_gpt import (
     Sampling,
     TextStream,
     beam_search,
+    capability,
     complete,
     generate,
     generate_text_simple,
     stream,
     stream_text,
 )
+from ch03_gpt.capability import single_row_kernels
 from ch03_gpt.generation import Context, read
-from ch03_gpt.precision import kernels_for
 from ch03_gpt.sampling import draw
 
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
@@ -120,8 +121,9 @@ def test_bfloat16_weights_predict_nearly_what_float32_does(config):
                 context.append(ids)
 
 
-def test_a_single_row_takes_another_kernel_and_says_the_same():
+def test_a_single_row_takes_another_kernel_and_says_the_same(monkeypatch):
     """Oracle: the same row beside another one; oneDNN is switched on again afterwards, also after an error."""
+    monkeypatch.setattr(capability, "native_bfloat16_rows", lambda: True)
     model = wild_model(LLAMA).to(torch.bfloat16)
     ids = torch.randint(0, 50, (1, 7))
     alone, beside = (Context(model, ids.tolist() * n, 1) for n in (1, 2))
@@ -129,7 +131,7 @@ def test_a_single_row_takes_another_kernel_and_says_the_same():
         for context in (alone, beside):
             context.append(torch.full((len(context.texts), 1), 3))
     assert (alone.logits - beside.logits[:1]).abs().max() < 0.03 * beside.logits.abs().max()
-    with pytest.raises(ZeroDivisionError), kernels_for(1, torch.bfloat16):
+    with pytest.raises(ZeroDivisionError), single_row_kernels(1, torch.bfloat16):
         assert not torch._C._get_mkldnn_enabled()
         raise ZeroDivisionError
     assert torch._C._get_mkldnn_enabled()

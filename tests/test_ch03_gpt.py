@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -26,6 +27,7 @@ from ch03_gpt import (
     SwiGLU,
     TransformerBlock,
     cache_bytes_per_token,
+    capability,
     flops_per_token,
     pick_precision,
     preset_config,
@@ -275,9 +277,46 @@ def test_unknown_names_are_refused_with_the_known_ones():
         pick_precision(torch.device("cpu"), "float16")
 
 
-def test_precision_says_which_and_why():
+@pytest.mark.parametrize(("ratio", "dtype", "words"), [
+    (4.0, torch.bfloat16, "computing in bfloat16 on cpu (its matrix products run 4.0 times as fast as float32's here)"),
+    (0.1, torch.float32, "computing in float32 on cpu (bfloat16 matrix products take 10.0 times as long here)"),
+    (1.05, torch.float32, "computing in float32"),  # within the noise: the plain one
+])
+def test_the_faster_format_is_taken_and_said(monkeypatch, ratio, dtype, words):
+    """Oracle: the ratio that was measured, whatever the processor calls itself."""
+    monkeypatch.setattr(capability, "bfloat16_speedup", lambda device_type: ratio)
+    precision = pick_precision(torch.device("cpu"))
+    assert precision.dtype == dtype
+    assert words in str(precision)
     assert str(pick_precision(torch.device("cpu"), "float32")) == "computing in float32 on cpu (as asked)"
-    assert "this CPU has" in str(pick_precision(torch.device("cpu")))
+
+
+def test_a_fast_path_must_win_clearly_and_exist(monkeypatch):
+    """Oracle: a clock that the work itself turns."""
+    now = [0.0]
+    monkeypatch.setattr(capability.time, "perf_counter", lambda: now[0])
+
+    def takes(seconds: float):
+        def work() -> torch.Tensor:
+            now[0] += seconds
+            return torch.zeros(1)
+        return work
+
+    def missing() -> torch.Tensor:
+        raise NotImplementedError("no such kernel")
+
+    assert capability.is_faster(takes(1.0), takes(2.0))
+    assert not capability.is_faster(takes(1.0), takes(1.05))
+    assert not capability.is_faster(takes(2.0), takes(1.0))
+    assert not capability.is_faster(missing, takes(1.0))
+
+
+def test_the_processor_is_asked_about_in_one_module():
+    """Oracle: the source. Whoever asks elsewhere takes a path that nobody has measured."""
+    questions = re.compile(r"_is_amx|_is_avx|is_bf16_supported|/proc/cpuinfo.*flags|get_cpu_info")
+    files = [path for folder in ROOT.glob("*_*/") for path in folder.rglob("*.py")]
+    assert files
+    assert not [path for path in files if path.name != "capability.py" and questions.search(path.read_text("utf-8"))]
 
 
 @pytest.mark.slow

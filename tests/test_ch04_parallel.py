@@ -72,7 +72,7 @@ def test_two_processes_learn_like_one_and_checkpoints_are_interchangeable(text, 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_muon_accumulation_and_shards_in_two_processes(text, tmp_path, strategy):
-    """Oracle: one process. Muon orthogonalises in bfloat16, so the last digits depend on the order of sums."""
+    """Oracle: one process; the last digits depend on the order of sums, and Muon enlarges faint directions."""
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for i in range(12):

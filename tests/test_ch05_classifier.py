@@ -305,7 +305,7 @@ def test_an_adapter_alone_carries_what_was_learned(tmp_path):
         load_adapter(wrong, tmp_path / "adapter.safetensors")
 
 
-@pytest.mark.parametrize("kind", ["int8-readable", "int4-readable"])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_lora_learns_on_a_quantized_base(kind):
     """The integers stay, the corrections learn, and merging is refused."""
     model = classifier(emb_dim=64)

@@ -128,7 +128,8 @@ def test_the_quantization_table_has_every_format(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     found = json.loads((tmp_path / "run" / "ch07_practice" / "bench_quantization.json").read_text(encoding="utf-8"))
     rows = {row["weights"]: row for row in found["quantization"]}
-    assert set(rows) == {"float32", "bfloat16", "int8", "int8-readable", "int8-dynamic", "int4", "int4-readable"}
+    assert set(rows) == {"float32", "bfloat16", "int8", "int4", "int8, readable", "int8-dynamic, readable",
+                         "int4, readable"}
     assert rows["int8"]["perplexity"] == pytest.approx(rows["float32"]["perplexity"], rel=0.01)
-    assert rows["int4"]["perplexity"] == pytest.approx(rows["int4-readable"]["perplexity"], rel=0.01)
+    assert rows["int4"]["perplexity"] == pytest.approx(rows["int4, readable"]["perplexity"], rel=0.01)
     assert rows["int4"]["MiB"] < rows["int8"]["MiB"] < rows["bfloat16"]["MiB"] < rows["float32"]["MiB"]

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ch03_gpt import GPTConfig, GPTModel, generate
+from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision
+from ch07_practice import fast_linear, models
+from ch07_practice.fast_linear import (
+    CANDIDATES,
+    FastInt4Linear,
+    IntegerInt8Linear,
+    PackedLinear,
+    WeightOnlyInt8Linear,
+)
+from ch07_practice.models import cast
 from ch07_practice.quantization import (
+    INPUT_LEVELS,
     KINDS,
     DynamicInt8Linear,
-    FastInt4Linear,
-    FastInt8Linear,
     Int4Linear,
     Int8LayerCache,
     Int8Linear,
@@ -54,22 +62,117 @@ def test_four_bits_hold_what_has_sixteen_values():
     torch.testing.assert_close(Int4Linear(layer).weight(), x)
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 64), (2, 5, 64), (7, 64)])
-@pytest.mark.parametrize(("readable", "fast"), [(Int8Linear, FastInt8Linear), (Int4Linear, FastInt4Linear)])
+SHAPES = [(1, 1, 64), (2, 5, 64), (7, 64)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("readable", "fast"), [(Int8Linear, WeightOnlyInt8Linear), (Int4Linear, FastInt4Linear)])
 @pytest.mark.parametrize("outputs", [65, 48])
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_fast_kernels_equal_the_readable_layers(readable, fast, shape, outputs, bias):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_fast_kernels_equal_the_readable_layers(readable, fast, shape, outputs, bias, dtype):
     """Oracle: the readable layer in float64, to what bfloat16's 8 bits leave of the result."""
     torch.manual_seed(0)
-    linear = nn.Linear(64, outputs, bias=bias).to(torch.bfloat16)
-    x = torch.randn(shape, dtype=torch.bfloat16)
+    linear = nn.Linear(64, outputs, bias=bias).to(dtype)
+    x = torch.randn(shape).to(dtype)
     exact = readable(linear).double()
     expected = exact(x.double())
     found = fast(linear)(x)
-    assert found.dtype == torch.bfloat16
+    assert found.dtype == dtype
     assert found.shape == expected.shape
     scale = (x.double().abs() @ exact.weight().double().abs().T).clamp(min=1)
     assert ((found.double() - expected).abs() / scale).max() < 2**-7
+
+
+needs_fbgemm = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines,
+                                  reason="this build of PyTorch has no FBGEMM (x86 only)")
+
+
+@needs_fbgemm
+@pytest.mark.parametrize("shape", [*SHAPES, (3, 2, 768)])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
+def test_the_integer_kernel_equals_the_readable_sums(shape, bias, size):
+    """Oracle: `DynamicInt8Linear`, whose sums of integers are exact; also for inputs and weights at their largest,
+    where a kernel that adds up pairs in 16 bits would overflow, and for rows of zeros."""
+    torch.manual_seed(0)
+    linear = nn.Linear(shape[-1], 40, bias=bias)
+    linear.weight.data[:4] = linear.weight.data[:4].sign()
+    x = size * torch.randn(shape)
+    x.view(-1, shape[-1])[0] = size * x.view(-1, shape[-1])[0].sign()
+    x.view(-1, shape[-1])[-1] = 0.0
+    expected = DynamicInt8Linear(linear)(x)
+    torch.testing.assert_close(IntegerInt8Linear(linear)(x), expected, rtol=1e-5, atol=1e-5 * size)
+
+
+@needs_fbgemm
+def test_a_row_is_rounded_alone():
+    """Oracle: the row by itself; a neighbour a thousand times as large must not take its digits."""
+    torch.manual_seed(0)
+    layer = IntegerInt8Linear(nn.Linear(64, 40))
+    rows = torch.randn(2, 1, 64) * torch.tensor([1.0, 1000.0]).view(2, 1, 1)
+    torch.testing.assert_close(layer(rows)[:1], layer(rows[:1]))
+
+
+@pytest.mark.parametrize("outputs", [65, 48])
+@pytest.mark.parametrize("bias", [True, False])
+def test_packed_weights_multiply_as_before(outputs, bias):
+    """Oracle: the layer that was packed, for one row, several and a prompt."""
+    torch.manual_seed(0)
+    linear = nn.Linear(64, outputs, bias=bias)
+    packed = PackedLinear(linear)
+    with torch.inference_mode():
+        for shape in [*SHAPES, (3, 100, 64)]:
+            x = torch.randn(shape)
+            torch.testing.assert_close(packed(x), linear(x))
+
+
+@pytest.mark.parametrize("weights", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("wins", [True, False])
+def test_a_model_for_decoding_says_what_the_trained_one_says(monkeypatch, weights, wins):
+    """Oracle: the trained model; whichever kernels win, and from a model in float32."""
+    monkeypatch.setattr(fast_linear, "is_faster", lambda candidate, plain: candidate() is not None and wins)
+    fast_linear.fastest_layer.cache_clear()
+    fast_linear.packing_pays.cache_clear()
+    torch.manual_seed(0)
+    model = GPTModel(CONFIG).eval()
+    ids = torch.randint(0, 65, (2, 20))
+    monkeypatch.setattr(models, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32"))
+    ready = cast(model, weights, torch.device("cpu"))
+    kinds = {type(layer) for layer in ready.modules()} & {nn.Linear, PackedLinear, *sum(CANDIDATES.values(), ())}
+    assert kinds == {{("float32", False): nn.Linear, ("float32", True): PackedLinear, ("int8", False): Int8Linear,
+                      ("int8", True): IntegerInt8Linear, ("int4", False): Int4Linear,
+                      ("int4", True): FastInt4Linear}[weights, wins]}
+    with torch.inference_mode():
+        expected, found = model(ids), ready(ids)
+    assert found.dtype == torch.float32
+    assert (found - expected).std() / expected.std() < {"float32": 1e-5, "int8": 0.05, "int4": 0.25}[weights]
+    fast_linear.fastest_layer.cache_clear()
+    fast_linear.packing_pays.cache_clear()
+
+
+def test_a_kernel_that_does_not_exist_is_never_chosen(monkeypatch):
+    """Oracle: the readable layer; a build of PyTorch without the operators raises when they are called."""
+    def missing(self, linear):
+        raise NotImplementedError("Could not run this operator")  # a RuntimeError, as PyTorch's own
+
+    for layer in (PackedLinear, WeightOnlyInt8Linear, IntegerInt8Linear, FastInt4Linear):
+        monkeypatch.setattr(layer, "__init__", missing)
+    for function in (fast_linear.fastest_layer, fast_linear.packing_pays):
+        function.cache_clear()
+    assert fast_linear.fastest_layer("int8", 64, 64, torch.float32) is Int8Linear
+    assert fast_linear.fastest_layer("int4", 64, 64, torch.float32) is Int4Linear
+    assert not fast_linear.packing_pays(64, 64, torch.float32)
+    for function in (fast_linear.fastest_layer, fast_linear.packing_pays):
+        function.cache_clear()
+
+
+@pytest.mark.parametrize(("ratio", "words"), [(0.5, "run 2.0 times as fast"), (2.0, "save memory only")])
+def test_whether_fewer_bits_are_faster_is_said(monkeypatch, ratio, words):
+    """Oracle: the ratio that was measured."""
+    times = iter([1.0, ratio])
+    monkeypatch.setattr(fast_linear, "seconds", lambda work: next(times))
+    assert words in fast_linear.speed_note("int8", CONFIG, torch.float32)
 
 
 def test_integers_times_integers_are_the_dequantized_product():
@@ -78,12 +181,12 @@ def test_integers_times_integers_are_the_dequantized_product():
     linear = nn.Linear(64, 40)
     x = torch.randn(3, 5, 64)
     layer = DynamicInt8Linear(linear)
-    integers, scales = quantize_int8(x)
+    integers, scales = quantize_int8(x, INPUT_LEVELS)
     expected = (integers * scales).double() @ layer.weight().double().T + linear.bias.double()
     torch.testing.assert_close(layer(x), expected.float(), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["int8-readable", "int4-readable"])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_gradients_reach_the_inputs(kind):
     """Oracle: autograd through the dequantized weights."""
     torch.manual_seed(0)
@@ -119,7 +222,6 @@ def test_fewer_bits_take_fewer_bytes():
     rest = n_bytes(model) - 2 * n
     assert n_bytes(quantize(model, "int8")) == rest + n + 2 * rows
     assert n_bytes(quantize(model, "int4")) == rest + n // 2 + 2 * 2 * n // 32
-    assert n_bytes(quantize(model, "int4-readable")) == rest + n // 2 + 2 * 2 * n // 32
 
 
 @pytest.mark.parametrize("config", [CONFIG, replace(LLAMA, window=8)], ids=["gpt2", "window"])
@@ -143,7 +245,7 @@ def test_quantized_models_write():
     torch.manual_seed(0)
     model = GPTModel(LLAMA).to(torch.bfloat16)
     ids = torch.randint(0, 65, (2, 4))
-    small = quantize(model, "int8-readable")
+    small = quantize(model, "int8")
     assert torch.equal(generate(small, ids, 20), generate(small, ids, 20, use_cache=False))
 
 
