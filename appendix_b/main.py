@@ -194,8 +194,9 @@ def main(what: What = "all", data: Literal["digits", "mnist"] = "digits", text: 
     for name in chosen:
         print(f"\n{name}")
         metrics[name] = experiments[name]()
-    metrics["wall_seconds"] = time.perf_counter() - began
-    return write_metrics(folder, metrics)
+        metrics["wall_seconds"] = time.perf_counter() - began
+        write_metrics(folder, metrics)
+    return metrics
 
 
 if __name__ == "__main__":
