@@ -215,7 +215,7 @@ def test_old_files_constant_masks_are_dropped(theirs):
 ])
 def test_other_models_are_refused(theirs, changes, words):
     path = theirs[1] / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     with pytest.raises(ValueError, match=words):
         from_pretrained(theirs[1])
 

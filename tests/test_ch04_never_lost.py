@@ -101,7 +101,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     for kind in ("checkpoint", "best"):
         whole, cut = (load_file(end / kind / "model.safetensors") for end in ends)
         assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    logs = [[json.loads(line) | {"seconds": 0} for line in (end / "log.jsonl").read_text().splitlines()]
+    logs = [[json.loads(line) | {"seconds": 0} for line in (end / "log.jsonl").read_text(encoding="utf-8").splitlines()]
             for end in ends]
     assert logs[0] == logs[1]
     assert len(logs[0]) == 60
