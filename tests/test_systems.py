@@ -9,6 +9,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -43,40 +44,45 @@ def run(tmp_path_factory) -> Path:
     return folder
 
 
-COMMANDS = {  # {run}: the folder above
-    "ch01": "ch01_text/main.py --data {run}/text.txt --vocab-size 290",
-    "ch02": "ch02_attention/main.py --text Zoë_Łódź_Ωmega",
-    "ch03": "ch03_gpt/main.py --preset tiny",
-    "ch04": "ch04_pretraining/main.py --data {run}/text.txt --tokenizer char --preset tiny --steps 2 --batch-size 2",
-    "ch05": "ch05_classification/main.py --task {run}/moods.csv --from {run}/ch04_pretraining/checkpoint --epochs 1",
-    "ch05, classify": "ch05_classification/main.py --classify ✓_Zoë",
-    "ch06": "ch06_instruction/main.py --stage sft --data {run}/chats.jsonl --epochs 1",
-    "ch07, complete": "ch07_practice/main.py complete Zoë_Łódź --max-new-tokens 5",
-    "ch07, chat": "ch07_practice/main.py chat --max-new-tokens 5",
-    "ch07, report": "ch07_practice/main.py report",
-    "appendix_a": "appendix_a/main.py --rows 64 --epochs 1",
-    "appendix_b": "appendix_b/main.py --what text --text {run}/text.txt --steps 1",
+CH07 = "ch07_practice/main.py"
+COMMANDS = {  # {run}: the folder above; each begins with a copy of its model, and goes on with what the one before left
+    "ch01": ["ch01_text/main.py --data {run}/text.txt --vocab-size 290"],
+    "ch02": ["ch02_attention/main.py --text Zoë_Łódź_Ωmega"],
+    "ch03": ["ch03_gpt/main.py --preset tiny"],
+    "ch04": ["ch04_pretraining/main.py --data {run}/text.txt --tokenizer char --preset tiny --steps 2 --batch-size 2",
+             f"{CH07} complete Zoë_Łódź --max-new-tokens 5", f"{CH07} chat --max-new-tokens 5", f"{CH07} report"],
+    "ch05": ["ch05_classification/main.py --task {run}/moods.csv --from {run}/ch04_pretraining/checkpoint --epochs 1",
+             "ch05_classification/main.py --classify ✓_Zoë"],
+    "ch06": ["ch06_instruction/main.py --stage sft --data {run}/chats.jsonl --epochs 1"],
+    "appendix_a": ["appendix_a/main.py --rows 64 --epochs 1"],
+    "appendix_b": ["appendix_b/main.py --what text --text {run}/text.txt --steps 1"],
 }
 
 
-def start(monkeypatch, name: str, run: Path, folder: Path) -> None:
-    """Run a command in this process, as its script does; results go to `folder`."""
-    arguments = [part.replace("_", " ") if not part.isascii() else part.format(run=run)
-                 for part in COMMANDS[name].split()]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--run", str(folder)])
-    runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+@pytest.fixture
+def start(run, tmp_path, monkeypatch) -> Callable[[str], None]:
+    """A function that runs a command in this process, as its script does."""
+    shutil.copytree(run / "ch04_pretraining", tmp_path / "ch04_pretraining")
+
+    def start(command: str) -> None:
+        arguments = [part.format(run=run) if part.isascii() else part.replace("_", " ") for part in command.split()]
+        monkeypatch.setattr(sys, "argv", [*arguments, "--run", str(tmp_path)])
+        runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
+
+    return start
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_console_that_cannot_show_a_text_ends_no_command(run, monkeypatch, name):
+def test_a_console_that_cannot_show_a_text_ends_no_command(start, monkeypatch, name):
     """Every command that prints what users wrote, in an ASCII console."""
-    output = io.BytesIO()
-    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
-    monkeypatch.setattr(sys, "stdin", io.StringIO("Zoë?\n/quit\n"))
-    start(monkeypatch, name, run, run)
-    sys.stdout.flush()
-    assert output.getvalue()
+    for command in COMMANDS[name]:
+        output = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding="ascii"))
+        monkeypatch.setattr(sys, "stdin", io.StringIO("Zoë?\n/quit\n"))
+        start(command)
+        sys.stdout.flush()
+        assert output.getvalue()
 
 
 def test_a_pipe_in_ascii_shows_question_marks(run):
@@ -89,18 +95,16 @@ def test_a_pipe_in_ascii_shows_question_marks(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["ch01", "ch02", "ch03", "ch04", "ch05", "ch06", "appendix_a", "appendix_b"])
-def test_results_are_written_before_they_are_drawn(run, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize("name", COMMANDS)
+def test_results_are_written_before_they_are_drawn(start, tmp_path, monkeypatch, name):
     """Oracle: metrics.json, where drawing the first plot fails."""
     def fail(*_, **__):
         raise OSError("no plot")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
-    if name == "ch06":
-        shutil.copytree(run / "ch04_pretraining", tmp_path / "ch04_pretraining")
     with pytest.raises(SystemExit, match="no plot"):
-        start(monkeypatch, name, run, tmp_path)
-    folder = tmp_path / COMMANDS[name].partition("/")[0]
+        start(COMMANDS[name][0])
+    folder = tmp_path / COMMANDS[name][0].partition("/")[0]
     assert json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 
