@@ -5,7 +5,6 @@ Oracle: the run that nothing happened to, bit for bit; for a save, one of the tw
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +19,11 @@ from ch01_text import CharTokenizer
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import load_checkpoint, save_checkpoint, train
 from ch04_pretraining.checkpoint import find_checkpoint
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 ROOT = Path(__file__).parent.parent
 TOKENIZER = CharTokenizer.train("abc")
