@@ -47,7 +47,7 @@ def profile_training(network: NeuralNetwork, loader, lr: float):
 
 
 def learn(settings: dict, precision: Precision, strategy: Strategy, compile: bool, folder: Path) -> dict:
-    """What each process does; returns the metrics. The first one saves and draws."""
+    """What each process does; returns the metrics. The first one saves first, then draws."""
     torch.manual_seed(settings["seed"])  # the same weights in every process
     train_loader, test_loader = prepare_dataset(settings["rows"], settings["batch_size"], settings["seed"])
     loader = share_batches(train_loader)
@@ -71,10 +71,11 @@ def learn(settings: dict, precision: Precision, strategy: Strategy, compile: boo
         save_network(learned, path)
         features, labels = test_loader.dataset.features, test_loader.dataset.labels
         title = f"{accuracy:.1%} of unseen points"
-        draw_training(losses, load_network(path), features, labels, title).savefig(folder / "training.png", dpi=110)
         profile = profile_training(load_network(path), train_loader, settings["lr"])
-        draw_profile({"a step of training": profile}).savefig(folder / "profile.png", dpi=110)
         metrics["profile"] = profile.head(10).to_dict("records")
+        write_metrics(folder, metrics)
+        draw_training(losses, load_network(path), features, labels, title).savefig(folder / "training.png", dpi=110)
+        draw_profile({"a step of training": profile}).savefig(folder / "profile.png", dpi=110)
     return metrics
 
 
@@ -110,7 +111,6 @@ def main(rows: int = 1000, epochs: int = 60, batch_size: int = 32, optimizer: Op
         paths = {name: descend(name, rate, 60) for name, rate in RATES.items()}
         if is_first_process():
             draw_paths(paths).savefig(folder / "optimizer_paths.png", dpi=110)
-            write_metrics(folder, metrics)
         for name in ("accuracy", "train_accuracy", "loss", "steps", "rows_per_s", "processes"):
             print(f"{name.replace('_', ' '):<16}{metrics[name]:,.6g}")
         print(f"{'saved in':<16}{folder}")

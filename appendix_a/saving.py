@@ -13,11 +13,13 @@ from safetensors.torch import save_file
 from torch.optim import Optimizer
 
 from appendix_a.network import NeuralNetwork
+from ch01_text.saving import replacing
 
 
 def save_network(network: NeuralNetwork, path: str | Path) -> None:
     """Write weights and sizes to `path`."""
-    save_file(network.state_dict(), path, metadata={"sizes": json.dumps(network.sizes)})
+    with replacing(path) as new:
+        save_file(network.state_dict(), new, metadata={"sizes": json.dumps(network.sizes)})
 
 
 def load_network(path: str | Path) -> NeuralNetwork:
@@ -35,13 +37,17 @@ def load_network(path: str | Path) -> NeuralNetwork:
 
 def save_run(path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator) -> None:
     """Write all that the next step depends on; `batches` is the generator that shuffles."""
-    torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(),
-                "batches": batches.get_state(), "default": torch.get_rng_state()}, path)
+    with replacing(path) as new:
+        torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(),
+                    "batches": batches.get_state(), "default": torch.get_rng_state()}, new)
 
 
 def load_run(path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator) -> None:
-    """Put back, in place, what `save_run` wrote: training goes on as if it had not been interrupted."""
-    state = torch.load(path, weights_only=True)
+    """Put back, in place, what `save_run` wrote: training goes on as if it had not been interrupted.
+
+    The file may come from another device: its tensors are read on the CPU, and each goes to where it is needed.
+    """
+    state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])
     optimizer.load_state_dict(state["optimizer"])
     batches.set_state(state["batches"])

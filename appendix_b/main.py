@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Literal, get_args
@@ -30,10 +31,11 @@ from ch01_text.run import chapter_folder, command_line, write_metrics
 
 CHAPTER = "appendix_b"
 What = Literal["regression", "digits", "regularisation", "transfer", "text", "gpt", "speed", "all"]
+Found = tuple[dict, Callable[[], None]]  # what an experiment measured, and what draws it
 RATES = {"RNN": 6e-3, "LSTM": 1e-2, "transformer": 6e-3}  # the best of those tried, for each model
 
 
-def run_regression(folder: Path, seed: int) -> dict:
+def run_regression(folder: Path, seed: int) -> Found:
     """A line through points, a line between classes, and two moons that need a hidden layer."""
     from sklearn.datasets import make_moons
     from sklearn.linear_model import LogisticRegression
@@ -51,50 +53,55 @@ def run_regression(folder: Path, seed: int) -> dict:
     theirs = LogisticRegression().fit(points, labels)
     ours = np.append(straight.layers[0].weight.data.ravel(), straight.layers[0].bias.data)
     scores = {"logistic regression": separates(straight, points, labels), "MLP": separates(bent, points, labels)}
-    draw_regression(x, y, *found, losses, float((residuals**2).mean()),
-                    [(f"{name}: {scores[name]:.1%}", model) for name, model in
-                     zip(scores, (straight, bent), strict=True)], points, labels).savefig(folder / "regression.png")
     print(f"line: y = {found[0]:.3f} x {found[1]:+.3f}; least squares: {exact[0]:.3f} x {exact[1]:+.3f}")
     print("moons: " + ", ".join(f"{name} {score:.1%}" for name, score in scores.items()))
+
+    def draw() -> None:
+        models = [(f"{name}: {scores[name]:.1%}", model) for name, model in zip(scores, (straight, bent), strict=True)]
+        draw_regression(x, y, *found, losses, float((residuals**2).mean()), models, points, labels).savefig(
+            folder / "regression.png")
+
     return {"line_max_difference": float(np.abs(found - exact).max()),
             "logistic_max_difference": float(np.abs(ours - np.append(theirs.coef_, theirs.intercept_)).max()),
-            "moons_accuracy": scores}
+            "moons_accuracy": scores}, draw
 
 
-def run_digits(folder: Path, data: str, seeds: range, epochs: int | None) -> dict:
+def run_digits(folder: Path, data: str, seeds: range, epochs: int | None) -> Found:
     """Our classifiers beside scikit-learn's on the same splits; means and standard deviations over seeds."""
     table, last = compare_classifiers(data, seeds, epochs)
-    draw_classifiers(table).savefig(folder / "digits.png")
-    draw_filters(last.layers[0].weight.data[:, 0]).savefig(folder / "filters.png")
     summary = table.groupby("classifier", sort=False).agg(
         accuracy=("accuracy", "mean"), sd=("accuracy", "std"), seconds=("seconds", "mean"))
     print(summary.to_string(float_format="{:.4f}".format, na_rep=""))
+
+    def draw() -> None:
+        draw_classifiers(table).savefig(folder / "digits.png")
+        draw_filters(last.layers[0].weight.data[:, 0]).savefig(folder / "filters.png")
+
     return {name: {key: float(value) for key, value in row.items() if np.isfinite(value)}
-            for name, row in summary.iterrows()} | {"seeds": len(seeds), "data": data}
+            for name, row in summary.iterrows()} | {"seeds": len(seeds), "data": data}, draw
 
 
-def run_regularisation(folder: Path, seeds: range, epochs: int | None) -> dict:
+def run_regularisation(folder: Path, seeds: range, epochs: int | None) -> Found:
     """Training and validation curves of an MLP on 100 digits with some wrong labels, with each remedy."""
     runs = [regularisation(seed, epochs=epochs) for seed in seeds]
-    draw_remedies(runs[0]).savefig(folder / "regularisation.png")
     rows = [{"remedy": remedy, **log[-1]} for logs in runs for remedy, log in logs.items()]
     keys = ["train loss", "val loss", "val accuracy"]
     summary = pd.DataFrame(rows).groupby("remedy", sort=False)[keys].mean()
     print(summary.to_string(float_format="{:.3f}".format))
-    return {remedy: row.to_dict() for remedy, row in summary.iterrows()}
+    return ({remedy: row.to_dict() for remedy, row in summary.iterrows()},
+            lambda: draw_remedies(runs[0]).savefig(folder / "regularisation.png"))
 
 
-def run_transfer(folder: Path, seeds: range, epochs: int | None) -> dict:
+def run_transfer(folder: Path, seeds: range, epochs: int | None) -> Found:
     """From 0 ... 4 to 5 ... 9: accuracy by epochs, with and without what was learned before."""
     table = transfer(seeds, epochs=epochs)
-    draw_transfer(table).savefig(folder / "transfer.png")
     means = table.pivot_table("accuracy", ["images", "epoch"], "start", sort=False)
     print(means.to_string(float_format="{:.3f}".format))
-    return {start: {f"{count} images, epoch {epoch}": float(value) for (count, epoch), value in column.items()}
-            for start, column in means.items()}
+    return ({start: {f"{count} images, epoch {epoch}": float(value) for (count, epoch), value in column.items()}
+             for start, column in means.items()}, lambda: draw_transfer(table).savefig(folder / "transfer.png"))
 
 
-def run_text(folder: Path, name_of_text: str, text: str, seconds: float, steps: int | None, seed: int) -> dict:
+def run_text(folder: Path, name_of_text: str, text: str, seconds: float, steps: int | None, seed: int) -> Found:
     """RNN, LSTM and transformer of one size on the same characters, each for the same time."""
     tokenizer = CharTokenizer.train(text)
     ids = np.array(tokenizer.encode(text))
@@ -107,12 +114,11 @@ def run_text(folder: Path, name_of_text: str, text: str, seconds: float, steps: 
         last = logs[name][-1]
         print(f"{name:<12} {model.n_parameters():,} parameters, {last['step']:,} steps in {last['seconds']:.0f} s, "
               f"held-out loss {last['val_loss']:.3f} nats a character")
-    draw_text_models(logs, name_of_text).savefig(folder / "text.png")
-    return {name: {key: log[-1][key] for key in ("val_loss", "step", "tokens", "seconds")}
-            for name, log in logs.items()}
+    return ({name: {key: log[-1][key] for key in ("val_loss", "step", "tokens", "seconds")}
+             for name, log in logs.items()}, lambda: draw_text_models(logs, name_of_text).savefig(folder / "text.png"))
 
 
-def run_gpt(folder: Path, seconds: float, steps: int | None, seed: int) -> dict:
+def run_gpt(folder: Path, seconds: float, steps: int | None, seed: int) -> Found:
     """Pretrain a tiny GPT on stories, tune it on small talk, and measure both; what it becomes is saved."""
     tokenizer, train, held_out = chat.story_ids(4000 if steps is None else 40, seed)
     shape = Shape(tokenizer.n_vocab, context_length=96, width=96, heads=4, layers=3)
@@ -122,7 +128,6 @@ def run_gpt(folder: Path, seconds: float, steps: int | None, seed: int) -> dict:
     talk_log = chat.tune(model, tokenizer, TextPlan(5e-3, steps, seconds), seed)
     after = chat.exact_match(model, tokenizer, talks)
     chat.save_chat(folder, model, tokenizer)
-    draw_text_models({"stories": story_log, "small talk": talk_log}).savefig(folder / "gpt.png")
     said = [talk.said for talk in talks[:5]]
     for one, answer in zip(said, chat.answers(model, tokenizer, said, np.random.default_rng(seed), temperature=0.0),
                            strict=True):
@@ -131,8 +136,9 @@ def run_gpt(folder: Path, seconds: float, steps: int | None, seed: int) -> dict:
     print(f"right answers before tuning {before['all']:.1%}, after {after['all']:.1%}; always the same answer "
           f"{guess:.1%}; saved in {folder / chat.FILE}")
     print(", ".join(f"{kind} {share:.0%}" for kind, share in after.items() if kind != "all"))
-    return {"parameters": model.n_parameters(), "story_loss": story_log[-1]["val_loss"], "before": before,
-            "after": after, "same_answer": guess, "steps": [log[-1]["step"] for log in (story_log, talk_log)]}
+    return ({"parameters": model.n_parameters(), "story_loss": story_log[-1]["val_loss"], "before": before,
+             "after": after, "same_answer": guess, "steps": [log[-1]["step"] for log in (story_log, talk_log)]},
+            lambda: draw_text_models({"stories": story_log, "small talk": talk_log}).savefig(folder / "gpt.png"))
 
 
 def ask_model(folder: Path, said: str, seed: int, temperature: float) -> dict:
@@ -187,15 +193,17 @@ def main(what: What = "all", data: Literal["digits", "mnist"] = "digits", text: 
         "transfer": lambda: run_transfer(folder, every, epochs),
         "text": lambda: run_text(folder, text, corpus, seconds, steps, seed),
         "gpt": lambda: run_gpt(folder, seconds, steps, seed),
-        "speed": lambda: compare_speed(seed),
+        "speed": lambda: (compare_speed(seed), lambda: None),
     }
     path = folder / "metrics.json"
     metrics = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in chosen:
         print(f"\n{name}")
-        metrics[name] = experiments[name]()
-    metrics["wall_seconds"] = time.perf_counter() - began
-    return write_metrics(folder, metrics)
+        metrics[name], draw = experiments[name]()
+        metrics["wall_seconds"] = time.perf_counter() - began
+        write_metrics(folder, metrics)
+        draw()
+    return metrics
 
 
 if __name__ == "__main__":

@@ -4,24 +4,22 @@ Loading executes nothing (`allow_pickle=False`); a file is replaced whole or not
 """
 
 import json
-import os
 import zipfile
 from pathlib import Path
 
 import numpy as np
+
+from ch01_text.saving import replacing
 
 SETTINGS = "settings.json"
 
 
 def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], settings: dict) -> None:
     """Write `arrays` by name and `settings` (what JSON can hold) to `path`."""
-    path = Path(path)
     if SETTINGS in arrays:
         raise ValueError(f"no array may be called {SETTINGS!r}: the settings stand under this name")
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
+    with replacing(path) as new, new.open("wb") as file:
         np.savez(file, **arrays, **{SETTINGS: np.array(json.dumps(settings))})
-    os.replace(temporary, path)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ch01_text.bpe import BPETokenizer, gpt2_tokenizer
+from ch01_text.saving import replacing
 
 Batch = tuple[Tensor, Tensor]
 IGNORE = -100  # PyTorch's default target that counts for no loss
@@ -80,7 +81,8 @@ def document_starts(tokens: np.ndarray, eot_id: int) -> np.ndarray:
 
 def save_tokens(path: str | Path, tokens: np.ndarray) -> None:
     """Write ids as a `.npy` file."""
-    np.save(path, tokens)
+    with replacing(path) as new, new.open("wb") as file:
+        np.save(file, tokens)
 
 
 def open_tokens(path: str | Path) -> np.ndarray:

@@ -110,6 +110,18 @@ def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("ru
         tokenizers["GPT-2's BPE"] = gpt2
     table = compare(tokenizers, held_out_text[:SPEED_SAMPLE])
     n_chars = sum(map(len, documents))
+    ours = table.set_index("tokenizer").loc["our BPE"]
+    metrics = write_metrics(folder, {
+        "data": data,
+        "n_chars": n_chars,
+        "n_tokens": sum(map(len, bpe.encode_batch(documents))),
+        "vocab_size": bpe.n_vocab,
+        "chars_per_token": float(ours["characters/token"]),
+        "train_seconds": train_seconds,
+        "encode_mb_per_s": float(ours["MB/s"]),
+        "comparison": table.to_dict("records"),
+        "wall_seconds": time.perf_counter() - began,
+    })
     print(f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens learned in "
           f"{train_seconds:.2f} s; measured on held-out text:\n")
     print(table.to_string(index=False, formatters={"unknown": "{:.2%}".format, "vocabulary": "{:,}".format,
@@ -122,18 +134,7 @@ def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("ru
     counts = Counter(bpe.encode(held_out_text[:SPEED_SAMPLE]))
     sizes = compression_by_size(bpe, held_out_text[:SPEED_SAMPLE])
     draw_compression(sizes, counts).savefig(folder / "compression.png", dpi=120)
-    ours = table.set_index("tokenizer").loc["our BPE"]
-    return write_metrics(folder, {
-        "data": data,
-        "n_chars": n_chars,
-        "n_tokens": sum(map(len, bpe.encode_batch(documents))),
-        "vocab_size": bpe.n_vocab,
-        "chars_per_token": float(ours["characters/token"]),
-        "train_seconds": train_seconds,
-        "encode_mb_per_s": float(ours["MB/s"]),
-        "comparison": table.to_dict("records"),
-        "wall_seconds": time.perf_counter() - began,
-    })
+    return metrics
 
 
 if __name__ == "__main__":

@@ -5,20 +5,26 @@ arguments and turns bad input into one line and a non-zero exit code. What a cha
 `<run>/<chapter>/`, so that the next chapter finds it there.
 """
 
+import io
 import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from ch01_text.saving import replacing
+
 
 def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> None:
     """Run `main` with flags made from its signature and docstring; a dict offers one subcommand a key.
 
-    Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130.
+    Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130. A character that the
+    console or pipe cannot show is printed as "?".
     """
     import tyro
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # Python does the like for stderr on its own
     try:
         if callable(main):
             tyro.cli(main)
@@ -47,11 +53,10 @@ def chapter_folder(run: str | Path, chapter: str) -> Path:
     return folder
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` (UTF-8) to `path` through a temporary file, so that no reader sees half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+def write_atomically(path: str | Path, text: str) -> None:
+    """Write `text` (UTF-8) to `path`, whole or not at all; the same bytes on every system."""
+    with replacing(path) as new:
+        new.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_metrics(folder: Path, metrics: dict) -> dict:

@@ -7,9 +7,8 @@ A document is a text file, a line of a JSONL file, or a row of a parquet file, t
 
 import hashlib
 import json
-import os
 import random
-import shutil
+import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from ch01_text.bpe import BPETokenizer
 from ch01_text.corpora import TEXT_SUFFIXES
+from ch01_text.saving import replacing
 from ch01_text.tokenizer import FILE_NAME
 
 SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
@@ -184,7 +184,7 @@ def _hold_out_tail(folder: Path, train: _Shards, tokenizer) -> tuple[str, int]:
     return "val-00000.npy", len(text.encode())
 
 
-def tokenize_files(files: list[Path], tokenizer, folder: Path, val_fraction: float = 0.1, seed: int = 0) -> dict:
+def tokenize_files(files: list[Path], tokenizer, folder: str | Path, val_fraction: float = 0.1, seed: int = 0) -> dict:
     """Tokenize `files` into shards under `folder`, unless it holds just these already; returns its index.
 
     Every document ends with `<|endoftext|>`; a `val_fraction` of the documents, drawn by `seed`, is held out until
@@ -192,24 +192,20 @@ def tokenize_files(files: list[Path], tokenizer, folder: Path, val_fraction: flo
     "val", the names of the files; "train_tokens"; "val_bytes", the UTF-8 length of the held-out text. Memory does
     not grow with the corpus.
     """
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        tokenizer.save(temporary)
-        fingerprint = _fingerprint(files, temporary / FILE_NAME)
-        index_file = folder / "index.json"
-        if index_file.is_file():
-            index = json.loads(index_file.read_text(encoding="utf-8"))
-            if index["fingerprint"] == fingerprint:
-                return index
-        index = {"fingerprint": fingerprint} | _write_shards(files, tokenizer, temporary, val_fraction, seed)
-        (temporary / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-        return index
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as place:
+        tokenizer.save(place)
+        fingerprint = _fingerprint(files, Path(place) / FILE_NAME)
+    index_file = Path(folder) / "index.json"
+    if index_file.is_file():
+        index = json.loads(index_file.read_text(encoding="utf-8"))
+        if index["fingerprint"] == fingerprint:
+            return index
+    with replacing(folder) as new:
+        new.mkdir(parents=True)
+        tokenizer.save(new)
+        index = {"fingerprint": fingerprint} | _write_shards(files, tokenizer, new, val_fraction, seed)
+        (new / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+    return index
 
 
 def _write_shards(files: list[Path], tokenizer, folder: Path, val_fraction: float, seed: int) -> dict:

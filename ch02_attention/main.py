@@ -122,22 +122,22 @@ def main(text: str = "the cat sat on the mat because the mat was warm", run: Pat
     x = embedding(torch.tensor([vocabulary[word] for word in words])).detach()  # (T, C)
 
     folder = chapter_folder(run, CHAPTER)
-    ladder = climb_ladder(x)
-    print(ladder.to_string(index=False, float_format="%.1e"))
-    layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, rope_base=10_000.0)
-    weights = attention_maps(layer, x.unsqueeze(0))[0]
-    figure = draw_attention(weights, words, "an untrained layer: no word may look ahead; nothing else is learned yet")
-    figure.savefig(folder / "attention_maps.png", dpi=110)
-    timing = compare_with_reference(where)
-    print("\n" + timing.to_string(index=False, float_format="%.2f"))
-    draw_comparison(timing).savefig(folder / "time_and_memory.png", dpi=120)
-    return write_metrics(folder, {
+    ladder, timing = climb_ladder(x), compare_with_reference(where)
+    metrics = write_metrics(folder, {
         "max_abs_diff": ladder["max abs difference"].max(),
         "speedup_at_1024": timing.set_index("T")["speedup"][1024],
         "device": str(where),
         "timing": timing.to_dict("records"),
         "wall_seconds": time.perf_counter() - began,
     })
+    print(ladder.to_string(index=False, float_format="%.1e"))
+    layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, rope_base=10_000.0)
+    weights = attention_maps(layer, x.unsqueeze(0))[0]
+    figure = draw_attention(weights, words, "an untrained layer: no word may look ahead; nothing else is learned yet")
+    figure.savefig(folder / "attention_maps.png", dpi=110)
+    print("\n" + timing.to_string(index=False, float_format="%.2f"))
+    draw_comparison(timing).savefig(folder / "time_and_memory.png", dpi=120)
+    return metrics
 
 
 if __name__ == "__main__":

@@ -135,13 +135,14 @@ def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 13
     model = GPTModel(config).to(precision.device, precision.dtype).eval()
     longest = min(config.context_length - 1, 192 if metrics["n_params"] < 30e6 else 48)
     timing = time_generation(model, [longest // 4, longest // 2, longest])
-    print(timing.to_string(index=False, float_format="%.3f s"))
-    draw_timing(timing, preset).savefig(folder / "cache.png", dpi=120)
     last = timing.iloc[-1]
-    metrics["tokens_per_s"] = last["new tokens"] / last["cached"]
-    metrics["cached_speedup"] = last["uncached"] / last["cached"]
+    write_metrics(folder, metrics := metrics | {
+        "tokens_per_s": last["new tokens"] / last["cached"], "cached_speedup": last["uncached"] / last["cached"],
+        "wall_seconds": time.perf_counter() - began})
+    print(timing.to_string(index=False, float_format="%.3f s"))
     print(f"\nwith the cache {metrics['tokens_per_s']:,.0f} tokens/s, {metrics['cached_speedup']:.1f} times as fast")
-    return write_metrics(folder, metrics | {"wall_seconds": time.perf_counter() - began})
+    draw_timing(timing, preset).savefig(folder / "cache.png", dpi=120)
+    return metrics
 
 
 if __name__ == "__main__":

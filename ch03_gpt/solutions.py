@@ -73,7 +73,7 @@ def temperature_for(logits: Tensor, entropy: float) -> float:
     low, high = 1e-3, 1e3
     for _ in range(60):
         middle = math.sqrt(low * high)
-        log_p = (logits.double() / middle).log_softmax(dim=0)
+        log_p = (logits.cpu().double() / middle).log_softmax(dim=0)
         if -(log_p.exp() * log_p).sum() < entropy:
             low = middle
         else:

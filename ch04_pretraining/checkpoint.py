@@ -1,11 +1,10 @@
 """Checkpoints: a folder with `model.safetensors`, `config.json`, `tokenizer.json`, `train_state.pt`.
 
-A folder is written under a temporary name, flushed to disk, and then renamed, so that a crash at
-any moment leaves a whole checkpoint behind. Nothing in it is executed when it is loaded.
+A folder is replaced whole or not at all, so that a crash at any moment leaves a whole checkpoint behind.
+Nothing in it is executed when it is loaded, and it loads on any device, whatever device wrote it.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
 from ch01_text import RandomWindows, load_tokenizer
+from ch01_text.saving import find_whole, replacing
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining.parallel import is_first_process, like, whole
 from ch04_pretraining.training import Progress
@@ -32,7 +32,7 @@ def model_tensors(model: GPTModel) -> dict[str, torch.Tensor]:
             if not (tied and name == "out_head.weight")}
 
 
-def save_checkpoint(folder: Path, model: GPTModel, tokenizer, train_state: dict | None = None) -> None:
+def save_checkpoint(folder: str | Path, model: GPTModel, tokenizer, train_state: dict | None = None) -> None:
     """Write `folder` whole or not at all; a checkpoint that stands there is replaced.
 
     Of several processes all must call it, and the first one writes. OSError where it cannot be written, on a
@@ -41,51 +41,23 @@ def save_checkpoint(folder: Path, model: GPTModel, tokenizer, train_state: dict 
     tensors = model_tensors(model)
     if not is_first_process():
         return
-    temporary = folder.with_name(folder.name + ".tmp")
+    folder = Path(folder)
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file(tensors, temporary / "model.safetensors")
-        (temporary / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
-        tokenizer.save(temporary)
-        if train_state is not None:
-            torch.save(train_state, temporary / TRAIN_STATE)
-        for file in temporary.iterdir():
-            _flush(file)
-        _flush(temporary)
+        with replacing(folder) as new:
+            new.mkdir(parents=True)
+            save_file(tensors, new / "model.safetensors")
+            (new / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8")
+            tokenizer.save(new)
+            if train_state is not None:
+                torch.save(train_state, new / TRAIN_STATE)
     except (OSError, SafetensorError, RuntimeError) as error:  # the two libraries have errors of their own
-        shutil.rmtree(temporary, ignore_errors=True)
         free = shutil.disk_usage(folder.parent).free / 2**20
         kept = "the previous checkpoint is intact" if find_checkpoint(folder) else "there is no earlier one"
         raise OSError(f"cannot save the checkpoint {folder} ({error}; {free:,.0f} MiB free); {kept}; make room "
                       "or choose another folder with --run, then go on with --resume") from error
-    _swap(temporary, folder)
 
 
-def _flush(path: Path) -> None:
-    """Have the disk hold a file, or a folder's list of names, before anything that follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-
-
-def _swap(new: Path, folder: Path) -> None:
-    """Put `new` in the place of `folder`. Between the two renames the old one stands as `.old`."""
-    old = folder.with_name(folder.name + ".old")
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)  # never before: after a crash it may be the only one
-        os.replace(folder, old)
-    os.replace(new, folder)
-    _flush(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def find_checkpoint(folder: Path) -> Path | None:
-    """Return the whole checkpoint at `folder`, the one that a crash left beside it, or None."""
-    for candidate in (folder, folder.with_name(folder.name + ".old")):
-        if candidate.is_dir():
-            return candidate
-    return None
+find_checkpoint = find_whole  # the whole checkpoint at a path, the one that a crash left beside it, or None
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu"):
@@ -157,12 +129,12 @@ def _map_state(state: dict, convert: Callable[[int, torch.Tensor], torch.Tensor]
     return {"state": moments, "param_groups": state["param_groups"]}
 
 
-def read_training_state(folder: Path) -> dict:
-    """Return what `training_state` gave to a checkpoint; no pickled code is executed."""
-    path = folder / TRAIN_STATE
+def read_training_state(folder: str | Path) -> dict:
+    """Return what `training_state` gave to a checkpoint, on the CPU; no pickled code is executed."""
+    path = Path(folder) / TRAIN_STATE
     if not path.is_file():
         raise ValueError(f"the checkpoint {folder} cannot be resumed: {TRAIN_STATE} is missing")
-    return torch.load(path, weights_only=True)
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def restore_training_state(state: dict, optimizers: list[Optimizer], batches: RandomWindows) -> Progress:
@@ -172,6 +144,7 @@ def restore_training_state(state: dict, optimizers: list[Optimizer], batches: Ra
         optimizer.load_state_dict(_map_state(saved, lambda index, tensor, of=parameters: like(of[index], tensor)))
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
-    if state["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda_rng"])
-    return Progress(**state["progress"])
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
+    device = optimizers[0].param_groups[0]["params"][0].device
+    return Progress(**state["progress"] | {"pending": [sums.to(device) for sums in state["progress"]["pending"]]})

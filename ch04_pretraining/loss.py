@@ -41,7 +41,7 @@ def evaluate_loss(model: nn.Module, batches: Iterable[Batch], precision: Precisi
         else:
             with precision.autocast():
                 loss, tokens = loss_fn(model, batch)
-        total += loss.double().item()
+        total += loss.item()
         count += int(tokens)
     model.train(was_training)
     if not count:

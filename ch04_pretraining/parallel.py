@@ -80,7 +80,8 @@ def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device
     try:
         with contextlib.ExitStack() as stack:
             if dist.get_rank() > 0:
-                stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
                 stack.enter_context(contextlib.redirect_stderr(sys.stdout))
             yield device
     finally:

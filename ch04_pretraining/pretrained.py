@@ -15,6 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ch01_text import gpt2_tokenizer, load_tokenizer
+from ch01_text.run import write_atomically
+from ch01_text.saving import replacing
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining.checkpoint import find_checkpoint, load_checkpoint, load_tensors, model_tensors
 
@@ -165,5 +167,6 @@ def save_pretrained(model: GPTModel, folder: str | Path) -> None:
         tensors["lm_head.weight"] = ours["out_head.weight"].cpu()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with replacing(folder / "model.safetensors") as new:
+        save_file(tensors, new, metadata={"format": "pt"})
+    write_atomically(folder / "config.json", json.dumps(settings, indent=2) + "\n")

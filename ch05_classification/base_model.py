@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ch01_text import BPETokenizer
+from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, preset_config
 from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
 from ch05_classification.examples import Task
@@ -38,8 +39,8 @@ def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
     if not file.is_file() or file.read_text(encoding="utf-8") != content:
         shutil.rmtree(folder, ignore_errors=True)  # what was learned from other texts
         (folder / "ch01_text").mkdir(parents=True)
-        file.write_text(content, encoding="utf-8")
         train_tokenizer(texts, str(file)).save(folder / "ch01_text")
+        write_atomically(file, content)
     run_checkpoint(folder, "--data", str(file), "--preset", "messages", "--steps", str(steps), "--seed", str(seed),
                    "--tokenizer", str(folder / "ch01_text"))
     return folder / "ch04_pretraining" / "best"

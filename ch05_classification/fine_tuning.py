@@ -97,7 +97,7 @@ def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded | None
         logits = torch.from_numpy(predict_logits(classifier, validation, precision))
         classifier.train()
         loss = F.cross_entropy(logits, validation.labels).item()
-        accuracy = (logits.argmax(dim=1) == validation.labels).double().mean().item()
+        accuracy = (logits.argmax(dim=1) == validation.labels).numpy().mean().item()
         waited += 1
         if not history.log or loss < min(entry["val_loss"] for entry in history.log):
             best = {name: p.detach().clone() for name, p in classifier.named_parameters() if p.requires_grad}

@@ -13,6 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ch01_text.saving import replacing
+
 TARGETS = ("qkv", "out_proj", "layers.0", "layers.2", "gate", "up", "down")  # every matrix of a block
 
 
@@ -100,13 +102,14 @@ def adapter(model: nn.Module) -> dict[str, Tensor]:
     return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
-def save_adapter(model: nn.Module, path: Path) -> None:
+def save_adapter(model: nn.Module, path: str | Path) -> None:
     """Write the adapter alone, a small fraction of the model, as safetensors."""
-    save_file({name: tensor.contiguous().cpu() for name, tensor in adapter(model).items()}, path)
+    with replacing(path) as new:
+        save_file({name: tensor.contiguous().cpu() for name, tensor in adapter(model).items()}, new)
 
 
 @torch.no_grad()
-def load_adapter(model: nn.Module, path: Path) -> None:
+def load_adapter(model: nn.Module, path: str | Path) -> None:
     """Put a saved adapter into a model with the same corrected layers; ValueError where they differ."""
     saved, ours = load_file(path), adapter(model)
     if saved.keys() != ours.keys() or any(saved[name].shape != ours[name].shape for name in saved):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tyro.conf import arg
 
-from ch01_text.run import chapter_folder, command_line, write_metrics
+from ch01_text.run import chapter_folder, command_line, write_atomically, write_metrics
 from ch03_gpt import Precision, pick_device, pick_precision
 from ch05_classification.ablations import ablate, few_labels
 from ch05_classification.base_model import find_base_model
@@ -42,6 +42,7 @@ from ch05_classification.story_tasks import CLASSES, story_task
 
 CHAPTER = "ch05_classification"
 TASKS = (*CLASSES, "sms-spam", "sms-spam-book")
+Finished = list[tuple[dict, Task, Result, pd.DataFrame]]  # a classifier each: measures, task, result, all scores
 
 
 def load_task(name: str, seed: int, rows: int | None, text_column: str, label_column: str, test: Path | None) -> Task:
@@ -178,10 +179,12 @@ def main(task: str = "holder", start: Annotated[str, arg(name="from")] = "pretra
         table = score_table(data, fit_baselines(data), {f"ours ({start})": result.predicted}, seed)
         show_table(table)
         finished.append((measure(data, result, table), data, result, table))
-    metrics = report(finished, Path(run), {"task": data.name, "start": start, "train": train, "lora_rank": lora_rank,
-                                           "pooling": pooling, "seed": seed, "dtype": dtype})
-    metrics["wall_seconds"] = time.perf_counter() - began
-    return write_metrics(chapter_folder(run, CHAPTER), metrics)
+    settings = {"task": data.name, "start": start, "train": train, "lora_rank": lora_rank, "pooling": pooling,
+                "seed": seed, "dtype": dtype}
+    folder = chapter_folder(run, CHAPTER)
+    metrics = keep(finished, folder, settings, time.perf_counter() - began)
+    report(finished, folder)
+    return metrics
 
 
 def recipe_for(task: str, **given) -> Recipe:
@@ -196,24 +199,29 @@ def run_ablation(task: Task, recipe: Recipe, models: dict[str, tuple], run: Path
     """Train all variants; writes ablation.csv and ablation.png."""
     table = ablate(task, recipe, models, precision, seed, repeats)
     folder = chapter_folder(run, CHAPTER)
-    table.to_csv(folder / "ablation.csv", index=False)
+    write_atomically(folder / "ablation.csv", table.to_csv(index=False))
     draw_ablation(table).savefig(folder / "ablation.png", dpi=110)
     means = table.groupby(["question", "answer"], sort=False)[["accuracy", "f1", "learned", "seconds"]].mean()
     print(means.to_string(float_format="{:,.3f}".format))
     return {"task": task.name, "ablation": table.to_dict("records")}
 
 
-def report(finished: list[tuple[dict, Task, Result, pd.DataFrame]], run: Path, settings: dict) -> dict:
-    """Write and print what the first classifier does, and the mean of all; returns the metrics."""
+def keep(finished: Finished, folder: Path, settings: dict, seconds: float) -> dict:
+    """Write the first classifier and the metrics of all; returns these."""
     metrics, task, result, table = finished[0]
-    folder = chapter_folder(run, CHAPTER)
-    errors = misclassified(task, result)
-    errors.to_csv(folder / "misclassified.csv", index=False)
-    draw_plots(task, result, table, folder)
+    write_atomically(folder / "misclassified.csv", misclassified(task, result).to_csv(index=False))
     if settings["lora_rank"]:
         save_adapter(result.classifier, folder / "adapter.safetensors")
         merge_lora(result.classifier)
     save_classifier(folder / "classifier", result.classifier, result.tokenizer, result.choice)
+    each = [{name: one[name] for name in ("accuracy", "f1", "baseline_accuracy", "seconds")} for one, *_ in finished]
+    return write_metrics(folder, metrics | {"repeats": each, "table": table.to_dict("records"), "settings": settings,
+                                            "wall_seconds": seconds})
+
+
+def report(finished: Finished, folder: Path) -> None:
+    """Draw and print what the first classifier does, and the mean of all."""
+    metrics, task, result, table = finished[0]
     if result.truncated:
         print(f"{result.truncated} texts were longer than the context and were cut")
     print(f"confidence: ECE {metrics['calibration_error']:.3f}, after temperature scaling "
@@ -221,15 +229,15 @@ def report(finished: list[tuple[dict, Task, Result, pd.DataFrame]], run: Path, s
     if task.positive is not None:
         print(f"threshold of the best F1 on validation rows: {metrics['threshold']:.3f}, F1 on test rows "
               f"{metrics['threshold_f1']:.3f}")
+    errors = misclassified(task, result)
     print(f"{len(errors)} of {metrics['n_test']} test rows are wrong; the surest of them:")
     print(errors.head(5).to_string(index=False, max_colwidth=90, float_format="{:.2f}".format))
-    each = [{name: one[name] for name in ("accuracy", "f1", "baseline_accuracy", "seconds")} for one, *_ in finished]
     if len(finished) > 1:
         for name in ("accuracy", "f1", "baseline_accuracy"):
-            values = np.array([one[name] for one in each])
+            values = np.array([one[name] for one, *_ in finished])
             print(f"{name:<18} {values.mean():.4f}, standard deviation {values.std(ddof=1):.4f}, {len(values)} seeds")
+    draw_plots(task, result, table, folder)
     print(f"classifier and plots are in {folder}")
-    return metrics | {"repeats": each, "table": table.to_dict("records"), "settings": settings}
 
 
 if __name__ == "__main__":

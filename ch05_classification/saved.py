@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ch01_text import load_tokenizer
+from ch01_text.saving import find_whole, replacing
 from ch03_gpt import GPTConfig, GPTModel, Precision
 from ch05_classification.classifier import GPTClassifier
 from ch05_classification.ensemble import Ensemble
@@ -36,30 +37,28 @@ class Choice:
         return softmax(logits, self.temperature)
 
 
-def weights_file(folder: Path, number: int) -> Path:
+def weights_file(number: int) -> str:
     """Where the weights of member `number` are; the first has the name that checkpoints have."""
-    return folder / (f"model-{number}.safetensors" if number else "model.safetensors")
+    return f"model-{number}.safetensors" if number else "model.safetensors"
 
 
-def save_classifier(folder: Path, classifier: GPTClassifier | Ensemble, tokenizer, choice: Choice) -> None:
-    """Write the model (LoRA merged), its tokenizer and `choice` to `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / FILE).unlink(missing_ok=True)  # written last: without it the folder counts for nothing
-    for old in folder.glob("model-*.safetensors"):
-        old.unlink()
+def save_classifier(folder: str | Path, classifier: GPTClassifier | Ensemble, tokenizer, choice: Choice) -> None:
+    """Write the model (LoRA merged), its tokenizer and `choice` to `folder`, which is replaced whole or not at all."""
     members = list(classifier.members) if isinstance(classifier, Ensemble) else [classifier]
-    for number, member in enumerate(members):
-        save_file({name: tensor.contiguous() for name, tensor in member.model.state_dict().items()},
-                  weights_file(folder, number))
-    config = json.dumps(classifier.model.config.to_dict(), indent=2)
-    (folder / "config.json").write_text(config + "\n", encoding="utf-8")
-    tokenizer.save(folder)
     choice = replace(choice, members=len(members))
-    (folder / FILE).write_text(json.dumps(asdict(choice), indent=2) + "\n", encoding="utf-8")
+    with replacing(folder) as new:
+        new.mkdir(parents=True)
+        for number, member in enumerate(members):
+            save_file({name: tensor.contiguous() for name, tensor in member.model.state_dict().items()},
+                      new / weights_file(number))
+        for name, content in (("config.json", classifier.model.config.to_dict()), (FILE, asdict(choice))):
+            (new / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        tokenizer.save(new)
 
 
-def load_classifier(folder: Path, device: torch.device | str = "cpu"):
+def load_classifier(folder: str | Path, device: torch.device | str = "cpu"):
     """Return (classifier in eval mode, tokenizer, choice); ValueError where the files do not belong together."""
+    folder = find_whole(folder) or Path(folder)
     if not (folder / FILE).is_file():
         raise FileNotFoundError(f"there is no classifier in {folder}; train one with ch05_classification/main.py")
     saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
@@ -72,7 +71,7 @@ def load_classifier(folder: Path, device: torch.device | str = "cpu"):
     members = [GPTClassifier(GPTModel(config), len(choice.classes), choice.pooling, choice.causal)
                for _ in range(choice.members)]
     for number, member in enumerate(members):
-        member.model.load_state_dict(load_file(weights_file(folder, number)))
+        member.model.load_state_dict(load_file(folder / weights_file(number)))
     classifier = Ensemble(members) if len(members) > 1 else members[0]
     return classifier.to(device).eval(), tokenizer, choice
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ch01_text.run import write_atomically, write_metrics
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, encode_chat
 from ch06_instruction.conversations import (
@@ -45,7 +46,7 @@ def answer_all(chat: Chat, conversations: list[Conversation]) -> pd.DataFrame:
 
 
 def tune_on_file(course: Course, data: str, folder: Path, judge_url: str | None, judge_model: str) -> dict:
-    """Tune on `data` ("book" or a path) and say how it went."""
+    """Tune on `data` ("book" or a path), save and return the metrics, and say how it went."""
     everything = book_conversations() if data == "book" else read_conversations(Path(data))
     train, test, val = split_conversations(everything)
     leaks = leak_report([bare(one) for one in train], [bare(one) for one in test])
@@ -66,13 +67,14 @@ def tune_on_file(course: Course, data: str, folder: Path, judge_url: str | None,
     metrics = {"data": data, "base": before, "sft": losses(done.chat) | {"seconds": time.perf_counter() - began},
                "truncated": cut,
                "leaks": {name: leaks[name] for name in ("test_in_train", "test_affected", "train_repeats")}}
-    draw_losses(done.log, f"instruction tuning on {Path(data).name}").savefig(folder / "sft.png", dpi=110)
     table = answer_all(done.chat, test)
     if judge_url:
         table["grade"] = judge_answers(judge_url, judge_model, list(table["instruction"]), list(table["answer"]),
                                        list(table["wanted"]))
         metrics["judged"] = {"mean": float(table["grade"].mean()), "n": int(table["grade"].notna().sum())}
-    table.to_csv(folder / "answers-file.csv", index=False)
+    write_atomically(folder / "answers-file.csv", table.to_csv(index=False))
+    write_metrics(folder, metrics)
+    draw_losses(done.log, f"instruction tuning on {Path(data).name}").savefig(folder / "sft.png", dpi=110)
     for name in ("base", "sft"):
         print(f"{name:<5} loss of a response token: " + ", ".join(
             f"{part} {metrics[name][f'{part}_loss']:.3f}" for part in parts))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from tyro.conf import arg
 
-from ch01_text.run import chapter_folder, command_line, write_metrics
+from ch01_text.run import chapter_folder, command_line, write_atomically, write_metrics
 from ch03_gpt import pick_device, pick_precision
 from ch06_instruction.answering import Chat
 from ch06_instruction.best_of_n import best_scored, best_there_was, draw_answers, most_agreed
@@ -32,7 +32,7 @@ def measure(name: str, stage: Stage, tests: dict[str, list[Instruction]], tuned:
     rows, answers = ask(stage.chat, tests["test"])
     table = rows.assign(prompt=[one.messages[-1]["content"] for one in tests["test"]],
                         wanted=[one.answer for one in tests["test"]], response=answers)
-    table.to_csv(folder / f"answers-{name}.csv", index=False)
+    write_atomically(folder / f"answers-{name}.csv", table.to_csv(index=False))
     found = summarize_answers(rows) | {"seconds": stage.seconds, **stage.extra}
     found["by_task"] = by_group(rows, "task").to_dict("records")
     found["by_form"] = by_group(rows[rows["task"] == "question"], "form").to_dict("records")
@@ -132,10 +132,14 @@ def main(stage: Literal["sft", "reward", "dpo", "ppo", "grpo", "all"] = "all", d
     if data != "storyworld":
         if stage not in ("sft", "all"):
             raise ValueError(f"--stage {stage} needs answers that a program can check; use --data storyworld")
-        return write_metrics(folder, tune_on_file(course, data, folder, judge_url, judge_model))
-    metrics = run_stages(stage, course, questions, folder)
+        return tune_on_file(course, data, folder, judge_url, judge_model)
+    metrics, logs = run_stages(stage, course, questions, folder)
     metrics["wall_seconds"] = time.perf_counter() - began
-    return write_metrics(folder, metrics)
+    write_metrics(folder, metrics)
+    draw_plots(metrics, logs, folder)
+    show_answers(folder)
+    show(metrics)
+    return metrics
 
 
 def make_plan(plan: Plan, lora_rank: int, loss: str, rounds: int | None, beta: float | None,
@@ -147,19 +151,19 @@ def make_plan(plan: Plan, lora_rank: int, loss: str, rounds: int | None, beta: f
                    ppo=replace(plan.ppo, **given), grpo=replace(plan.grpo, **given))
 
 
-def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict:
-    """Do one stage or all, measure each, draw and print; returns the metrics, those of earlier stages kept."""
+def run_stages(stage: str, course: Course, questions: int, folder: Path) -> tuple[dict, dict[str, list[dict]]]:
+    """Do one stage or all, measure each; returns the metrics, those of earlier stages kept, and logs by stage."""
     tests = {"test": list(instructions(questions, 1)),
              "longer": list(instructions(max(1, questions // 8), 2, level="base", only="question"))}
     path = folder / "metrics.json"
-    metrics = json.loads(path.read_text()) if stage not in ("sft", "all") and path.is_file() else {}
+    metrics = json.loads(path.read_text(encoding="utf-8")) if stage not in ("sft", "all") and path.is_file() else {}
     metrics |= {"shortcuts": shortcut_scores(tests["test"], course.seed), "n_questions": questions}
     logs: dict[str, list[dict]] = {}
     if stage in ("sft", "all"):
         metrics["base"] = measure("base", Stage(course.base()), tests, None, folder)
         tuned = course.sft()
         metrics["sft"] = measure("sft", tuned, tests, tuned.chat, folder)
-        draw_losses(tuned.log, "instruction tuning").savefig(folder / "sft.png", dpi=110)
+        logs["sft"] = tuned.log
     tuned_chat = course.start()
     if stage in ("reward", "all"):
         metrics["reward"] = course.reward().extra
@@ -171,13 +175,17 @@ def run_stages(stage: str, course: Course, questions: int, folder: Path) -> dict
             metrics[name] = measure(name, done, tests, tuned_chat, folder)
             if name != "dpo":
                 logs[name] = done.log
+    return metrics, logs
+
+
+def draw_plots(metrics: dict, logs: dict[str, list[dict]], folder: Path) -> None:
+    """sft.png, rewards.png and stages.png, as far as there is something to draw."""
+    if "sft" in logs:
+        draw_losses(logs.pop("sft"), "instruction tuning").savefig(folder / "sft.png", dpi=110)
     if logs:
         draw_rewards(logs).savefig(folder / "rewards.png", dpi=110)
     if any(name in metrics for name in STAGES):
         draw_stages(metrics).savefig(folder / "stages.png", dpi=110)
-    show_answers(folder)
-    show(metrics)
-    return metrics
 
 
 if __name__ == "__main__":

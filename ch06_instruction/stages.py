@@ -12,7 +12,14 @@ from pathlib import Path
 import torch
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import from_pretrained, load_checkpoint, run_checkpoint, save_checkpoint, tokenizer_of
+from ch04_pretraining import (
+    find_checkpoint,
+    from_pretrained,
+    load_checkpoint,
+    run_checkpoint,
+    save_checkpoint,
+    tokenizer_of,
+)
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat
 from ch06_instruction.dpo import Preferring, prefer
@@ -86,7 +93,7 @@ class Course:
 
     def start(self) -> Chat:
         """A copy of the tuned model: from this run folder, or made now."""
-        if not (self.folder / "sft").is_dir():
+        if find_checkpoint(self.folder / "sft") is None:
             print(f"there is no tuned model in {self.folder} yet: instruction tuning comes first")
             return copied(self.sft().chat)
         model, tokenizer = load_checkpoint(self.folder / "sft", self.precision.device)

@@ -1,6 +1,7 @@
 """A fair contest: every measurement in a process of its own, one at a time, in alternating order."""
 
 import importlib.util
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -48,3 +49,15 @@ def wait_for(device: torch.device) -> None:
     """Until the device has done all that it was asked to."""
     if device.type == "cuda":
         torch.cuda.synchronize()
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def peak_memory() -> int | None:
+    """Bytes that this process has held at most; None where the system does not count them (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -6,7 +6,6 @@ measured in the same process: at best as many tokens a second as the weights fit
 processor's cache can beat it.) Several texts at once share the stream.
 """
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ch03_gpt import GPTConfig, GPTModel, generate, matrix_parameters, pick_precision
-from ch07_practice.contest import in_turn, installed, wait_for
+from ch07_practice.contest import in_turn, installed, peak_memory, wait_for
 from ch07_practice.models import cast
 from ch07_practice.peers import book_gpt, transformers_gpt2
 
@@ -87,7 +86,7 @@ class Measurement:
     rest: dict[int, float]  # seconds for each further one
     text: list[int]  # what was written after the first prompt
     weights: int  # bytes of parameters and buffers
-    peak: int  # bytes of the process at most
+    peak: int | None  # bytes of the process at most; None where the system does not count them
     bandwidth: float  # bytes a second
 
 
@@ -123,8 +122,7 @@ def _work(contender: Contender, number: int, size: Size, device: torch.device, r
         text = write(prompts[:1], size.new_tokens)[0, PROMPT:].tolist()
     tensors = {tensor.data_ptr(): tensor for tensor in [*model.parameters(), *model.buffers()]}
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return Measurement(first, rest, text, weights, peak, memory_bandwidth(device))
+    return Measurement(first, rest, text, weights, peak_memory(), memory_bandwidth(device))
 
 
 def measure(size: Size, contenders: list[Contender], device: torch.device, repeats: int = 3) -> list[dict]:
@@ -137,13 +135,14 @@ def measure(size: Size, contenders: list[Contender], device: torch.device, repea
         several = found[contender.name]
         speeds = {B: B / statistics.median(m.rest[B] for m in several) for B in contender.batches}
         streamed = matrix_parameters(size.config) * BYTES[contender.weights]
+        peaks = [m.peak for m in several if m.peak]
         agree = sum(a == b for a, b in zip(reference, several[0].text, strict=True))
         rows.append({
             "size": size.name, "contender": contender.name,
             "first token, ms": 1e3 * statistics.median(m.first[1] for m in several),
             **{f"tokens/s, {B} prompt{'s' * (B > 1)}": speeds.get(B) for B in BATCHES},
             "of bandwidth": speeds[1] * streamed / statistics.median(m.bandwidth for m in several),
-            "weights, MiB": several[0].weights / 2**20, "process, MiB": max(m.peak for m in several) / 2**20,
+            "weights, MiB": several[0].weights / 2**20, "process, MiB": max(peaks) / 2**20 if peaks else None,
             f"as {contenders[0].name}": f"{agree}/{len(reference)} tokens",
         })
     return rows

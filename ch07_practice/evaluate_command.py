@@ -58,11 +58,11 @@ def evaluate(tasks: tuple[Task, ...] = ("stories", "choice", "instructions", "te
     for subject in open_subjects(run, model, pick_precision(pick_device(device), dtype)):
         print(f"examining {subject.name}")
         rows += examine_subject(subject, tasks, size)
-    print(show_findings(rows))
     numbers = [{key: None if isinstance(value, float) and math.isnan(value) else value
                 for key, value in row.items() if key != "shown"} for row in rows]
     result = {"questions": questions, "seed": seed, "findings": numbers}
     path = chapter_folder(run, "ch07_practice") / "evaluate.json"
     write_atomically(path, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    print(show_findings(rows))
     print(f"saved in {path}")
     return result

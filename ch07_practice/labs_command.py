@@ -87,9 +87,9 @@ def labs(what: Literal["few-shot", "steps", "self-consistency", "structured", "t
             print(table.to_string(index=False) + "\n")
     folder = chapter_folder(run, "ch07_practice")
     name = "labs" if what == "all" else f"labs_{what}"
-    draw_labs(found).savefig(folder / f"{name}.png", dpi=110)
     result = {"questions": questions, "stage": stage, "seconds": seconds,
               "labs": {name: [asdict(one) for one in findings] for name, findings in found.items()}}
     write_atomically(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
+    draw_labs(found).savefig(folder / f"{name}.png", dpi=110)
     print(f"saved in {folder / name}.json and .png")
     return result

@@ -57,7 +57,7 @@ def _score_batch(model: GPTModel, texts: Sequence[tuple[list[int], int]],
         log_p.append(log_probabilities(logits, wanted)[0])
         likeliest.append(logits.argmax(dim=1, keepdim=True) == wanted)
     counts = [n for _, n in texts]
-    values, hits = torch.cat(log_p).double().split(counts), torch.cat(likeliest).split(counts)
+    values, hits = torch.cat(log_p).cpu().double().split(counts), torch.cat(likeliest).cpu().split(counts)
     return ((value.sum().item(), bool(hit.all())) for value, hit in zip(values, hits, strict=True))
 
 

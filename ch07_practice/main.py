@@ -129,15 +129,17 @@ def bench(what: Literal["train", "decode", "quantization"] = "train", size: str 
     folder = chapter_folder(run, "ch07_practice")
     if what == "train":
         table = training_bench.run_bench(where, sizes, seconds)
-        training_bench.draw_bench(table).savefig(folder / "bench_train.png", dpi=110)
     elif what == "decode":
         table = decoding_bench.run_bench(where, sizes)
-        decoding_bench.draw_bench(table).savefig(folder / "bench_decode.png", dpi=110)
     else:
         table = quantization_table(checkpoint)
-        print(table.to_string(index=False, float_format="{:,.3f}".format))
     result = {"machine": describe_machine(), what: table.to_dict("records")}
     write_atomically(folder / f"bench_{what}.json", json.dumps(result, indent=2) + "\n")
+    if what == "quantization":
+        print(table.to_string(index=False, float_format="{:,.3f}".format))
+    else:
+        draw = {"train": training_bench.draw_bench, "decode": decoding_bench.draw_bench}[what]
+        draw(table).savefig(folder / f"bench_{what}.png", dpi=110)
     print(f"saved in {folder / f'bench_{what}.json'}")
     return result
 

@@ -15,7 +15,7 @@ def transformers_gpt2(model: GPTModel) -> nn.Module:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows: the weights may be mapped
         save_pretrained(model, folder)
         return GPT2LMHeadModel.from_pretrained(folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)
 

@@ -179,11 +179,11 @@ def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: t
     error, best_seen = foretold / target.loss - 1, min(grid[2])
     print(f"measured afterwards: {target.loss:.3f}; the prediction is off by {error:+.1%}, the lowest loss of the grid "
           f"by {best_seen / target.loss - 1:+.1%}")
-    draw_scaling(runs, law, target, span).savefig(folder / f"scaling_{data}.png", dpi=110)
     result = {"data": data, "law": asdict(law), "runs": [asdict(one) for one in runs], "target": asdict(target),
               "foretold": foretold, "foretold_low": span[0], "foretold_high": span[1], "error": error,
               "best_of_grid": best_seen, "passes": target_tokens / len(texts.train),
               "wall_seconds": time.perf_counter() - began}
     write_atomically(folder / f"scaling_{data}.json", json.dumps(result, indent=2) + "\n")
+    draw_scaling(runs, law, target, span).savefig(folder / f"scaling_{data}.png", dpi=110)
     print(f"saved in {folder / f'scaling_{data}.json'} and .png")
     return result

@@ -113,7 +113,7 @@ def test_a_saved_run_goes_on_bit_for_bit(tmp_path):
 def test_files_that_are_no_models_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no saved model .*train one first"):
         load_arrays(tmp_path / "nothing.npz")
-    (tmp_path / "text.npz").write_text("no archive")
+    (tmp_path / "text.npz").write_text("no archive", encoding="utf-8")
     np.savez(tmp_path / "pickle.npz", **{"settings.json": np.array("{}"), "x": np.array([{}], dtype=object)})
     for name in ("text.npz", "pickle.npz"):
         with pytest.raises(ValueError, match="is damaged or no model of ours"):

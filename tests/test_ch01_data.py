@@ -222,8 +222,8 @@ def test_wrong_files_are_refused_in_one_line(tmp_path):
 def test_a_folder_is_its_files_in_order(tmp_path):
     (tmp_path / "sub").mkdir()
     (tmp_path / "b.txt").write_bytes(b"second\r\nline")
-    (tmp_path / "a.md").write_text("\ufefffirst")
-    (tmp_path / "sub" / "c.txt").write_text("third")
+    (tmp_path / "a.md").write_text("\ufefffirst", encoding="utf-8")
+    (tmp_path / "sub" / "c.txt").write_text("third", encoding="utf-8")
     (tmp_path / "ignored.bin").write_bytes(b"\0")
     assert load_documents(tmp_path) == ["first", "second\nline", "third"]
 
@@ -232,7 +232,7 @@ def test_real_files_are_found_and_checked(real_data, monkeypatch, tmp_path):
     assert len(load_text("the-verdict")) == 20_479
     assert len(load_text("tinyshakespeare")) == 1_115_394
     assert all(fetch(name).parent == real_data for name in corpora.DOWNLOADS)
-    (tmp_path / "the-verdict.txt").write_text("something else")
+    (tmp_path / "the-verdict.txt").write_text("something else", encoding="utf-8")
     monkeypatch.setenv("LLM_COMPANION_DATA", str(tmp_path))
     with pytest.raises(ValueError, match="is not the file it should be"):
         fetch("the-verdict")
@@ -244,7 +244,7 @@ def web(tmp_path, monkeypatch):
     import pooch
 
     (tmp_path / "www").mkdir()
-    (tmp_path / "www" / "story.txt").write_text("Once upon a time")
+    (tmp_path / "www" / "story.txt").write_text("Once upon a time", encoding="utf-8")
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("member", "inside")
@@ -272,7 +272,7 @@ def web(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "content"), [("story", "Once upon a time"), ("zipped", "inside")])
 def test_downloads_are_kept_when_their_checksum_is_right(web, name, content):
-    assert fetch(name).read_text() == content
+    assert fetch(name).read_text(encoding="utf-8") == content
     assert fetch(name).is_relative_to(web)
 
 

@@ -36,7 +36,8 @@ def corpus(tmp_path) -> Path:
     (folder / "texts").mkdir(parents=True)
     for i in range(2):
         (folder / "texts" / f"{i}.txt").write_text(DOCUMENTS[i], encoding="utf-8")
-    (folder / "some.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS[2:20]))
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in DOCUMENTS[2:20])
+    (folder / "some.jsonl").write_text(lines, encoding="utf-8")
     parquet.write_table(pyarrow.table({"text": DOCUMENTS[20:]}), folder / "rest.parquet")
     (folder / "ignored.bin").write_bytes(b"\0")
     return folder
@@ -69,7 +70,7 @@ def test_a_corpus_is_tokenized_once(corpus, tmp_path):
     written = (folder / "index.json").stat().st_mtime_ns
     tokenize_files(corpus_files(corpus), tokenizer, folder)
     assert (folder / "index.json").stat().st_mtime_ns == written
-    (corpus / "more.txt").write_text("Document more.")
+    (corpus / "more.txt").write_text("Document more.", encoding="utf-8")
     index = tokenize_files(corpus_files(corpus), tokenizer, folder)
     both = index["train"] + index["val"]
     assert "Document more." in [text for name in both for text in documents_of(tokenizer, folder, [name])]
@@ -79,7 +80,7 @@ def test_a_corpus_is_tokenized_once(corpus, tmp_path):
 
 
 def test_few_documents_lose_their_last_tenth(tmp_path):
-    (tmp_path / "a.txt").write_text("a" * 900 + "b" * 100)
+    (tmp_path / "a.txt").write_text("a" * 900 + "b" * 100, encoding="utf-8")
     tokenizer = CharTokenizer.train("ab")
     index = tokenize_files(corpus_files(tmp_path), tokenizer, tmp_path / "tokens")
     train, val = (open_tokens(tmp_path / "tokens" / index[split][0]) for split in ("train", "val"))
@@ -123,7 +124,7 @@ def test_a_parquet_file_without_texts_is_refused(tmp_path):
 
 def test_a_sample_takes_from_several_files(tmp_path):
     for i in range(5):
-        (tmp_path / f"{i}.txt").write_text(f"{i}" * 1000)
+        (tmp_path / f"{i}.txt").write_text(f"{i}" * 1000, encoding="utf-8")
     texts = sample_texts(corpus_files(tmp_path), 10_000)
     assert {text[0] for text in texts} == set("01234")
     assert len(sample_texts(corpus_files(tmp_path), 100)) == 1
@@ -169,7 +170,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
     folder.mkdir()
     size = 0
     for number in range(4):
-        with (folder / f"{number}.jsonl").open("w") as file:
+        with (folder / f"{number}.jsonl").open("w", encoding="utf-8") as file:
             for _ in range(10 * allowed // 4 // len(line) + 1):
                 size += file.write(line)
     assert size >= 10 * allowed

@@ -220,6 +220,6 @@ def test_missing_damaged_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer.json"):
         load_tokenizer(tmp_path)
     for content, words in (("{", "is damaged"), ('{"type": "magic"}', "unknown type 'magic'"), ("[]", "no object")):
-        (tmp_path / "tokenizer.json").write_text(content)
+        (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=words):
             load_tokenizer(tmp_path)

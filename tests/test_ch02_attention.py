@@ -330,7 +330,7 @@ def test_device_policy():
 def test_main_leaves_complete_metrics_and_refuses_bad_texts(tmp_path):
     command = [sys.executable, "ch02_attention/main.py", "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    metrics = json.loads((tmp_path / "ch02_attention" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "ch02_attention" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["max_abs_diff"] < 1e-5
     assert metrics["speedup_at_1024"] > 0
     plots = {path.name for path in (tmp_path / "ch02_attention").glob("*.png")}

@@ -323,7 +323,7 @@ def test_the_processor_is_asked_about_in_one_module():
 def test_main_leaves_complete_metrics(tmp_path):
     command = [sys.executable, "ch03_gpt/main.py", "--preset", "tiny", "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["n_params"] == 131_392
     assert min(metrics[name] for name in ("flops_per_token", "tokens_per_s", "cached_speedup")) > 0
     result = subprocess.run([*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")], cwd=ROOT,

@@ -78,14 +78,12 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 
 def test_a_crash_while_saving_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
     """Oracle: the checkpoint before the crash, wherever the crash happens."""
-    import ch04_pretraining.checkpoint as checkpoint
-
     first, second = GPTModel(TINY), GPTModel(TINY)
-    for broken in ("save_file", "_flush", "_swap"):
+    for broken in ("ch04_pretraining.checkpoint.save_file", "ch01_text.saving._flush", "ch01_text.saving._swap"):
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
         save_checkpoint(tmp_path / "c", first, TOKENIZER)
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoint, broken, lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+            patch.setattr(broken, lambda *args: (_ for _ in ()).throw(OSError("disk full")))
             with pytest.raises(OSError, match="disk full"):
                 save_checkpoint(tmp_path / "c", second, TOKENIZER)
         assert torch.equal(load_checkpoint(tmp_path / "c")[0].tok_emb.weight, first.tok_emb.weight)
@@ -217,7 +215,7 @@ def test_old_files_constant_masks_are_dropped(theirs):
 ])
 def test_other_models_are_refused(theirs, changes, words):
     path = theirs[1] / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
     with pytest.raises(ValueError, match=words):
         from_pretrained(theirs[1])
 

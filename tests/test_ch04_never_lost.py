@@ -5,7 +5,6 @@ Oracle: the run that nothing happened to, bit for bit; for a save, one of the tw
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +19,11 @@ from ch01_text import CharTokenizer
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import load_checkpoint, save_checkpoint, train
 from ch04_pretraining.checkpoint import find_checkpoint
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 ROOT = Path(__file__).parent.parent
 TOKENIZER = CharTokenizer.train("abc")
@@ -101,7 +105,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     for kind in ("checkpoint", "best"):
         whole, cut = (load_file(end / kind / "model.safetensors") for end in ends)
         assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    logs = [[json.loads(line) | {"seconds": 0} for line in (end / "log.jsonl").read_text().splitlines()]
+    logs = [[json.loads(line) | {"seconds": 0} for line in (end / "log.jsonl").read_text(encoding="utf-8").splitlines()]
             for end in ends]
     assert logs[0] == logs[1]
     assert len(logs[0]) == 60

@@ -76,7 +76,7 @@ def test_muon_accumulation_and_shards_in_two_processes(text, tmp_path, strategy)
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for i in range(12):
-        (corpus / f"{i}.txt").write_text(text.read_text()[: 2000 + 100 * i], encoding="utf-8")
+        (corpus / f"{i}.txt").write_text(text.read_text(encoding="utf-8")[: 2000 + 100 * i], encoding="utf-8")
     plan = ["--steps", "20", "--optimizer", "muon", "--grad-accumulation", "2"]
     pretrain(ALONE, corpus, tmp_path / "one", *plan)
     pretrain(TWO, corpus, tmp_path / "two", *plan, "--strategy", strategy)

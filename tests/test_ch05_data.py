@@ -70,7 +70,7 @@ def table(request, tmp_path):
     path = tmp_path / f"table.{request.param}"
     frame = pd.DataFrame(ROWS)
     if request.param == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+        path.write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
     else:
         frame.to_csv(path, sep="\t" if request.param == "tsv" else ",", index=False)
     return path
@@ -99,7 +99,7 @@ def test_a_missing_column_is_named(table):
     ("x", "a.parquet", "is none of .csv, .tsv, .jsonl"),
 ])
 def test_bad_tables_are_refused(tmp_path, content, name, words):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words):
         read_table(tmp_path / name, "text", "label")
 
@@ -111,7 +111,8 @@ def test_a_table_that_is_not_utf8_is_refused(tmp_path):
 
 
 def test_numbers_are_labels_too(tmp_path):
-    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": f"t{i}", "label": i % 3}) + "\n" for i in range(90)))
+    lines = "".join(json.dumps({"text": f"t{i}", "label": i % 3}) + "\n" for i in range(90))
+    (tmp_path / "a.jsonl").write_text(lines, encoding="utf-8")
     task = make_task("a", *read_table(tmp_path / "a.jsonl", "text", "label"), 0)
     assert task.classes == ("0", "1", "2")
     assert task.positive is None

@@ -130,7 +130,7 @@ ALPACA = '{"instruction": "a", "output": "b"}'
     ("a.txt", "[]", "a.txt is neither .json nor .jsonl"),
 ])
 def test_bad_files_are_refused(tmp_path, name, content, words):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words) as caught:
         read_conversations(tmp_path / name)
     assert "\n" not in str(caught.value)

@@ -58,7 +58,7 @@ def test_all_stages_are_made_measured_and_kept(story_run, monkeypatch):
     assert metrics["sft"]["kl"] == pytest.approx(0, abs=0.05)
     assert 0 <= metrics["reward"]["ranking_accuracy"] <= 1
     assert max(metrics["shortcuts"].values()) < 0.8
-    assert json.loads((folder / "metrics.json").read_text()) == json.loads(json.dumps(metrics))
+    assert json.loads((folder / "metrics.json").read_text(encoding="utf-8")) == json.loads(json.dumps(metrics))
     for name in ("sft", "dpo", "ppo", "grpo"):
         _, tokenizer = load_checkpoint(folder / name)
         assert "<|assistant|>" in tokenizer.special_tokens
@@ -136,7 +136,7 @@ def test_a_stage_alone_makes_what_it_needs(story_run, capsys):
 def test_conversations_from_a_file(story_run, tmp_path):
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps({"instruction": f"Say {word}", "output": f"{word}!"}) + "\n"
-                            for word in ("yes", "no", "well", "so", "oh") for _ in range(8)))
+                            for word in ("yes", "no", "well", "so", "oh") for _ in range(8)), encoding="utf-8")
     metrics = main(data=str(file), run=story_run, epochs=2, lora_rank=2)
     assert metrics["sft"]["train_loss"] < metrics["base"]["train_loss"]
     assert metrics["leaks"]["test_affected"] == 4

@@ -34,7 +34,7 @@ def run(tmp_path) -> Path:
     for name in ("", "plays"):
         folder = tmp_path / name / "ch04_pretraining"
         folder.mkdir(parents=True)
-        (folder / "metrics.json").write_text(json.dumps(PRETRAINING))
+        (folder / "metrics.json").write_text(json.dumps(PRETRAINING), encoding="utf-8")
         Figure().savefig(folder / "losses.png")
     (tmp_path / "ch07_practice").mkdir()
     for name in ("scaling_shakespeare.png", "something_else.png"):
@@ -85,7 +85,8 @@ def test_responses_are_shown_stage_by_stage(tmp_path):
     folder = tmp_path / "ch06_instruction"
     folder.mkdir()
     scores = {"exact_match": 0.5, "ci95_low": 0.4, "ci95_high": 0.6}
-    (folder / "metrics.json").write_text(json.dumps({"base": scores, "sft": scores, "wall_seconds": 1.0}))
+    metrics = {"base": scores, "sft": scores, "wall_seconds": 1.0}
+    (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     for name, response in (("base", "A: lake"), ("sft", "Q: Where is Tom?\nA: the mill")):
         pd.DataFrame({"prompt": ["Tom went to the mill.\nWhere is Tom?"] * 9, "wanted": "the mill",
                       "response": response}).to_csv(folder / f"answers-{name}.csv", index=False)

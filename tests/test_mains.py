@@ -121,8 +121,8 @@ def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     lines = Path(text).read_text(encoding="utf-8")
-    (corpus / "a.txt").write_text(lines[:8000])
-    (corpus / "b.jsonl").write_text(json.dumps({"text": lines[:3000]}) + "\n")
+    (corpus / "a.txt").write_text(lines[:8000], encoding="utf-8")
+    (corpus / "b.jsonl").write_text(json.dumps({"text": lines[:3000]}) + "\n", encoding="utf-8")
     plan = [*CH04, "--data", corpus, "--steps", "10", "--run", tmp_path / "run"]
     run(*plan, "--tensorboard")
     folder = tmp_path / "run" / "ch04_pretraining"
@@ -145,7 +145,7 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
     process = subprocess.Popen([sys.executable, *plan, "--run", str(tmp_path / "cut")], cwd=ROOT, text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     log = tmp_path / "cut" / "ch04_pretraining" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text()):
+    while process.poll() is None and not (log.exists() and log.read_text(encoding="utf-8")):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
@@ -186,7 +186,7 @@ def test_ch04_refuses_wrong_input(refusal, text, tmp_path, arguments, words):
 
 
 def test_ch04_refuses_a_text_shorter_than_one_window(refusal, tmp_path):
-    (tmp_path / "short.txt").write_text("too short")
+    (tmp_path / "short.txt").write_text("too short", encoding="utf-8")
     message = refusal(*CH04, "--data", tmp_path / "short.txt", "--run", tmp_path / "run")
     assert "one window needs 65" in message
     assert not (tmp_path / "run").exists()
@@ -206,6 +206,6 @@ def test_ch04_refuses_weights_of_another_vocabulary(refusal, trained, text, tmp_
 
 
 def test_an_unwritable_run_folder_is_refused_before_training(refusal, text, tmp_path):
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     assert "cannot create the run folder" in refusal(*CH04, "--data", text, "--run", tmp_path / "file")
-    assert (tmp_path / "file").read_text() == "in the way"
+    assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"
