@@ -3,20 +3,28 @@ BIN := .venv/bin
 RUN ?= runs/default
 EXTRA := pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
+# How much `make run` trains: tokens, labelled stories, conversations.
+ifdef QUICK
+PLAYS, STORIES := 50_000, 600_000
+else
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help run serve test lab notebooks lint clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: .venv/.installed ## every chapter in order, then the report card $(RUN)/report.html
+run: .venv/.installed ## every chapter in order, then the report card $(RUN)/report.html (QUICK=1: a quarter of the training)
+	@echo "$(COST)"
 	$(BIN)/python ch01_text/main.py --run $(RUN)
 	$(BIN)/python ch02_attention/main.py --run $(RUN)
 	$(BIN)/python ch03_gpt/main.py --run $(RUN)
-	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text --seconds 50
-	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld
-	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1
-	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations 8000 --questions 300
+	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text \
+		--tokens $(PLAYS)
+	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld --tokens $(STORIES)
+	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1 --rows $(ROWS)
+	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations $(CONVERSATIONS) --questions 300
 	$(BIN)/python ch07_practice/main.py scaling --run $(RUN) --data shakespeare --widths 16 32 64 \
 		--budgets 50_000 100_000 200_000 --target-width 96 --target-tokens 400_000
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)

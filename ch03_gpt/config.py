@@ -105,10 +105,10 @@ PRESETS: dict[str, GPTConfig] = {
     "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
     # for the thousands of short texts that a classifier learns from (chapter 5)
     "messages": replace(_LAPTOP, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3),
-    # for characters: how far 15 seconds, one minute, five minutes go
-    "chars-15s": replace(_LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3),
-    "chars-1min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4),
-    "chars-5min": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
+    # for characters: layers x width
+    "chars-3x128": replace(_LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3),
+    "chars-4x128": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4),
+    "chars-4x256": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
     # today's families, at published sizes
     "llama2-7b": replace(_LLAMA, vocab_size=32_000, context_length=4096, emb_dim=4096, n_heads=32,
                          n_layers=32, ffn_dim=11_008),

@@ -28,6 +28,7 @@ from ch04_pretraining.tensorboard_log import TensorBoardLog
 from ch04_pretraining.training import LossFunction, Progress, train
 
 REPORTS = 10  # validations, samples and checkpoints in a run
+MANY_EPOCHS = 4  # passes over a text, after which another one teaches clearly less than new text would
 MEMORY_SAMPLES, MEMORY_TOKENS = 32, 128  # texts, and their length, in which copied runs are looked for
 
 
@@ -63,14 +64,41 @@ class Experiment:
         self.module, self.loss_fn = parallelize(model, loss_function(corpus), strategy)
         self.optimizers = make_optimizers(model, recipe.optimizer, recipe.lr, recipe.muon_lr,
                                           dtype=precision.dtype)
-        self.batches = RandomWindows(corpus.train, model.config.context_length, recipe.batch_size,
+        T = model.config.context_length
+        self.steps = recipe.planned_steps(recipe.batch_size * recipe.grad_accumulation * T)
+        lesson = (recipe.lesson_batches(self.steps), corpus.n_lesson_starts)
+        self.batches = RandomWindows(corpus.train, T, recipe.batch_size,
                                      torch.Generator().manual_seed(settings["seed"]), corpus.starts,
-                                     precision.device, (recipe.lesson_batches, corpus.n_lesson_starts), process_part())
+                                     precision.device, lesson, process_part())
         self.progress = Progress()
 
     def resume(self, state: dict) -> None:
         """Go on from where `state`, a checkpoint's training state, was saved."""
         self.progress = restore_training_state(state, self.optimizers, self.batches)
+
+    def plan(self) -> str:
+        """One line: how much of the text will be learned from, how often, and where the run stands."""
+        recipe, done = self.recipe, self.progress
+        limits = [f"{self.steps:,} steps"] if self.steps else []
+        limits += [f"{recipe.seconds:g} s of training"] if recipe.seconds else []
+        line = f"until {' or '.join(limits)}" + (", whichever comes first" if len(limits) > 1 else "")
+        if self.steps:
+            tokens = self.steps * recipe.batch_size * recipe.grad_accumulation * self.model.config.context_length
+            line += f": {tokens:,} tokens, {tokens / self.corpus.n_train:.1f} times the text"
+            if tokens > MANY_EPOCHS * self.corpus.n_train:
+                line += f" (after about {MANY_EPOCHS} times, repeated text teaches less: Muennighoff et al. 2023)"
+        if done.step:
+            finished = done.share(self.steps, recipe.seconds) >= 1
+            line += f"; resumed at step {done.step:,}, " + ("so there is nothing left to do" if finished else
+                                                            f"{done.tokens:,} tokens")
+        return line
+
+    @property
+    def ended_by(self) -> str:
+        """The budget that was used up: tokens, steps or seconds."""
+        if self.steps and self.progress.step >= self.steps:
+            return "steps" if self.recipe.steps and self.steps == self.recipe.steps else "tokens"
+        return "seconds"
 
     @property
     def checkpoint(self) -> Path:
@@ -112,7 +140,7 @@ class Experiment:
     def report(self, progress: Progress) -> dict:
         """About ten times in a run: validation loss and a sample, for the log."""
         reports = sum("val_loss" in entry for entry in progress.log)
-        if progress.share(self.recipe.steps, self.recipe.seconds) < reports / REPORTS:
+        if progress.share(self.steps, self.recipe.seconds) < reports / REPORTS:
             return {}
         model = plain_copy(self.model)
         loss = self.validation_loss(model, n_batches=8)
@@ -134,7 +162,7 @@ class Experiment:
 
         alone = n_processes() == 1
         with ctrl_c_asks() if alone else contextlib.nullcontext() as interrupted:
-            train(self.module, self.batches, self.loss_fn, steps=self.recipe.steps, seconds=self.recipe.seconds,
+            train(self.module, self.batches, self.loss_fn, steps=self.steps, seconds=self.recipe.seconds,
                   optimizers=self.optimizers, grad_accumulation=self.recipe.grad_accumulation,
                   schedule=SCHEDULES[self.recipe.schedule](), precision=self.precision, on_log=on_log,
                   progress=progress, should_stop=lambda: bool(interrupted), evaluate=self.report, save=self.save,
@@ -166,6 +194,7 @@ class Experiment:
             "steps": progress.step,
             "tokens": progress.tokens,
             "seconds": progress.seconds,
+            "ended_by": self.ended_by,
             "tokens_per_s": tokens_per_s,
             "mfu": 3 * flops_per_token(self.model.config) * tokens_per_s / peak,
             "matmul_peak_gflops": peak / 1e9,

@@ -1,5 +1,6 @@
 """Chapter 4: pretrain a GPT on a text, watch it learn, and save it."""
 
+import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ch04_pretraining.parallel import first_process_first, is_first_process, pro
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples
 from ch04_pretraining.pretrained import from_pretrained, tokenizer_of
 from ch04_pretraining.questions import measure_understanding
-from ch04_pretraining.recipes import Recipe, choose_recipe
+from ch04_pretraining.recipes import BUDGETS, Recipe, choose_recipe
 
 CHAPTER = "ch04_pretraining"
 
@@ -24,7 +25,7 @@ CHAPTER = "ch04_pretraining"
 def check_settings(saved: dict, wanted: dict) -> None:
     """Refuse to continue a run with settings under which it was not begun."""
     for name, value in wanted.items():
-        if name not in ("steps", "seconds") and saved.get(name) != value:
+        if name not in BUDGETS and saved.get(name) != value:
             raise ValueError(f"the checkpoint was begun with {name}={saved.get(name)}, not {value}; "
                              "resume with the same settings, or start anew without --resume")
 
@@ -36,7 +37,9 @@ def print_summary(metrics: dict, folder: Path) -> None:
             "bits per byte": f"{metrics['val_bits_per_byte']:.3f}",
             "copied 8-grams": f"{metrics['copied_8grams']:.1%} of what it writes"
                               + ("" if held_out is None else f" ({held_out:.1%} of the held-out text)"),
-            "training": f"{metrics['steps']:,} steps, {metrics['tokens']:,} tokens, {metrics['seconds']:.1f} s",
+            "training": f"{metrics['steps']:,} steps, {metrics['tokens']:,} tokens, {metrics['seconds']:.1f} s "
+                        f"(ended by its {metrics['ended_by']}; {metrics['wall_seconds']:.0f} s with data, validation "
+                        "and samples)",
             "speed": f"{metrics['tokens_per_s']:,.0f} tokens/s, {metrics['mfu']:.0%} of the matrix-product peak",
             "saved in": f"{folder / 'checkpoint'} (lowest validation loss: {folder / 'best'})"}
     for name, value in rows.items():
@@ -80,6 +83,7 @@ def pretrain(recipe: Recipe, settings: dict, precision: Precision, *, compile: b
     folder = chapter_folder(run, CHAPTER)
     (folder / "metrics.json").unlink(missing_ok=True)  # of an earlier run
     print(f"{model.n_parameters():,} parameters, {corpus.n_train:,} tokens to learn from; {precision}")
+    print(experiment.plan())
     experiment.train(tensorboard)
     model = plain_copy(model)
     metrics = experiment.summary(model)
@@ -97,9 +101,9 @@ def pretrain(recipe: Recipe, settings: dict, precision: Precision, *, compile: b
 
 
 def main(data: str | None = None, recipe: str | None = None, tokenizer: str | None = None, preset: str | None = None,
-         steps: int | None = None, seconds: float | None = None, batch_size: int | None = None,
-         grad_accumulation: int | None = None, optimizer: Literal["muon", "adamw"] | None = None,
-         lr: float | None = None, schedule: Literal["trapezoid", "cosine"] | None = None,
+         tokens: int | None = None, steps: int | None = None, seconds: float | None = None,
+         batch_size: int | None = None, grad_accumulation: int | None = None,
+         optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None, schedule: Literal["trapezoid", "cosine"] | None = None,
          dtype: Literal["auto", "float32", "bfloat16"] = "auto", compile: bool = False, resume: bool = False,
          init: str | None = None, strategy: Literal["single", "ddp", "fsdp"] = "single", tensorboard: bool = False,
          run: Path = Path("runs/default"), seed: int = 1337,
@@ -109,12 +113,14 @@ def main(data: str | None = None, recipe: str | None = None, tokenizer: str | No
     Args:
         data: storyworld (the default), shakespeare, tinyshakespeare, the-verdict, a UTF-8 file, or a JSONL or
             parquet file or a folder of any of these, which may be larger than memory.
-        recipe: Settings for what is not given here, by name: storyworld, shakespeare, chars-15s, chars-1min,
-            chars-5min; by default what suits the text.
+        recipe: Settings for what is not given here, by name: storyworld, shakespeare, chars-500k, chars-2m,
+            chars-4m; by default what suits the text.
         tokenizer: bpe (chapter 1's for this text, else trained), char, gpt2, or a folder; --init brings its own.
         preset: Size and shape of the model.
-        steps: Stop after so many updates.
-        seconds: Stop after so much training time; by default 60, or 300 for storyworld.
+        tokens: Stop after learning from this many tokens; by default the recipe's number (500,000; storyworld
+            2,500,000). The model is then the same on every machine. Of several budgets the first one ends the run.
+        steps: Stop after this many updates.
+        seconds: Stop after this much training time; what is learned then depends on the machine.
         batch_size: Windows in a batch, of all processes together.
         grad_accumulation: Batches in an update.
         optimizer: muon (with AdamW for embeddings and vectors), or adamw for everything.
@@ -130,15 +136,15 @@ def main(data: str | None = None, recipe: str | None = None, tokenizer: str | No
         seed: Of weights, batches and stories.
         device: Where to compute; auto prefers a GPU.
     """
-    for name, value in (("steps", steps), ("seconds", seconds), ("batch-size", batch_size), ("lr", lr),
-                        ("grad-accumulation", grad_accumulation)):
-        if value is not None and value <= 0:
-            raise ValueError(f"--{name} must be positive, not {value}")
-    chosen = choose_recipe(recipe, data, tokenizer=tokenizer, preset=preset, steps=steps, seconds=seconds,
-                           batch_size=batch_size, grad_accumulation=grad_accumulation, optimizer=optimizer, lr=lr,
+    for name, value in (("tokens", tokens), ("steps", steps), ("seconds", seconds), ("batch-size", batch_size),
+                        ("lr", lr), ("grad-accumulation", grad_accumulation)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"--{name} must be a positive number, not {value}")
+    chosen = choose_recipe(recipe, data, tokenizer=tokenizer, preset=preset, tokens=tokens, steps=steps,
+                           seconds=seconds, batch_size=batch_size, grad_accumulation=grad_accumulation, optimizer=optimizer, lr=lr,
                            schedule=schedule)
-    if strategy != "single" and chosen.steps is None:
-        raise ValueError("several processes can only stop together after a number of --steps")
+    if strategy != "single" and chosen.seconds is not None:
+        raise ValueError("several processes can only stop together after a number of --tokens or --steps, not --seconds")
     settings = asdict(chosen) | {"dtype": dtype, "init": init, "seed": seed}
     with processes(strategy, pick_device(device)) as device:
         return pretrain(chosen, settings, pick_precision(device, dtype), compile=compile, resume=resume,

@@ -4,14 +4,18 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 
+BUDGETS = ("tokens", "steps", "seconds")
+
+
 @dataclass(frozen=True)
 class Recipe:
     data: str
     tokenizer: str = "bpe"
     preset: str = "small"
-    steps: int | None = None
-    seconds: float | None = 60
-    batch_size: int = 16
+    tokens: int | None = 500_000  # to learn from; the first budget that is used up ends the run
+    steps: int | None = None  # updates
+    seconds: float | None = None  # of training; what is learned in them depends on the machine
+    batch_size: int = 8
     grad_accumulation: int = 1
     optimizer: Literal["muon", "adamw"] = "muon"
     lr: float = 3e-3  # AdamW's peak
@@ -19,34 +23,41 @@ class Recipe:
     schedule: Literal["trapezoid", "cosine"] = "trapezoid"
     prompt: str = ""  # samples begin with it; empty: with the end-of-text token
 
-    @property
-    def lesson_batches(self) -> int:
-        """So many batches are of a corpus's easier texts alone, if it has some: 300, or fewer in a short run."""
-        return min(300, self.steps // 7 if self.steps else int(self.seconds))
+    def planned_steps(self, tokens_per_step: int) -> int | None:
+        """Steps that `tokens` and `steps` allow, at least one; None if time alone ends the run."""
+        limits = [self.steps] if self.steps else []
+        if self.tokens:
+            limits.append(max(1, round(self.tokens / tokens_per_step)))
+        return min(limits, default=None)
+
+    def lesson_batches(self, steps: int | None) -> int:
+        """How many of `steps` batches are of a corpus's easier texts alone, if it has any: 300, or a seventh."""
+        return min(300, steps // 7 if steps else int(self.seconds))
 
 
-# Seconds leave room for ten validations, samples and checkpoints; the rest was chosen by the ablations in speed.md.
-_CHARACTERS = Recipe("tinyshakespeare", tokenizer="char", lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n")
+# The rates and shapes were chosen by the ablations in speed.md.
+_CHARACTERS = Recipe("tinyshakespeare", tokenizer="char", batch_size=16, lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n")
 
 RECIPES: dict[str, Recipe] = {
-    "storyworld": Recipe("storyworld", preset="story", seconds=300, muon_lr=1.5e-2),
+    "storyworld": Recipe("storyworld", preset="story", tokens=2_500_000, batch_size=16, muon_lr=1.5e-2),
     "shakespeare": Recipe("shakespeare", prompt="ROMEO:\n"),
-    "chars-15s": replace(_CHARACTERS, preset="chars-15s", seconds=12),
-    "chars-1min": replace(_CHARACTERS, preset="chars-1min", seconds=54),
-    "chars-5min": replace(_CHARACTERS, preset="chars-5min", seconds=290),
+    "chars-500k": replace(_CHARACTERS, preset="chars-3x128", tokens=500_000),
+    "chars-2m": replace(_CHARACTERS, preset="chars-4x128", tokens=2_000_000),
+    "chars-4m": replace(_CHARACTERS, preset="chars-4x256", tokens=4_000_000),
 }
 
 
 def choose_recipe(name: str | None, data: str | None, **given) -> Recipe:
     """The recipe called `name`, or that of the text `data` (default: storyworld), with what is `given` (not None)
-    in the place of its own. Muon's rate follows `lr` in proportion. ValueError lists the names.
+    in the place of its own: a budget replaces all of the recipe's budgets, and Muon's rate follows `lr` in proportion.
+    ValueError lists the names.
     """
     if name is not None and name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")
     recipe = RECIPES.get(name or data or "storyworld") or Recipe(data)
     given = {key: value for key, value in given.items() if value is not None}
-    if "steps" in given and "seconds" not in given:
-        given["seconds"] = None
+    if any(budget in given for budget in BUDGETS):
+        given = dict.fromkeys(BUDGETS) | given
     if "lr" in given:
         given["muon_lr"] = recipe.muon_lr * given["lr"] / recipe.lr
     return replace(recipe, data=data or recipe.data, **given)

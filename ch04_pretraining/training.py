@@ -74,6 +74,14 @@ def _likely_cause(earlier_norms: list[float]) -> str:
     return "try a lower learning rate, a longer warm-up, or --dtype float32"
 
 
+def _announce(description: str, steps: int, seconds_per_step: float) -> None:
+    """Print how long the `steps` that are left will take, if that is half a minute or more."""
+    left = steps * seconds_per_step
+    if left >= 30:
+        tqdm.write(f"{description}: about {left / 60:.1f} minutes for {steps:,} more steps "
+                   f"({seconds_per_step:.2f} s each), validation not counted")
+
+
 def divide_and_clip(parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None) -> Tensor:
     """Turn summed gradients into means over `n_tokens`, shorten them to `max_norm` where they are
     longer (Pascanu et al. 2013), and return the norm of the means before clipping."""
@@ -142,7 +150,7 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
         keep_freed_memory()
     step = partial(train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision)
     model.train()
-    stopped = False
+    stopped, begun = False, (progress.step, progress.seconds)
     with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
         while progress.share(steps, seconds) < 1 and not stopped:
             started = time.perf_counter()
@@ -157,6 +165,8 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
             progress.tokens += n_inputs * n_processes()
             progress.seconds += time.perf_counter() - started
             stopped = should_stop()
+            if steps and progress.step == begun[0] + 5:
+                _announce(description, steps - progress.step, (progress.seconds - begun[1]) / 5)
             if progress.step % log_every == 0 or progress.share(steps, seconds) >= 1:
                 progress.check()
                 entry = progress.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]} | layers

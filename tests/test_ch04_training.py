@@ -1,5 +1,6 @@
 """The training loop against closed forms, torch's own steps, bigger batches, and uninterrupted runs."""
 
+import itertools
 import math
 import re
 import shutil
@@ -33,6 +34,7 @@ from ch04_pretraining import (
     trapezoid,
     warmup_cosine,
 )
+from ch04_pretraining import training
 from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.corpus import BEGIN_ANYWHERE, window_starts
@@ -331,14 +333,44 @@ def test_recipes_give_way_to_what_is_asked_for():
     other = choose_recipe(None, "some/file.txt", steps=5, lr=6e-3)
     assert (other.data, other.steps, other.seconds) == ("some/file.txt", 5, None)
     assert other.muon_lr / other.lr == pytest.approx(RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr)
-    lessons = [choose_recipe(None, None, **given).lesson_batches
-               for given in ({}, {"seconds": 15}, {"seconds": 900}, {"steps": 70}, {"steps": 5000})]
+    lessons = [(recipe := choose_recipe(None, None, **given)).lesson_batches(recipe.planned_steps(4096))
+               for given in ({"tokens": 9_000_000}, {"seconds": 15}, {"seconds": 900}, {"steps": 70}, {"steps": 5000})]
     assert lessons == [300, 15, 300, 10, 300]
-    fast = choose_recipe("chars-15s", "shakespeare", batch_size=3)
-    assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == ("shakespeare", "char", "chars-15s", 3)
-    with pytest.raises(ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-15s"):
+    fast = choose_recipe("chars-500k", "shakespeare", batch_size=3)
+    assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == ("shakespeare", "char", "chars-3x128", 3)
+    with pytest.raises(ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-500k"):
         choose_recipe("cake", None)
     assert all(preset_config(recipe.preset) for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize(("given", "steps", "seconds"), [
+    ({}, 2_500_000 // 4096, None),
+    ({"tokens": 10_000}, 2, None),
+    ({"tokens": 1}, 1, None),
+    ({"steps": 7}, 7, None),
+    ({"seconds": 9.5}, None, 9.5),
+    ({"tokens": 40_960, "steps": 7}, 7, None),
+    ({"tokens": 40_960, "steps": 70}, 10, None),
+    ({"tokens": 40_960, "seconds": 9.5}, 10, 9.5),
+])
+def test_a_budget_replaces_the_recipes_and_several_all_hold(given, steps, seconds):
+    """Oracle: counting, at 4,096 tokens a step."""
+    recipe = choose_recipe(None, None, **given)
+    assert (recipe.planned_steps(4096), recipe.seconds) == (steps, seconds)
+
+
+def test_no_recipe_depends_on_the_clock():
+    assert all(recipe.seconds is None and recipe.tokens for recipe in RECIPES.values())
+
+
+def test_a_long_run_is_announced_with_its_time(monkeypatch, capsys):
+    """Oracle: a clock that advances 2 s in every step."""
+    now = itertools.count(step=1.0)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(now) * 2)
+    train(GPTModel(TINY), forever(a_batch()), steps=65, description="drill")
+    assert "drill: about 2.0 minutes for 60 more steps (2.00 s each)" in capsys.readouterr().out
+    train(GPTModel(TINY), forever(a_batch()), steps=6, description="drill")
+    assert "minutes" not in capsys.readouterr().out
 
 
 @pytest.mark.slow
