@@ -1,0 +1,122 @@
+"""What is measured on a GPU: GPT-2 124M, nanoGPT's characters, the chapters of `make run`, the tests.
+
+Each function hands every finding to `report` as soon as it has it. Device and sizes are arguments, so that a CPU can
+run all of it in small.
+"""
+
+import importlib
+import re
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from ch01_text import RandomWindows, sequential_windows
+from ch03_gpt import GPTConfig, GPTModel, flops_per_token, matmul_peak, pick_precision
+from ch04_pretraining import evaluate_loss, train
+from ch04_pretraining.chunked_loss import chunked_next_token_loss
+from ch04_pretraining.corpus import load_corpus
+from ch04_pretraining.optimizer import make_optimizers
+from ch04_pretraining.schedule import warmup_cosine
+from ch04_pretraining.training import Progress, train_step
+from ch07_practice.contest import wait_for
+from ch07_practice.training_bench import GPU_SIZES, text_tokens
+
+ROOT = Path(__file__).parents[1]
+CHARACTERS = GPTConfig(66, 256, 384, 6, 6, drop_rate=0.2, bias=False, tie_embeddings=True)  # nanoGPT's
+Report = Callable[[dict], None]
+
+
+def gpt2_speed(report: Report, device: torch.device, config: GPTConfig = GPU_SIZES["gpt2-124m"].config,
+               batch_size: int = 32, grad_accumulation: int = 16, seconds: float = 30.0,
+               compiled: Sequence[bool] = (False, True)) -> None:
+    """Tokens a second of updates on half a million tokens in bfloat16, without and with torch.compile; MFU is the
+    share of what a large matrix product reaches."""
+    precision, flops = pick_precision(device, "bfloat16"), 3 * flops_per_token(config)
+    tokens, peak = text_tokens(config.vocab_size), matmul_peak(device, precision.dtype)
+    for compile_blocks in compiled:
+        torch.manual_seed(0)
+        model = GPTModel(config).to(device).train()
+        if compile_blocks:
+            for block in model.trf_blocks:
+                block.compile()
+        batches = RandomWindows(tokens, config.context_length, batch_size, torch.Generator().manual_seed(0),
+                                device=device)
+        step = partial(train_step, model, batches, chunked_next_token_loss, make_optimizers(model, "adamw", lr=6e-4),
+                       grad_accumulation, 1.0, precision)
+        times, began = [], time.perf_counter()
+        while len(times) < 3 or time.perf_counter() - began < seconds:
+            started = time.perf_counter()
+            n_tokens = step()[1]
+            wait_for(device)
+            times.append(time.perf_counter() - started)
+        speed = n_tokens / statistics.median(times[1:])
+        report({"compiled": compile_blocks, "tokens a step": n_tokens, "tokens/s": speed, "MFU": speed * flops / peak,
+                "matrix products, TFLOP/s": peak / 1e12, "first step, s": times[0], "steps timed": len(times) - 1})
+
+
+def characters(report: Report, device: torch.device, data: str = "tinyshakespeare", config: GPTConfig = CHARACTERS,
+               batch_size: int = 64, steps: int = 5000, every: int = 250, target: float = 1.4697) -> None:
+    """nanoGPT's small Shakespeare with its AdamW, until the validation loss is `target` (the one that its README
+    states) or the steps are over; the seconds count from the first step and include the validations."""
+    corpus = load_corpus(data, "char", config.vocab_size, ROOT, seed=0)
+    torch.manual_seed(0)
+    model = GPTModel(replace(config, vocab_size=corpus.tokenizer.n_vocab)).to(device)
+    precision, T = pick_precision(device), config.context_length
+    batches = RandomWindows(corpus.train, T, batch_size, torch.Generator().manual_seed(0), device=device)
+    losses, began = [], time.perf_counter()
+
+    def evaluate(progress: Progress) -> dict:
+        if progress.step % every:
+            return {}
+        windows = sequential_windows(corpus.val, T, batch_size, device)
+        losses.append(evaluate_loss(model, windows, precision)[0])
+        report({"step": progress.step, "validation loss": losses[-1], "seconds": time.perf_counter() - began,
+                "target reached": losses[-1] <= target})
+        return {"val_loss": losses[-1]}
+
+    train(model, batches, chunked_next_token_loss, steps=steps, optimizers=make_optimizers(model, "adamw", lr=1e-3),
+          schedule=warmup_cosine(warmup=0.02, final=0.1), precision=precision, evaluate=evaluate,
+          should_stop=lambda: bool(losses) and losses[-1] <= target, description="characters")
+
+
+def chapter_commands(makefile: str, run: Path) -> list[tuple[str, list[str]]]:
+    """What `make run` does in chapters 1 to 6: (chapter, its arguments), with `run` for the run folder."""
+    target = re.search(r"^run:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)
+    lines = target.group(1).replace("\\\n", " ").replace("$(RUN)", run.as_posix()) if target else ""
+    found = re.findall(r"(ch0[1-6]_\w+)/main\.py(.*)", lines)
+    if not found:
+        raise ValueError("the Makefile's target run names no chapter")
+    return [(chapter, shlex.split(arguments)) for chapter, arguments in found]
+
+
+def chapters(report: Report, device: torch.device, run: Path,
+             commands: Sequence[tuple[str, list[str]]] | None = None) -> None:
+    """Those commands with the chapters' own `main`, called here, one after the other."""
+    import tyro
+
+    for chapter, arguments in commands or chapter_commands((ROOT / "Makefile").read_text(encoding="utf-8"), run):
+        main = importlib.import_module(f"{chapter}.main").main
+        began = time.perf_counter()
+        tyro.cli(main, args=[*arguments, "--device", device.type])
+        report({"command": shlex.join([f"{chapter}/main.py", *arguments]), "seconds": time.perf_counter() - began})
+
+
+def run_tests(report: Report, seconds: float, selections: Sequence[Sequence[str]] = (
+        ("-m", "gpu"), ("-m", "not gpu and not slow"))) -> None:
+    """pytest on each selection, and what its last line says; all together in so many seconds."""
+    began = time.perf_counter()
+    for selection in selections:
+        started = time.perf_counter()
+        result = subprocess.run([sys.executable, "-m", "pytest", "-q", *selection], cwd=ROOT, capture_output=True,
+                                text=True, check=False, timeout=seconds - (started - began))
+        lines = (result.stdout + result.stderr).strip().splitlines()
+        report({"pytest": shlex.join(selection), "seconds": time.perf_counter() - started, "exit code":
+                result.returncode, "result": lines[-1], "failed": [x for x in lines if x.startswith("FAILED")][:20]})

@@ -1,0 +1,96 @@
+"""What `bench --what gpu` does, in small and on the CPU: its parts, their limits, and what is kept of them."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from ch03_gpt import GPTConfig
+from ch07_practice.bench_command import save_results
+from ch07_practice.gpu_bench import Part, parts, run_parts
+from ch07_practice.gpu_parts import chapter_commands, chapters, characters, gpt2_speed, run_tests
+
+ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
+TINY = GPTConfig(65, 16, 32, 2, 2, tie_embeddings=True)
+
+
+def test_training_speed_counts_every_token():
+    """Oracle: batch size times context times accumulation."""
+    found = []
+    gpt2_speed(found.append, CPU, TINY, batch_size=3, grad_accumulation=2, seconds=0.0, compiled=(False,))
+    (row,) = found
+    assert row["tokens a step"] == 3 * 16 * 2
+    assert row["steps timed"] == 2
+    assert row["tokens/s"] > 0
+    assert 0 < row["MFU"] < 1
+
+
+@pytest.mark.parametrize(("target", "steps"), [(0.0, [10, 20, 30]), (math.inf, [10])])
+def test_characters_are_read_until_the_target_or_the_end(tmp_path, target, steps):
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
+    found = []
+    characters(found.append, CPU, str(text), TINY, batch_size=4, steps=30, every=10, target=target)
+    assert [row["step"] for row in found] == steps
+    assert [row["target reached"] for row in found] == [target > 0] * len(steps)
+    assert found[-1]["validation loss"] < math.log(65)
+
+
+def test_the_chapters_are_those_of_make_run():
+    """Oracle: the Makefile, whose target runs chapters 1 to 6 in this order."""
+    commands = chapter_commands((ROOT / "Makefile").read_text(encoding="utf-8"), Path("here"))
+    assert list(dict.fromkeys(chapter[:4] for chapter, _ in commands)) == ["ch01", "ch02", "ch03", "ch04", "ch05",
+                                                                           "ch06"]
+    assert all("here" in " ".join(arguments) and "$" not in " ".join(arguments) for _, arguments in commands)
+    with pytest.raises(ValueError, match="names no chapter"):
+        chapter_commands("test:\n\tpytest\n", Path("here"))
+
+
+def test_chapters_are_called_with_the_device(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = tmp_path / "text.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog. " * 60, encoding="utf-8")
+    found = []
+    arguments = ["--data", str(text), "--vocab-size", "270", "--run", str(tmp_path / "run")]
+    chapters(found.append, CPU, tmp_path / "run", [("ch01_text", arguments)])
+    assert [row["command"].split()[0] for row in found] == ["ch01_text/main.py"]
+    assert (tmp_path / "run" / "ch01_text" / "metrics.json").is_file()
+
+
+def test_the_tests_are_summed_up(tmp_path):
+    """One test that holds and one that does not, by pytest's own last line."""
+    (tmp_path / "test_two.py").write_text("def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n")
+    found = []
+    run_tests(found.append, 60.0, [[str(tmp_path / "test_two.py"), "-p", "no:cacheprovider"]])
+    (row,) = found
+    assert row["exit code"] == 1
+    assert "1 failed, 1 passed" in row["result"]
+    assert len(row["failed"]) == 1 and "test_wrong" in row["failed"][0]
+
+
+def work(report, number: int) -> None:
+    report({"number": number})
+    if number == 2:
+        raise MemoryError("no more")
+
+
+def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path):
+    path = tmp_path / "bench_gpu.json"
+    saved = []
+
+    def save(rows):
+        save_results(path, "gpu", rows)
+        saved.append(json.loads(path.read_text(encoding="utf-8"))["gpu"])
+
+    run_parts([Part(name, 60, work, (number,)) for number, name in ((2, "second"), (1, "first"))], CPU, save)
+    assert [row["outcome"] for row in saved[-1]] == ["MemoryError: no more", "finished"]
+    assert [row["found"] for row in saved[-1]] == [[{"number": 2}], [{"number": 1}]]
+    assert saved[0] == [{"part": "second", "instruction set": saved[-1][0]["instruction set"],
+                         "found": [{"number": 2}]}]
+
+
+def test_all_parts_end_within_ten_minutes(tmp_path):
+    assert sum(part.seconds for part in parts(CPU, tmp_path)) <= 600
