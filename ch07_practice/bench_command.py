@@ -55,7 +55,7 @@ def bench(what: Literal["train", "decode", "quantization", "gpu"] = "train", siz
           device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
     """Measure speed beside other packages, on this machine, in one run. Let nothing else run beside it.
 
-    All of train and decode takes about an hour on two cores; --quick two minutes. Peers that are not installed are
+    On two cores all of train takes an hour or more, and --quick about two minutes. Peers that are not installed are
     left out: pip install -e ".[bench]", and for the book's package pip install --no-deps llms-from-scratch.
 
     Args:

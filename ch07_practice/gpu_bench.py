@@ -18,38 +18,39 @@ from ch07_practice.machine import instruction_set
 @dataclass(frozen=True)
 class Part:
     name: str
-    seconds: float  # its limit
+    seconds: float  # its limit, to which comes what the parts before it left over
     work: Callable[..., None]
     arguments: tuple
 
 
 def parts(device: torch.device, run: Path) -> list[Part]:
     """The four, ten minutes together."""
-    return [Part("gpt2-124m", 140, gpt2_speed, (device,)), Part("characters", 140, characters, (device,)),
-            Part("chapters", 200, chapters, (device, run)), Part("tests", 120, run_tests, (115,))]
+    return [Part("gpt2-124m", 130, gpt2_speed, (device,)), Part("characters", 130, characters, (device,)),
+            Part("tests", 150, run_tests, (110,)), Part("chapters", 190, chapters, (device, run))]
 
 
 def run_parts(all_parts: Sequence[Part], device: torch.device, save: Callable[[Rows], None]) -> Rows:
     """One row a part: its time, how it ended, and what it reported; `save`d whenever there is something new."""
     rows: Rows = []
-    left = sum(part.seconds for part in all_parts)
-    for part in all_parts:
-        print(f"{part.name}: at most {part.seconds:g} seconds (all that is left: {left:g})")
+    deadline = time.perf_counter()
+    for number, part in enumerate(all_parts, 1):
+        deadline += part.seconds
         began, found = time.perf_counter(), []
-        row = {"part": part.name, "instruction set": instruction_set(device), "found": found}
-        rows.append(row)
+        print(f"{part.name} ({number} of {len(all_parts)}): at most {deadline - began:.0f} seconds, "
+              f"then at most {sum(later.seconds for later in all_parts[number:]):.0f}")
+        rows.append({"part": part.name, "instruction set": instruction_set(device), "found": found})
         try:
-            for one in apart(part.name, part.work, *part.arguments, seconds=part.seconds):
+            for one in apart(part.name, part.work, *part.arguments, seconds=deadline - began):
                 found.append(one)
                 print("  " + ", ".join(f"{name} {_short(value)}" for name, value in one.items()))
                 save(rows)
-            row["outcome"] = "finished"
+            outcome = "finished"
         except (ValueError, OSError, RuntimeError) as error:
-            row["outcome"] = str(error)
-        row["seconds"] = time.perf_counter() - began
-        print(f"{part.name}: {row['outcome']}, {row['seconds']:.0f} s\n")
+            outcome = str(error)
+        seconds = time.perf_counter() - began
+        rows[-1] |= {"outcome": outcome, "seconds": seconds}
+        print(f"{part.name}: {outcome}, {seconds:.0f} s\n")
         save(rows)
-        left -= part.seconds
     return rows
 
 

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from ch07_practice.bench_command import bench
 from ch07_practice.machine import describe_machine, instruction_set
 from ch07_practice.nano_gpt import nano_gpt
 from ch07_practice.peers import book_gpt, transformers_gpt2
-from ch07_practice.training_bench import CONTENDERS, SIZES, Size, draw_bench, measure
+from ch07_practice.training_bench import CONTENDERS, SIZES, Measurement, Size, draw_bench, measure, table
 from ch07_practice.training_contenders import take_part
 
 ROOT = Path(__file__).parent.parent
@@ -89,6 +90,17 @@ def test_the_figure_has_a_bar_for_every_contender():
     assert [len(axes.patches) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
 
 
+def test_a_loss_is_only_shown_after_all_its_steps():
+    """A contender whose warm-up was cut short has another loss than the others' to show."""
+    size = Size("tiny", TINY, 4, warmup=3)
+    found = {name: [Measurement(losses, [0.5, 0.5], 1e9)] for name, losses in (("ours", [3.0, 2.0, 1.0]),
+                                                                             ("slow", [3.0, 2.0]))}
+    rows = table(size, found | {"not yet": []}, CPU)
+    assert [row["loss after 3 steps"] for row in rows] == [1.0, None]
+    assert [row["of best peer"] for row in rows] == [1.0, 1.0]
+    assert rows[0]["tokens/s"] == 4 * 16 / 0.5
+
+
 def test_one_number_format_is_measured_once():
     """Where everything computes in float32, float32 by name would be the same row again."""
     names = {c.name for c in take_part(list(CONTENDERS.values()), CPU)}
@@ -131,13 +143,12 @@ def in_part(report, number: int) -> None:
     if number == 3:
         raise ZeroDivisionError("it was 3")
     if number == 4:
-        sys.stdout.flush()
-        import os
         os._exit(9)
     if number == 5:
         time.sleep(60)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "error", "words"), [
     (1, None, ""), (2, ValueError, "it was 2"), (3, RuntimeError, "ZeroDivisionError: it was 3"),
     (4, OSError, "the process of five was ended from outside"), (5, TimeoutError, "five was stopped after its 20 s")])
@@ -153,6 +164,7 @@ def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
     assert found == [number, number + 1]
 
 
+@pytest.mark.slow
 def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkeypatch):
     """The smallest shape in small; no package of a peer is installed, and nanoGPT's manner needs none."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
