@@ -103,7 +103,8 @@ def pretrain(recipe: Recipe, settings: dict, precision: Precision, *, compile: b
 def main(data: str | None = None, recipe: str | None = None, tokenizer: str | None = None, preset: str | None = None,
          tokens: int | None = None, steps: int | None = None, seconds: float | None = None,
          batch_size: int | None = None, grad_accumulation: int | None = None,
-         optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None, schedule: Literal["trapezoid", "cosine"] | None = None,
+         optimizer: Literal["muon", "adamw"] | None = None, lr: float | None = None,
+         schedule: Literal["trapezoid", "cosine"] | None = None,
          dtype: Literal["auto", "float32", "bfloat16"] = "auto", compile: bool = False, resume: bool = False,
          init: str | None = None, strategy: Literal["single", "ddp", "fsdp"] = "single", tensorboard: bool = False,
          run: Path = Path("runs/default"), seed: int = 1337,
@@ -141,8 +142,8 @@ def main(data: str | None = None, recipe: str | None = None, tokenizer: str | No
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"--{name} must be a positive number, not {value}")
     chosen = choose_recipe(recipe, data, tokenizer=tokenizer, preset=preset, tokens=tokens, steps=steps,
-                           seconds=seconds, batch_size=batch_size, grad_accumulation=grad_accumulation, optimizer=optimizer, lr=lr,
-                           schedule=schedule)
+                           seconds=seconds, batch_size=batch_size, grad_accumulation=grad_accumulation,
+                           optimizer=optimizer, lr=lr, schedule=schedule)
     if strategy != "single" and chosen.seconds is not None:
         raise ValueError("several processes can only stop together after a number of --tokens or --steps, not --seconds")
     settings = asdict(chosen) | {"dtype": dtype, "init": init, "seed": seed}

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-
 BUDGETS = ("tokens", "steps", "seconds")
 
 

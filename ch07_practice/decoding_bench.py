@@ -1,5 +1,5 @@
-"""How fast is text written, beside transformers' `generate` and the book's package? Same shapes and weights, greedy,
-the same prompts of the same length; every contender in a process of its own.
+"""How fast is text written, beside transformers' `generate`, CTranslate2 and the book's package? Same shapes and
+weights, greedy, the same prompts of the same length; every contender in a process of its own.
 
 Writing one text streams all weights through the processor for every token, so the yardstick is the memory bandwidth,
 measured in the same process: at best as many tokens a second as the weights fit into it. (Weights that fit into the
@@ -8,25 +8,25 @@ processor's cache can beat it.) Several texts at once share the stream.
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
-from ch03_gpt import GPTConfig, GPTModel, generate, matrix_parameters, pick_precision
-from ch07_practice.contest import in_turn, installed, peak_memory, wait_for
-from ch07_practice.models import cast
-from ch07_practice.peers import book_gpt, transformers_gpt2
+from ch03_gpt import GPTConfig, matrix_parameters
+from ch07_practice.contest import Rows, in_turn, size_by_size, wait_for
+from ch07_practice.decoding_contenders import BYTES, CONTENDERS, Contender, Write, take_part
+from ch07_practice.machine import instruction_set, peak_memory
 
 ROUNDS = 2
+REPEATS = 3  # of every writing in a round
 PROMPT = 16  # tokens
 BATCHES = (1, 8, 32)
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5 + 4 / 32}  # per weight, int4's scales and zeros included
-Write = Callable[[Tensor, int], Tensor]
+PATIENCE = 30  # seconds: what would take longer is not written, and nothing is repeated after them
 
 
 @dataclass(frozen=True)
@@ -35,46 +35,14 @@ class Size:
     config: GPTConfig
     new_tokens: int
 
+    def quick(self) -> "Size":
+        """The same shape with shorter texts."""
+        return replace(self, new_tokens=min(self.new_tokens, 64))
+
 
 SIZES = {size.name: size for size in (
     Size("12m", GPTConfig(4096, 256, 384, 6, 6, qkv_bias=True, tie_embeddings=True), 192),
     Size("124m", GPTConfig(50_257, 256, 768, 12, 12, qkv_bias=True, tie_embeddings=True), 48),
-)}
-
-
-@dataclass(frozen=True)
-class Contender:
-    name: str
-    weights: str
-    package: str | None = None
-
-    @property
-    def batches(self) -> tuple[int, ...]:
-        """The book's generator has no cache (its GPT-2 with one raises an error, 1.0.19): many texts take minutes."""
-        return BATCHES[:1] if self.package == "llms_from_scratch" else BATCHES
-
-    def build(self, config: GPTConfig, device: torch.device) -> tuple[Write, nn.Module]:
-        """A function (prompts (B, T), n) -> (B, T + n) that writes greedily, and the model that it uses."""
-        torch.manual_seed(0)
-        ours = GPTModel(config)
-        if self.package is None:
-            model = cast(ours, self.weights, device)
-            return partial(generate, model), model
-        dtype = pick_precision(device, self.weights).dtype
-        if self.package == "transformers":
-            model = transformers_gpt2(ours).to(device, dtype).eval()
-            return lambda ids, n: model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=n,
-                                                 min_new_tokens=n, do_sample=False, pad_token_id=0), model
-        from llms_from_scratch.ch04 import generate_text_simple
-
-        model = book_gpt(ours).to(device, dtype).eval()
-        return partial(generate_text_simple, model, context_size=config.context_length), model
-
-
-CONTENDERS = {contender.name: contender for contender in (
-    *(Contender(f"ours, {weights}", weights) for weights in BYTES),
-    *(Contender(f"{package}, {weights}", weights, package) for package in ("transformers", "llms_from_scratch")
-      for weights in ("float32", "bfloat16")),
 )}
 
 
@@ -86,7 +54,7 @@ class Measurement:
     rest: dict[int, float]  # seconds for each further one
     text: list[int]  # what was written after the first prompt
     weights: int  # bytes of parameters and buffers
-    peak: int | None  # bytes of the process at most; None where the system does not count them
+    peak: int | None  # bytes of the process at most
     bandwidth: float  # bytes a second
 
 
@@ -108,61 +76,81 @@ def _seconds(write: Write, ids: Tensor, n: int, device: torch.device) -> float:
     return time.perf_counter() - started
 
 
+def _median_seconds(write: Write, ids: Tensor, n: int, device: torch.device, repeats: int) -> float:
+    """Of up to `repeats` writings, fewer where they take long."""
+    times: list[float] = []
+    while len(times) < repeats and sum(times) < PATIENCE:
+        times.append(_seconds(write, ids, n, device))
+    return statistics.median(times)
+
+
 def _work(contender: Contender, number: int, size: Size, device: torch.device, repeats: int) -> Measurement:
-    write, model = contender.build(size.config, device)
+    write, weights = contender.build(size.config, device)
     prompts = torch.randint(0, size.config.vocab_size, (max(BATCHES), PROMPT),
                             generator=torch.Generator().manual_seed(0)).to(device)
     first, rest = {}, {}
     with torch.inference_mode():
-        for B in contender.batches:
-            write(prompts[:B], 4)  # warm-up
-            first[B] = statistics.median(_seconds(write, prompts[:B], 1, device) for _ in range(repeats))
-            whole = statistics.median(_seconds(write, prompts[:B], size.new_tokens, device) for _ in range(repeats))
+        for B in BATCHES:
+            warm_up = _seconds(write, prompts[:B], 4, device)
+            if B > 1 and warm_up / 4 * size.new_tokens > PATIENCE:
+                break
+            first[B] = _median_seconds(write, prompts[:B], 1, device, repeats)
+            whole = _median_seconds(write, prompts[:B], size.new_tokens, device, repeats)
             rest[B] = (whole - first[B]) / (size.new_tokens - 1)
         text = write(prompts[:1], size.new_tokens)[0, PROMPT:].tolist()
-    tensors = {tensor.data_ptr(): tensor for tensor in [*model.parameters(), *model.buffers()]}
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     return Measurement(first, rest, text, weights, peak_memory(), memory_bandwidth(device))
 
 
-def measure(size: Size, contenders: list[Contender], device: torch.device, repeats: int = 3) -> list[dict]:
-    """One row a contender: medians over ROUNDS fresh processes."""
-    found: dict[str, list[Measurement]] = in_turn(partial(_work, size=size, device=device, repeats=repeats), contenders,
-                                                  ROUNDS, size.name)
-    reference = found[contenders[0].name][0].text
-    rows = []
+def speed_column(B: int) -> str:
+    return f"tokens/s, {B} prompt{'s' * (B > 1)}"
+
+
+def table(size: Size, found: dict[str, list[Measurement]], contenders: list[Contender], device: torch.device) -> Rows:
+    """One row a contender that was measured, by the medians of its processes; a number of prompts that would have
+    taken longer than PATIENCE stays empty. The first contender's text is what the others' are compared with."""
+    reference, rows = found[contenders[0].name][0].text, []
     for contender in contenders:
         several = found[contender.name]
-        speeds = {B: B / statistics.median(m.rest[B] for m in several) for B in contender.batches}
+        if not several:
+            continue
+        speeds = {B: B / statistics.median(m.rest[B] for m in several if B in m.rest)
+                  for B in BATCHES if any(B in m.rest for m in several)}
         streamed = matrix_parameters(size.config) * BYTES[contender.weights]
-        peaks = [m.peak for m in several if m.peak]
         agree = sum(a == b for a, b in zip(reference, several[0].text, strict=True))
+        peaks = [m.peak / 2**20 for m in several if m.peak]
         rows.append({
             "size": size.name, "contender": contender.name,
             "first token, ms": 1e3 * statistics.median(m.first[1] for m in several),
-            **{f"tokens/s, {B} prompt{'s' * (B > 1)}": speeds.get(B) for B in BATCHES},
+            **{speed_column(B): speeds.get(B) for B in BATCHES},
             "of bandwidth": speeds[1] * streamed / statistics.median(m.bandwidth for m in several),
-            "weights, MiB": several[0].weights / 2**20, "process, MiB": max(peaks) / 2**20 if peaks else None,
+            "weights, MiB": several[0].weights / 2**20, "process, MiB": max(peaks, default=None),
             f"as {contenders[0].name}": f"{agree}/{len(reference)} tokens",
+            "instruction set": instruction_set(device),
         })
     return rows
 
 
-def run_bench(device: torch.device, sizes: list[Size]) -> pd.DataFrame:
-    """All contenders that are installed at all `sizes`."""
-    present = installed([c for c in CONTENDERS.values() if device.type == "cpu" or c.weights not in ("int8", "int4")])
-    tables = []
-    for size in sizes:
-        tables.append(pd.DataFrame(measure(size, present, device)))
-        print(tables[-1].to_string(index=False, float_format="{:,.2f}".format) + "\n")
-    return pd.concat(tables)
+def measure(size: Size, title: str, contenders: list[Contender], device: torch.device, rounds: int = ROUNDS,
+            repeats: int = REPEATS) -> Iterator[Rows]:
+    """The size's table after every measurement: `rounds` fresh processes a contender."""
+    work = partial(_work, size=size, device=device, repeats=repeats)
+    for found in in_turn(work, contenders, rounds, title):
+        yield table(size, found, contenders, device)
+
+
+def run_bench(device: torch.device, sizes: list[Size], rounds: int, repeats: int,
+              save: Callable[[Rows], None]) -> Rows:
+    """All contenders that are installed, and whose number format the device computes in, at all `sizes`."""
+    contenders = take_part(list(CONTENDERS.values()), device)
+    return size_by_size(partial(measure, contenders=contenders, device=device, rounds=rounds, repeats=repeats), sizes,
+                        save)
 
 
 def draw_bench(table: pd.DataFrame) -> Figure:
     """Tokens per second against the number of prompts, one panel a size."""
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     sizes = list(dict.fromkeys(table["size"]))
-    columns = [f"tokens/s, {B} prompt{'s' * (B > 1)}" for B in BATCHES]
+    columns = [speed_column(B) for B in BATCHES]
     for axes, size in zip(figure.subplots(1, len(sizes), squeeze=False).flat, sizes, strict=True):
         for _, row in table[table["size"] == size].iterrows():
             ours = row["contender"].startswith("ours")

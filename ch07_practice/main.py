@@ -1,6 +1,5 @@
 """Chapter 7: use the model that the earlier chapters made."""
 
-import json
 import sys
 import webbrowser
 from pathlib import Path
@@ -8,18 +7,16 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from ch01_text.run import chapter_folder, command_line, write_atomically
+from ch01_text.run import command_line
 from ch03_gpt import Sampling, pick_device
 from ch03_gpt.text_stream import check_stops
-from ch04_pretraining import run_checkpoint
-from ch07_practice import decoding_bench, training_bench
+from ch07_practice.bench_command import bench
 from ch07_practice.completion import Completer, Format
 from ch07_practice.evaluate_command import evaluate
 from ch07_practice.labs_command import labs
 from ch07_practice.load_test import load
 from ch07_practice.models import open_model
-from ch07_practice.quantization_table import quantization_table
-from ch07_practice.report import describe_machine, write_report
+from ch07_practice.report import write_report
 from ch07_practice.scaling_lab import scaling
 from ch07_practice.serving import serve
 from ch07_practice.terminal_chat import chat
@@ -96,52 +93,6 @@ def complete(prompt: Positional[str], max_new_tokens: int = 200, temperature: fl
         speed = texts[-1]["tokens"] / texts[-1]["seconds"]
         print(f"({texts[-1]['tokens']} tokens, {speed:,.0f} tokens/s)\n", file=sys.stderr)
     return {"prompt": prompt, "texts": texts}
-
-
-def bench(what: Literal["train", "decode", "quantization"] = "train", size: str | None = None, seconds: float = 3.0,
-          run: Path = Path("runs/default"), seed: int = 1337,
-          device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
-    """Measure speed beside other packages, on this machine, in one run. Let nothing else run beside it.
-
-    The peers: pip install transformers; pip install --no-deps llms-from-scratch.
-
-    Args:
-        what: train: tokens per second of training steps. decode: of writing, for 1, 8 and 32 prompts. quantization:
-            size, perplexity, right answers and speed of the run's model in fewer bits.
-        size: Only this shape. For training 4x128, 6x384-b8, 6x384-b32, 12x768, on a GPU also gpt2-124m; for writing
-            12m, 124m; by default all.
-        seconds: For training: time for each of three measurements of a contender.
-        run: Folder of the run; results go to RUN/ch07_practice.
-        seed: Accepted as in every chapter; weights and texts are the same in each run.
-        device: Where to compute; auto prefers a GPU.
-    """
-    if seconds <= 0:
-        raise ValueError(f"--seconds must be positive, not {seconds}")
-    where = pick_device(device)
-    known = {"train": training_bench.SIZES | (training_bench.GPU_SIZES if where.type == "cuda" else {}),
-             "decode": decoding_bench.SIZES, "quantization": {}}[what]
-    if size is not None and size not in known:
-        raise ValueError(f"unknown size {size!r}; choose one of {', '.join(known)}" if known else
-                         "the quantization table is of the run's model, which has its size; leave --size out")
-    sizes = [known[size]] if size else list(known.values())
-    if what == "quantization":
-        checkpoint = run_checkpoint(run)
-    folder = chapter_folder(run, "ch07_practice")
-    if what == "train":
-        table = training_bench.run_bench(where, sizes, seconds)
-    elif what == "decode":
-        table = decoding_bench.run_bench(where, sizes)
-    else:
-        table = quantization_table(checkpoint)
-    result = {"machine": describe_machine(), what: table.to_dict("records")}
-    write_atomically(folder / f"bench_{what}.json", json.dumps(result, indent=2) + "\n")
-    if what == "quantization":
-        print(table.to_string(index=False, float_format="{:,.3f}".format))
-    else:
-        draw = {"train": training_bench.draw_bench, "decode": decoding_bench.draw_bench}[what]
-        draw(table).savefig(folder / f"bench_{what}.png", dpi=110)
-    print(f"saved in {folder / f'bench_{what}.json'}")
-    return result
 
 
 if __name__ == "__main__":

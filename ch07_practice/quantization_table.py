@@ -3,10 +3,10 @@
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from tqdm import tqdm
 
@@ -15,7 +15,9 @@ from ch03_gpt import GPTModel, generate, pick_precision
 from ch04_pretraining import evaluate_loss, load_checkpoint
 from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
 from ch04_pretraining.questions import confidence_interval, draw_questions, grade
+from ch07_practice.contest import Rows, native, print_table
 from ch07_practice.fast_linear import CANDIDATES
+from ch07_practice.machine import instruction_set
 from ch07_practice.models import cast
 from ch07_practice.quantization import KINDS, n_bytes, quantize
 
@@ -45,23 +47,30 @@ def tokens_per_second(model: GPTModel, n: int = 200) -> float:
     return n / best
 
 
-def quantization_table(checkpoint: Path) -> pd.DataFrame:
-    """A row a format; "answers" only where the model was trained on storyworld, with the 95 % interval."""
+def quantization_table(checkpoint: Path, save: Callable[[Rows], None], n_questions: int = QUESTIONS,
+                       n_tokens: int = TOKENS) -> Rows:
+    """A row a format, `save`d with those before it as soon as it is measured; "answers" only where the model was
+    trained on storyworld, with the 95 % interval."""
+    cpu = torch.device("cpu")
     trained, tokenizer = load_checkpoint(checkpoint)
     data, tokens = held_out_tokens(checkpoint, tokenizer)
-    windows = list(sequential_windows(tokens, trained.config.context_length, batch_size=16))
-    pairs = draw_questions("test", "base", QUESTIONS, seed=1) if data == "storyworld" else []
-    plain = pick_precision(torch.device("cpu"), "float32")  # the model's own format decides
-    rows = []
+    windows = list(sequential_windows(tokens[:n_tokens], trained.config.context_length, batch_size=16))
+    pairs = draw_questions("test", "base", n_questions, seed=1) if data == "storyworld" else []
+    plain = pick_precision(cpu, "float32")  # the model's own format decides
     formats = ["float32", "bfloat16", *CANDIDATES, *(f"{kind}, readable" for kind in KINDS)]
-    for kind in tqdm(formats, desc="formats", disable=None):
-        model, (name, *readable) = load_checkpoint(checkpoint)[0], kind.split(", ")
-        model = quantize(model, name) if readable else cast(model, name, torch.device("cpu"))
-        row = {"weights": kind, "MiB": n_bytes(model) / 2**20, "tokens/s": tokens_per_second(model),
-               "perplexity": math.exp(evaluate_loss(model, windows, plain)[0])}
-        if pairs:
-            hits = sum(grade(model, tokenizer, pairs, plain))
-            low, high = confidence_interval(hits, len(pairs))
-            row |= {"answers": hits / len(pairs), "ci95_low": low, "ci95_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    rows: Rows = []
+    with tqdm(native(formats, cpu), desc="formats", disable=None) as bar:
+        for kind in bar:
+            bar.set_postfix_str(kind)
+            model, (name, *readable) = load_checkpoint(checkpoint)[0], kind.split(", ")
+            model = quantize(model, name) if readable else cast(model, name, cpu)
+            row = {"weights": kind, "MiB": n_bytes(model) / 2**20, "tokens/s": tokens_per_second(model),
+                   "perplexity": math.exp(evaluate_loss(model, windows, plain)[0])}
+            if pairs:
+                hits = sum(grade(model, tokenizer, pairs, plain))
+                low, high = confidence_interval(hits, len(pairs))
+                row |= {"answers": hits / len(pairs), "ci95_low": low, "ci95_high": high}
+            rows.append(row | {"instruction set": instruction_set(cpu)})
+            save(rows)
+    print_table(rows)
+    return rows

@@ -7,14 +7,13 @@ writes `report.html` (self-contained), `report.md` and `report.json` beside them
 import base64
 import json
 import os
-import platform
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
 
 from ch01_text.run import write_atomically
+from ch07_practice.machine import describe_machine
 
 TITLES = {
     "ch01_text": "Text to tokens",
@@ -66,22 +65,6 @@ def find_stages(run: Path) -> list[Stage]:
     if not stages:
         raise FileNotFoundError(f"there are no results in {run}; run the chapters first, or name another with --run")
     return stages
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def describe_machine() -> dict[str, str]:
-    """The processor, the operating system and the versions that decide the figures."""
-    import torch
-
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    return {"processor": f"{_cpu_name()}, {os.cpu_count()} cores", "GPU": gpu, "system": platform.platform(terse=True),
-            "Python": platform.python_version(), "PyTorch": version("torch")}
 
 
 def headline(stage: Stage) -> str:

@@ -31,10 +31,10 @@ from ch04_pretraining import (
     token_ids_to_text,
     train,
     train_model_simple,
+    training,
     trapezoid,
     warmup_cosine,
 )
-from ch04_pretraining import training
 from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.corpus import BEGIN_ANYWHERE, window_starts

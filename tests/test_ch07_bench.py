@@ -1,27 +1,36 @@
-"""The training benchmark: the peers really are the same model, and every contender is timed."""
+"""The training benchmark: the peers really are the same model, every contender is timed, nothing measured is lost."""
 
 import importlib.util
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch07_practice import training_bench
+from ch07_practice import bench_command, contest, training_bench
+from ch07_practice.bench_command import bench
+from ch07_practice.machine import describe_machine, instruction_set
+from ch07_practice.nano_gpt import nano_gpt
 from ch07_practice.peers import book_gpt, transformers_gpt2
-from ch07_practice.training_bench import CONTENDERS, SIZES, Size, draw_bench, measure
+from ch07_practice.training_bench import CONTENDERS, SIZES, Measurement, Size, draw_bench, measure, table
+from ch07_practice.training_contenders import take_part
 
 ROOT = Path(__file__).parent.parent
+CPU = torch.device("cpu")
 TINY = GPTConfig(vocab_size=65, context_length=16, emb_dim=32, n_heads=2, n_layers=2, qkv_bias=True,
                  tie_embeddings=True)
 BOOK = pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
                           reason="the book's package is not installed (pip install --no-deps llms-from-scratch)")
 
 
-@pytest.mark.parametrize("peer", ["transformers", *[pytest.param(variant, marks=BOOK)
+@pytest.mark.parametrize("peer", ["transformers", "nanoGPT", *[pytest.param(variant, marks=BOOK)
                                                     for variant in ("plain", "fast")]])
 def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
     """Oracle: our model in float32; biases are made non-zero, so that each must have found its place."""
@@ -30,26 +39,41 @@ def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    theirs = transformers_gpt2(ours) if peer == "transformers" else book_gpt(ours, peer)
+    if peer == "nanoGPT":
+        theirs = nano_gpt(ours)
+        for block in theirs.blocks:
+            block.ff[1].approximate = "tanh"  # GPT-2's GELU, which ours computes
+    else:
+        theirs = transformers_gpt2(ours) if peer == "transformers" else book_gpt(ours, peer)
     ids = torch.randint(0, 65, (2, 16))
     logits = theirs.eval()(ids)
     torch.testing.assert_close(getattr(logits, "logits", logits), ours.eval()(ids), atol=1e-5, rtol=1e-4)
     assert sum(p.numel() for p in theirs.parameters()) == ours.n_parameters()
 
 
+def test_nanogpt_refuses_what_it_has_no_place_for():
+    with pytest.raises(ValueError, match="holds GPT-2's parts only"):
+        nano_gpt(GPTModel(GPTConfig(65, 16, 32, 2, 2, position="rope", tie_embeddings=True)))
+
+
 @pytest.mark.slow
 def test_contenders_are_timed_and_lose_alike():
-    """Same weights, batches and optimizer: the losses agree to what bfloat16 leaves."""
+    """Same weights, batches and optimizer: the losses agree to what bfloat16 and the form of GELU leave."""
     size = Size("tiny", TINY, 4, warmup=15)
-    rows = measure(size, [CONTENDERS["ours"], CONTENDERS["transformers"]], torch.device("cpu"), 0.05)
-    assert [row["contender"] for row in rows] == ["ours", "transformers"]
+    names = ["ours", "nanoGPT-style", "transformers"]
+    snapshots = list(measure(size, "tiny", [CONTENDERS[name] for name in names], CPU, 0.05, rounds=2))
+    assert [len(rows) for rows in snapshots] == [1, 2, 3, 3, 3, 3]
+    rows = snapshots[-1]
+    assert [row["contender"] for row in rows] == names
     losses = [row["loss after 15 steps"] for row in rows]
-    assert losses[0] == pytest.approx(losses[1], abs=0.02)
+    assert losses == [pytest.approx(losses[0], abs=0.02)] * 3
     assert 2.5 < losses[0] < 4.1
     for row in rows:
-        assert row["steps timed"] >= 6
+        assert row["steps timed"] >= 4
         assert row["tokens/s"] > 0
         assert 0 < row["of peak"] < 1
+        assert row["instruction set"] == instruction_set()
+    assert max(row["of best peer"] for row in rows[1:]) == 1
 
 
 def test_the_sizes_are_the_published_ones():
@@ -66,27 +90,113 @@ def test_the_figure_has_a_bar_for_every_contender():
     assert [len(axes.patches) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "words"), [(["--size", "huge"], "unknown size 'huge'; choose one of 4x128"),
-                                                  (["--seconds", "0"], "--seconds must be positive")])
-def test_wrong_input_is_refused(tmp_path, arguments, words):
-    result = subprocess.run([sys.executable, "ch07_practice/main.py", "bench", "--run", str(tmp_path / "run"),
-                             *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 1
-    assert words in result.stderr
+def test_a_loss_is_only_shown_after_all_its_steps():
+    """A contender whose warm-up was cut short has another loss than the others' to show."""
+    size = Size("tiny", TINY, 4, warmup=3)
+    found = {name: [Measurement(losses, [0.5, 0.5], 1e9)] for name, losses in (("ours", [3.0, 2.0, 1.0]),
+                                                                             ("slow", [3.0, 2.0]))}
+    rows = table(size, found | {"not yet": []}, CPU)
+    assert [row["loss after 3 steps"] for row in rows] == [1.0, None]
+    assert [row["of best peer"] for row in rows] == [1.0, 1.0]
+    assert rows[0]["tokens/s"] == 4 * 16 / 0.5
+
+
+def test_one_number_format_is_measured_once():
+    """Where everything computes in float32, float32 by name would be the same row again."""
+    names = {c.name for c in take_part(list(CONTENDERS.values()), CPU)}
+    native = contest.pick_precision(CPU).dtype == torch.bfloat16
+    if importlib.util.find_spec("transformers"):
+        assert "transformers" in names
+        assert ("transformers, float32" in names) == native
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["--size", "huge"], "--size must be one of 4x128, 6x384-b8, 6x384-b32, 12x768 for --what train, not 'huge'"),
+    (["--what", "decode", "--size", "4x128"], "--size must be one of 12m, 124m for --what decode, not '4x128'"),
+    (["--what", "quantization", "--size", "12m"], "--what quantization has no other sizes; leave --size out"),
+    *[(["--seconds", bad], f"--seconds must be a positive number such as 3, not {bad}")
+      for bad in ("0", "-2", "nan", "inf")],
+    (["--what", "gpu"], "--what gpu needs a CUDA GPU, and the device is cpu; --what train and --what decode run")])
+def test_wrong_input_is_refused(refusal, tmp_path, arguments, words):
+    assert words in refusal("ch07_practice/main.py", "bench", "--device", "cpu", "--run", tmp_path / "run", *arguments)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
-def test_the_command_writes_its_table(tmp_path, monkeypatch):
-    """With two contenders and one round; all of them take two minutes."""
-    from ch07_practice.main import bench
+def test_a_gpu_has_no_quick_bench():
+    with pytest.raises(ValueError, match="--quick does not apply to --what gpu"):
+        bench_command.check_flags("gpu", 3.0, True, torch.device("cuda"))
 
-    monkeypatch.setattr(training_bench, "CONTENDERS", {name: CONTENDERS[name] for name in ("ours", "transformers")})
-    monkeypatch.setattr(training_bench, "ROUNDS", 1)
-    bench("train", size="4x128", seconds=0.2, run=tmp_path, device="cpu")
+
+def test_the_instruction_set_is_named_with_its_limit(monkeypatch):
+    """Oracle: PyTorch's own name for it."""
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
+    assert describe_machine()["instruction set"] == torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert instruction_set().endswith(" (oneDNN limited to AVX2)")
+
+
+def in_part(report, number: int) -> None:
+    report(number)
+    report(number + 1)
+    if number == 2:
+        raise ValueError("it was 2")
+    if number == 3:
+        raise ZeroDivisionError("it was 3")
+    if number == 4:
+        os._exit(9)
+    if number == 5:
+        time.sleep(60)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "error", "words"), [
+    (1, None, ""), (2, ValueError, "it was 2"), (3, RuntimeError, "ZeroDivisionError: it was 3"),
+    (4, OSError, "the process of five was ended from outside"), (5, TimeoutError, "five was stopped after its 20 s")])
+def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
+    found = []
+    try:
+        for one in contest.apart("five", in_part, number, seconds=20):
+            found.append(one)
+    except Exception as caught:
+        assert (type(caught), words in str(caught)) == (error, True)
+    else:
+        assert error is None
+    assert found == [number, number + 1]
+
+
+@pytest.mark.slow
+def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkeypatch):
+    """The smallest shape in small; no package of a peer is installed, and nanoGPT's manner needs none."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(training_bench, "CONTENDERS", {name: CONTENDERS[name] for name in (
+        "ours", "nanoGPT-style", "transformers")})
+    monkeypatch.setattr(training_bench, "SIZES", {"tiny": Size("tiny", TINY, 4, warmup=30)})
+    returned = bench("train", seconds=0.1, quick=True, run=tmp_path, device="cpu")
     found = json.loads((tmp_path / "ch07_practice" / "bench_train.json").read_text(encoding="utf-8"))
-    rows = {row["contender"]: row for row in found["train"]}
-    assert set(rows) == {"ours", "transformers"}
-    assert rows["ours"]["loss after 60 steps"] == pytest.approx(rows["transformers"]["loss after 60 steps"], abs=0.05)
+    assert found == returned
+    assert found["finished"]
+    assert found["machine"]["instruction set"] == instruction_set()
+    ours, theirs = found["train"]
+    assert (ours["contender"], theirs["contender"]) == ("ours", "nanoGPT-style")
+    assert ours["loss after 20 steps"] == pytest.approx(theirs["loss after 20 steps"], abs=0.05)
     assert (tmp_path / "ch07_practice" / "bench_train.png").stat().st_size > 5000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
+def test_ctrl_c_keeps_what_was_measured(tmp_path):
+    process = subprocess.Popen([sys.executable, "ch07_practice/main.py", "bench", "--size", "4x128", "--seconds",
+                                "0.1", "--run", str(tmp_path)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE)
+    path = tmp_path / "ch07_practice" / "bench_train.json"
+    while process.poll() is None and not path.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert f"what was measured so far is in {path}" in output
+    assert re.search(r"4x128 +ours ", output)
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert not found["finished"]
+    assert [row["contender"] for row in found["train"]][:1] == ["ours"]
