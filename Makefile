@@ -3,10 +3,18 @@ BIN := .venv/bin
 RUN ?= runs/default
 EXTRA := pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable
 
-# How much `make run` trains: tokens, labelled stories, conversations.
+# What `make run` trains on: tokens of plays, tokens of stories, labelled stories, conversations.
+PLAYS := 120_000
+STORIES := 1_800_000
+ROWS := 3000
+CONVERSATIONS := 4000
+COST := all of the training; QUICK=1 does a quarter of it
 ifdef QUICK
-PLAYS, STORIES := 50_000, 600_000
-else
+PLAYS := 30_000
+STORIES := 450_000
+ROWS := 750
+CONVERSATIONS := 1000
+COST := QUICK: a quarter of the training, so the models answer markedly fewer questions
 endif
 
 .DEFAULT_GOAL := help

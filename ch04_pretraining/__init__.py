@@ -1,6 +1,6 @@
 """Chapter 4: the training loop, checkpoints, pretrained weights, loss curves.
 
-Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, optimizer, schedule,
+Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, muon, optimizer, schedule,
 corpus, recipes, checkpoint, parallel, allocator, probe, plots, tensorboard_log, memorisation, questions,
 experiment, pretrained, book.
 """

@@ -28,7 +28,7 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder
 
-PLAIN_TEXTS, TRAINING_STORIES = {"plain": 9_000}, {"short-drill": 13_000, "base-drill": 13_000}  # by level
+PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}  # by level
 HELD_OUT_STORIES = {"base": 500}
 BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 TOKENIZERS = ("bpe", "char", "gpt2")

@@ -27,7 +27,7 @@ from ch04_pretraining.schedule import SCHEDULES
 from ch04_pretraining.tensorboard_log import TensorBoardLog
 from ch04_pretraining.training import LossFunction, Progress, train
 
-REPORTS = 10  # validations, samples and checkpoints in a run
+REPORTS, VALIDATION_BATCHES = 10, 3  # validations, samples and checkpoints in a run; batches of 16 windows in each
 MANY_EPOCHS = 4  # passes over a text, after which another one teaches clearly less than new text would
 MEMORY_SAMPLES, MEMORY_TOKENS = 32, 128  # texts, and their length, in which copied runs are looked for
 
@@ -143,7 +143,7 @@ class Experiment:
         if progress.share(self.steps, self.recipe.seconds) < reports / REPORTS:
             return {}
         model = plain_copy(self.model)
-        loss = self.validation_loss(model, n_batches=8)
+        loss = self.validation_loss(model, n_batches=VALIDATION_BATCHES)
         return {"val_loss": loss, "val_bits_per_byte": self.bits_per_byte(loss), "sample": self.sample(model)}
 
     def train(self, tensorboard: bool = False) -> None:

@@ -145,7 +145,8 @@ def main(data: str | None = None, recipe: str | None = None, tokenizer: str | No
                            seconds=seconds, batch_size=batch_size, grad_accumulation=grad_accumulation,
                            optimizer=optimizer, lr=lr, schedule=schedule)
     if strategy != "single" and chosen.seconds is not None:
-        raise ValueError("several processes can only stop together after a number of --tokens or --steps, not --seconds")
+        raise ValueError("several processes can only stop together after a number of --tokens or --steps, not after "
+                         "--seconds")
     settings = asdict(chosen) | {"dtype": dtype, "init": init, "seed": seed}
     with processes(strategy, pick_device(device)) as device:
         return pretrain(chosen, settings, pick_precision(device, dtype), compile=compile, resume=resume,

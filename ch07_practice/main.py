@@ -20,6 +20,7 @@ from ch07_practice.report import write_report
 from ch07_practice.scaling_lab import scaling
 from ch07_practice.serving import serve
 from ch07_practice.terminal_chat import chat
+from ch07_practice.verify import verify
 
 
 def report(run: Path = Path("runs/default"), open: bool = False, seed: int = 1337,
@@ -97,4 +98,4 @@ def complete(prompt: Positional[str], max_new_tokens: int = 200, temperature: fl
 
 if __name__ == "__main__":
     command_line({"bench": bench, "chat": chat, "complete": complete, "evaluate": evaluate, "labs": labs, "load": load,
-                  "report": report, "scaling": scaling, "serve": serve})
+                  "report": report, "scaling": scaling, "serve": serve, "verify": verify})

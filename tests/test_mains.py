@@ -138,6 +138,24 @@ def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
 
 
 @pytest.mark.slow
+def test_budgets_are_said_with_the_passes_over_the_text_and_what_ended_the_run(text, tmp_path):
+    """Oracle: counting. 19,500 characters, a tenth held out; a step is 2 windows of 64."""
+    plan = [*CH04, "--data", text, "--run", tmp_path, "--tokens", "200_000"]
+    output = run(*plan, "--seconds", "0.3").stdout
+    assert "until 1562 steps or 0.3 s of training, whichever comes first" in output.replace(",", "", 1)
+    assert "11.4 times the text (after about 4 times, repeated text teaches less" in output
+    assert "ended by its seconds" in output
+    metrics = metrics_of(tmp_path / "ch04_pretraining")
+    assert metrics["ended_by"] == "seconds"
+    more = str(metrics["tokens"] + 1280)
+    output = run(*plan[:-1], more, "--resume").stdout
+    assert f"resumed at step {metrics['steps']:,}, {metrics['tokens']:,} tokens" in output
+    assert metrics_of(tmp_path / "ch04_pretraining")["steps"] == metrics["steps"] + 10
+    assert metrics_of(tmp_path / "ch04_pretraining")["ended_by"] == "tokens"
+    assert "nothing left to do" in run(*plan[:-1], more, "--resume").stdout
+
+
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
     """Oracle: the weights of the same run without an interruption."""
     plan = [*CH04, "--data", text, "--steps", "400", "--dtype", "float32"]
@@ -176,8 +194,13 @@ def test_ch04_starts_from_other_weights(text, trained, tmp_path):
     (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
     (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
     (["--resume"], "there is nothing to resume"),
-    (["--batch-size", "-3"], "--batch-size must be positive, not -3"),
-    (["--lr", "0"], "--lr must be positive, not 0"),
+    (["--batch-size", "-3"], "--batch-size must be a positive number, not -3"),
+    (["--lr", "0"], "--lr must be a positive number, not 0"),
+    (["--lr", "nan"], "--lr must be a positive number, not nan"),
+    (["--tokens", "0"], "--tokens must be a positive number, not 0"),
+    (["--tokens", "-5"], "--tokens must be a positive number, not -5"),
+    (["--seconds", "nan"], "--seconds must be a positive number, not nan"),
+    (["--seconds", "inf"], "--seconds must be a positive number, not inf"),
     (["--init", "no/such/place"], "is no folder, and no Hub name"),
 ])
 def test_ch04_refuses_wrong_input(refusal, text, tmp_path, arguments, words):

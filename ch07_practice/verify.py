@@ -1,0 +1,139 @@
+"""Does this machine agree with the published figures? If not, what is the likely cause?
+
+`published.json` holds each figure once: where a run keeps it, and its value and band for each kind of device, from
+several seeds. It also feeds the README's table. Times differ from machine to machine and are not compared.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from ch07_practice.machine import describe_machine
+from ch07_practice.report import Stage, as_markdown, find_stages
+
+PUBLISHED = Path(__file__).with_name("published.json")
+
+
+@dataclass(frozen=True)
+class Band:
+    """What several runs on one kind of device gave."""
+
+    value: float  # their mean
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One published figure, and where a run folder keeps it."""
+
+    name: str
+    chapter: str
+    run: str  # "" for the main run, or the name of the run inside it
+    path: tuple[str | int, ...]  # keys into the chapter's metrics.json
+    budget: dict[str, int | float | str]  # metrics that must be equal for the figure to be comparable
+    share: bool  # shown in per cent
+    bands: dict[str, Band]  # by kind of device, such as "cpu, float32"
+
+    def shown(self, value: float) -> str:
+        return f"{value:.1%}" if self.share else f"{value:.3f}"
+
+
+def load_published(path: Path = PUBLISHED) -> tuple[dict, list[Figure]]:
+    """(the machine and versions of the published runs, their figures)."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    figures = [Figure(**one | {"path": tuple(one["path"]), "bands": {k: Band(**b) for k, b in one["bands"].items()}})
+               for one in data["figures"]]
+    return data["machine"], figures
+
+
+def at(metrics: dict, path: tuple[str | int, ...]) -> float:
+    """The number at the end of `path` in nested lists and dicts; KeyError if there is none."""
+    for key in path:
+        try:
+            metrics = metrics[key]
+        except (IndexError, TypeError) as error:
+            raise KeyError(key) from error
+    return metrics
+
+
+def kind_of_device(stages: list[Stage]) -> str:
+    """Such as "cpu, float32": what chapter 4 computed with."""
+    found = [f"{stage.metrics['device'].partition(':')[0]}, {stage.metrics['dtype']}" for stage in stages
+             if "dtype" in stage.metrics]
+    return found[0] if found else "unknown"
+
+
+def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: dict) -> str:
+    """Why a figure may differ: the first difference between this run and the published ones, in order of weight."""
+    for name, published in figure.budget.items():
+        found = at(metrics, tuple(name.split(".")))
+        if found != published:
+            counts = all(isinstance(number, int) for number in (found, published))
+            words = f"{found:,} instead of {published:,}" if counts else f"{found} instead of {published}"
+            return f"{name.rpartition('.')[2]} {words}"
+    if kind not in figure.bands:
+        return f"there is no figure for {kind} yet; compared with {next(iter(figure.bands))}"
+    differences = [f"{name} {here.get(name)} instead of {there[name]}"
+                   for name in ("PyTorch", "instruction set", "threads") if here.get(name) != there[name]]
+    return "; ".join(differences) or "no known one: please report it with report.json"
+
+
+def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
+    """A row a published figure: its band, what the run has, whether they agree, and if not, the likely cause.
+
+    FileNotFoundError if there are no results in `run`.
+    """
+    there, figures = load_published(published)
+    stages = find_stages(run)
+    report = run / "report.json"
+    here = json.loads(report.read_text(encoding="utf-8"))["machine"] if report.is_file() else describe_machine()
+    kind, rows = kind_of_device(stages), []
+    for figure in figures:
+        band = figure.bands.get(kind) or next(iter(figure.bands.values()))
+        row = {"figure": figure.name, "published": f"{figure.shown(band.low)} to {figure.shown(band.high)}"}
+        metrics = next((s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), None)
+        try:
+            value = at(metrics or {}, figure.path)
+        except KeyError:
+            cause = f"{figure.chapter} has no such result"
+            rows.append(row | {"here": "", "verdict": "not run", "likely cause": cause})
+            continue
+        agrees = band.low <= value <= band.high
+        cause = "" if agrees else likely_cause(figure, metrics, kind, here, there)
+        rows.append(row | {"here": figure.shown(value), "verdict": "agrees" if agrees else "DIFFERS",
+                           "likely cause": cause})
+    return pd.DataFrame(rows)
+
+
+def verify(run: Path = Path("runs/default")) -> dict:
+    """Compare the figures of a `make run` with the published ones; exit code 1 if one differs or is missing.
+
+    Args:
+        run: Folder of the run.
+    """
+    table = compare(run)
+    print(table.to_string(index=False))
+    wrong = table[table["verdict"] != "agrees"]
+    if len(wrong):
+        raise ValueError(f"{len(wrong)} of {len(table)} figures do not agree; likely cause: "
+                         + "; ".join(dict.fromkeys(wrong["likely cause"])))
+    print(f"all {len(table)} figures agree with the published ones")
+    return {"figures": table.to_dict("records")}
+
+
+def published_table(path: Path = PUBLISHED) -> str:
+    """The README's table of what `make run` reaches: mean and band of each kind of device."""
+    _, figures = load_published(path)
+    kinds = list(dict.fromkeys(kind for figure in figures for kind in figure.bands))
+    rows = [{"figure": figure.name} | {kind: "" if kind not in figure.bands else _mean_and_band(figure, kind)
+                                       for kind in kinds} for figure in figures]
+    return as_markdown(pd.DataFrame(rows))
+
+
+def _mean_and_band(figure: Figure, kind: str) -> str:
+    band = figure.bands[kind]
+    return f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)}, {band.seeds} seeds)"
