@@ -1,12 +1,13 @@
 """Chapter 2: attention, from plain Python to the fused multi-head layer.
 
-Its modules, in the order in which to read them: ladder, attention, short_attention, rope, mask, cache, maps,
-device.
+Its modules, in the order in which to read them: ladder, attention, short_attention, dropout, rope, mask, cache,
+maps, device.
 """
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference
 from ch02_attention.cache import InputCache, KVCache, LayerCache
 from ch02_attention.device import pick_device
+from ch02_attention.dropout import Dropout
 from ch02_attention.ladder import (
     CausalAttention,
     MultiHeadAttentionWrapper,
@@ -22,6 +23,7 @@ from ch02_attention.rope import apply_rope, rope_reference, rope_table
 
 __all__ = [
     "CausalAttention",
+    "Dropout",
     "InputCache",
     "KVCache",
     "LayerCache",

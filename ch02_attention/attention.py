@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch02_attention.cache import LayerCache
+from ch02_attention.dropout import attention_with_dropout
 from ch02_attention.mask import Place, causal_mask
 from ch02_attention.rope import apply_rope, rope_table
 from ch02_attention.short_attention import NORM_EPS, SHORT, short_causal_attention
@@ -92,6 +93,10 @@ class MultiHeadAttention(nn.Module):
         # Autocast would round the whole cache, and for every token anew.
         rounds = cache is not None and torch.is_autocast_enabled(x.device.type)
         with torch.autocast(x.device.type, enabled=False) if rounds else nullcontext():
-            context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, dropout_p=dropout,
-                                                     is_causal=place.causal, enable_gqa=grouped)  # (B, H, T, D)
+            if dropout and x.device.type == "cpu":
+                allowed = causal_mask(T, T) if place.causal else place.mask
+                context = attention_with_dropout(queries, keys, values, allowed, dropout)  # (B, H, T, D)
+            else:
+                context = F.scaled_dot_product_attention(queries, keys, values, attn_mask=place.mask, dropout_p=dropout,
+                                                         is_causal=place.causal, enable_gqa=grouped)
         return self.out_proj(context.transpose(1, 2).reshape(B, T, -1).to(x.dtype))

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ch02_attention import InputCache, KVCache, LayerCache, MultiHeadAttention, Place
+from ch02_attention import Dropout, InputCache, KVCache, LayerCache, MultiHeadAttention, Place
 from ch03_gpt.config import GPTConfig
 from ch03_gpt.layers import TokenShift, make_feed_forward, make_norm
 
@@ -33,7 +33,7 @@ class TransformerBlock(nn.Module):
         self.ff = make_feed_forward(config)
         self.norm1 = make_norm(config)
         self.norm2 = make_norm(config)
-        self.drop_shortcut = nn.Dropout(config.drop_rate)
+        self.drop_shortcut = Dropout(config.drop_rate)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None, inputs: InputCache | None = None) -> Tensor:
         h = self.norm1(x)
@@ -58,7 +58,7 @@ class GPTModel(nn.Module):
         self.pos_emb = None
         if config.position == "learned":
             self.pos_emb = nn.Embedding(config.context_length, config.emb_dim)
-        self.drop_emb = nn.Dropout(config.drop_rate)
+        self.drop_emb = Dropout(config.drop_rate)
         self.trf_blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.n_layers))
         self.final_norm = make_norm(config)
         self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
