@@ -47,8 +47,7 @@ def native(formats: Iterable[str], device: torch.device) -> list[str]:
     precision, formats = pick_precision(device), list(formats)
     if precision.dtype == torch.bfloat16 or "bfloat16" not in formats:
         return formats
-    print(f"bfloat16 is left out: {precision.reason}, so it would be emulated, "
-          "10 to 50 times slower than float32")
+    print(f"bfloat16 is left out: {precision.reason}")
     return [name for name in formats if name != "bfloat16"]
 
 

@@ -87,7 +87,7 @@ def test_muon_accumulation_and_shards_in_two_processes(text, tmp_path, strategy)
 
 @pytest.mark.parametrize(("arguments", "words"), [
     (["--strategy", "ddp", "--steps", "5"], "start it with torchrun --nproc-per-node 2"),
-    (["--strategy", "fsdp"], "several processes can only stop together after a number of --steps"),
+    (["--strategy", "fsdp", "--seconds", "5"], "only stop together after a number of --tokens or --steps"),
 ])
 def test_strategies_without_torchrun_are_refused(refusal, text, tmp_path, arguments, words):
     assert words in refusal("ch04_pretraining/main.py", "--data", text, *PLAN, *arguments, "--run", tmp_path / "run")

@@ -56,7 +56,8 @@ def test_make_run_is_timed_stage_by_stage(tmp_path):
 
 def test_the_tests_are_summed_up(tmp_path):
     """One test that holds and one that does not, by pytest's own last line."""
-    (tmp_path / "test_two.py").write_text("def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n")
+    (tmp_path / "test_two.py").write_text("def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n",
+                                          encoding="utf-8")
     found = []
     run_tests(found.append, 60.0, [[str(tmp_path / "test_two.py"), "-p", "no:cacheprovider"]])
     (row,) = found
@@ -68,7 +69,7 @@ def test_the_tests_are_summed_up(tmp_path):
 def test_tests_that_take_too_long_are_stopped_and_summed_up(tmp_path):
     """The first test is over at once, the second one would sleep for a minute."""
     (tmp_path / "test_long.py").write_text("import time\n\ndef test_short():\n    assert False\n\n"
-                                           "def test_long():\n    time.sleep(60)\n")
+                                           "def test_long():\n    time.sleep(60)\n", encoding="utf-8")
     found = []
     run_tests(found.append, 10.0, [[str(tmp_path / "test_long.py"), "-p", "no:cacheprovider"]])
     assert "1 failed" in found[0]["result"] and "(stopped after 10 s)" in found[0]["result"]
