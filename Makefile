@@ -41,7 +41,7 @@ serve: .venv/.installed-serve ## chat with the run's models in the browser
 	$(BIN)/python ch07_practice/main.py serve --run $(RUN)
 
 test: .venv/.installed-test ## all tests (fast ones only: make test ARGS='-m "not slow"')
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lab: .venv/.installed-notebook ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # each process of `make test` has a core of its own
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 settings.register_profile("companion", derandomize=True, deadline=None)
 settings.load_profile("companion")
 
