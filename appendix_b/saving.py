@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ch01_text.saving import replacing
-
 SETTINGS = "settings.json"
 
 
@@ -18,6 +16,8 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], settings: dict)
     """Write `arrays` by name and `settings` (what JSON can hold) to `path`."""
     if SETTINGS in arrays:
         raise ValueError(f"no array may be called {SETTINGS!r}: the settings stand under this name")
+    from ch01_text.saving import replacing  # loads PyTorch, which the engine does without
+
     with replacing(path) as new, new.open("wb") as file:
         np.savez(file, **arrays, **{SETTINGS: np.array(json.dumps(settings))})
 
