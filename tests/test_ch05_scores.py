@@ -111,7 +111,8 @@ def test_no_threshold_has_a_higher_f1_than_the_chosen_one(rows):
     if not labels.any():
         return
     chosen = f1_score(labels, scores >= choose_threshold(scores, labels))
-    others = [f1_score(labels, scores >= t, zero_division=0) for t in np.linspace(0, 1.01, 203)]
+    every_cut = np.arange(22) / 20  # the scores are twentieths
+    others = [f1_score(labels, scores >= t, zero_division=0) for t in every_cut]
     assert chosen == pytest.approx(max(others))
 
 

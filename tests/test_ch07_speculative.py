@@ -56,7 +56,8 @@ def test_greedy_text_is_exactly_the_models(prompt, new, n_guesses, kind, stops):
         assert speculation.kept == speculation.guessed
 
 
-@pytest.mark.parametrize("kind", ["lookup", "draft", "close draft"])
+@pytest.mark.parametrize("kind", ["lookup", *(pytest.param(kind, marks=pytest.mark.slow)
+                                              for kind in ("draft", "close draft"))])
 @pytest.mark.parametrize("options", [dict(temperature=1.0), dict(temperature=0.7, top_k=4, top_p=0.95)])
 def test_drawn_texts_are_distributed_as_the_models(kind, options):
     """Oracle: the exact probabilities of all texts of three tokens; chi-square over 1,500 texts."""
