@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from serving_setup import make_run
 
+from ch04_pretraining import load_checkpoint, save_checkpoint
 from ch07_practice.load_test import Outcome, draw_cases, judge
 from ch07_practice.served import Models
 
@@ -38,6 +39,11 @@ def test_an_unsound_server_fails(change, words):
 @pytest.mark.slow
 def test_the_command_checks_every_answer(tmp_path):
     run = make_run(tmp_path)
+    checkpoint = run / "ch04_pretraining" / "checkpoint"
+    model, tokenizer = load_checkpoint(checkpoint)
+    for parameter in model.final_norm.parameters():
+        parameter.data *= 30  # hardly ever a close decision, so that nearly every prompt will do
+    save_checkpoint(checkpoint, model, tokenizer)
     cases = draw_cases(Models(run, "float32").open("base"), 4, streamed=False)
     assert len(cases) == 64 and len({case.wanted for case in cases}) > 8
     subprocess.run([sys.executable, "ch07_practice/main.py", "load", "--run", run, "--clients", "8", "--requests", "40",
