@@ -9,6 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 
+def _above(values: list[float]) -> float:
+    """The upper end of an axis from 0 for `values`, also when they are all 0."""
+    return 1.05 * max(values) or 1.0
+
+
 def draw_losses(log: list[dict], title: str = "") -> Figure:
     """Training and validation loss (nats per token) and learning rate, from a training log."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
@@ -24,7 +29,7 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
     rate.plot(tokens, [entry["lr"] for entry in log], color="tab:gray", linewidth=0.8, linestyle=":",
               label="learning rate")
     rate.set_ylabel("learning rate (first group)")
-    rate.set_ylim(bottom=0)
+    rate.set_ylim(0, _above([entry["lr"] for entry in log]))
     lines = axes.get_lines() + rate.get_lines()
     axes.legend(lines, [line.get_label() for line in lines], loc="upper right")
     return figure
@@ -59,7 +64,7 @@ def draw_dashboard(log: list[dict]) -> Figure:
     loss.set(title="loss (nats per token) against time", xlabel="seconds of training")
     loss.legend()
     rate.plot(steps, [entry["lr"] for entry in log], color="tab:gray")
-    rate.set(title="learning rate (first group)", xlabel="step", ylim=(0, None))
+    rate.set(title="learning rate (first group)", xlabel="step", ylim=(0, _above([entry["lr"] for entry in log])))
     norm.plot(steps, [entry["grad_norm"] for entry in log], color="tab:purple")
     norm.set(title="gradient norm, before clipping", xlabel="step", yscale="log")
     clipped = norm.twinx()
@@ -68,8 +73,8 @@ def draw_dashboard(log: list[dict]) -> Figure:
     clipped.set_ylim(-0.02, 1.02)
     _mark_layers(layer_norm, log, "grad_norm", "gradient norm of each layer")
     _mark_layers(ratio, log, "update_ratio", "size of the update / size of the weights")
-    ratio.axhline(1e-3, color="black", linewidth=0.8, linestyle="--")
     if ratio.get_legend_handles_labels()[0]:
+        ratio.axhline(1e-3, color="black", linewidth=0.8, linestyle="--")
         ratio.legend(fontsize=6, ncols=2)
     watched = [entry for entry in log if entry.get("activations")]
     n_blocks = len(watched[0]["activations"]) if watched else 0

@@ -77,8 +77,8 @@ def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: di
             return f"{name.rpartition('.')[2]} {words}"
     if kind not in figure.bands:
         return f"there is no figure for {kind} yet; compared with {next(iter(figure.bands))}"
-    differences = [f"{name} {here.get(name)} instead of {there[name]}"
-                   for name in ("PyTorch", "instruction set", "threads") if here.get(name) != there[name]]
+    known = {name: str(here.get(name)).partition("+")[0] for name in ("PyTorch", "instruction set", "threads")}
+    differences = [f"{name} {value} instead of {there[name]}" for name, value in known.items() if value != there[name]]
     return "; ".join(differences) or "no known one: please report it with report.json"
 
 
@@ -136,4 +136,5 @@ def published_table(path: Path = PUBLISHED) -> str:
 
 def _mean_and_band(figure: Figure, kind: str) -> str:
     band = figure.bands[kind]
-    return f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)}, {band.seeds} seeds)"
+    seeds = f"{band.seeds} seed" + "s" * (band.seeds > 1)
+    return f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)}, {seeds})"

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining import draw_dashboard, draw_samples, memorisation, next_token_loss, train
+from ch04_pretraining import draw_dashboard, draw_losses, draw_samples, memorisation, next_token_loss, train
 from ch04_pretraining.allocator import keep_freed_memory
 from ch04_pretraining.memorisation import ngram_hashes, share_seen
 from ch04_pretraining.probe import Probe, layer_parameters
@@ -81,6 +81,14 @@ def test_a_probe_changes_nothing_and_leaves_no_hooks():
         assert not any(block._forward_hooks for block in model.trf_blocks)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("draw", [draw_losses, draw_dashboard])
+def test_a_log_of_one_entry_whose_rate_has_fallen_to_zero_is_drawn_without_a_warning(draw, tmp_path):
+    entry = {"step": 1, "tokens": 64, "seconds": 0.1, "train_loss": 2.0, "val_loss": 2.1, "grad_norm": 1.0,
+             "clipped": 0.0, "lr": 0.0}
+    draw([entry]).savefig(tmp_path / "figure.png")
 
 
 def test_the_dashboard_shows_every_layer(probed):
