@@ -12,10 +12,11 @@ from ch07_practice.quantization import replace_linear
 
 
 def cast(model: GPTModel, weights: str, device: torch.device) -> GPTModel:
-    """A copy of `model` for decoding: auto is bfloat16 where the device is faster in it, else float32.
+    """Turn `model` into one for decoding: auto is bfloat16 where the device is faster in it, else float32.
 
     Every token streams all weights through the processor, so half the bytes is nearly half the time. int8 and int4
-    are ch07_practice.quantization's, on a CPU. ValueError if the device or the format is unknown.
+    are ch07_practice.quantization's, on a CPU. There the layers are replaced by the fastest of `fast_linear`.
+    ValueError if the device or the format is unknown.
     """
     if weights in CANDIDATES:
         if device.type != "cpu":

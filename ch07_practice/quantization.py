@@ -114,13 +114,15 @@ KINDS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 
 
 def replace_linear(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """A copy of `model`, in eval mode, with `make(layer)` in the place of each linear layer, a tied head among them."""
-    model = copy.deepcopy(model).eval()
+    """Put `make(layer)` in the place of each linear layer of `model`, a tied head among them; returns it in eval mode.
+
+    One layer after the other, so that a large model needs little memory beyond its own.
+    """
     for module in list(model.modules()):
         for name, layer in list(module.named_children()):
             if isinstance(layer, nn.Linear):
                 setattr(module, name, make(layer))
-    return model
+    return model.eval()
 
 
 def quantize(model: GPTModel, kind: str) -> GPTModel:
@@ -131,7 +133,7 @@ def quantize(model: GPTModel, kind: str) -> GPTModel:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of weights {kind!r}; choose one of {', '.join(KINDS)}")
-    return replace_linear(model, KINDS[kind])
+    return replace_linear(copy.deepcopy(model), KINDS[kind])
 
 
 def n_bytes(model: nn.Module) -> int:

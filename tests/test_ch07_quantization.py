@@ -138,7 +138,7 @@ def test_a_model_for_decoding_says_what_the_trained_one_says(monkeypatch, weight
     model = GPTModel(CONFIG).eval()
     ids = torch.randint(0, 65, (2, 20))
     monkeypatch.setattr(models, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32"))
-    ready = cast(model, weights, torch.device("cpu"))
+    ready = cast(copy.deepcopy(model), weights, torch.device("cpu"))
     kinds = {type(layer) for layer in ready.modules()} & {nn.Linear, PackedLinear, *sum(CANDIDATES.values(), ())}
     assert kinds == {{("float32", False): nn.Linear, ("float32", True): PackedLinear, ("int8", False): Int8Linear,
                       ("int8", True): IntegerInt8Linear, ("int4", False): Int4Linear,
