@@ -142,7 +142,7 @@ def test_budgets_are_said_with_the_passes_over_the_text_and_what_ended_the_run(t
     """Oracle: counting. 19,500 characters, a tenth held out; a step is 2 windows of 64."""
     plan = [*CH04, "--data", text, "--run", tmp_path, "--tokens", "200_000"]
     output = run(*plan, "--seconds", "0.3").stdout
-    assert "until 1562 steps or 0.3 s of training, whichever comes first" in output.replace(",", "", 1)
+    assert "until 1,562 steps or 0.3 s of training, whichever comes first" in output
     assert "11.4 times the text (after about 4 times, repeated text teaches less" in output
     assert "ended by its seconds" in output
     metrics = metrics_of(tmp_path / "ch04_pretraining")
