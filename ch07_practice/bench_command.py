@@ -61,7 +61,7 @@ def bench(what: Literal["train", "decode", "quantization", "gpu"] = "train", siz
     Args:
         what: train: tokens per second of training steps. decode: of writing, for 1, 8 and 32 prompts. quantization:
             size, perplexity, right answers and speed of the run's model in fewer bits. gpu: what a data-centre GPU
-            does in ten minutes: GPT-2 124M, nanoGPT's characters, make run's chapters 1 to 6, the tests.
+            does in ten minutes: GPT-2 124M, nanoGPT's characters, the tests, make run.
         size: Only this shape. For training 4x128, 6x384-b8, 6x384-b32, 12x768, on a GPU also gpt2-124m; for writing
             12m, 124m; by default all.
         seconds: For training: time for each of three measurements of a contender.

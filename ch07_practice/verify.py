@@ -70,7 +70,10 @@ def kind_of_device(stages: list[Stage]) -> str:
 def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: dict) -> str:
     """Why a figure may differ: the first difference between this run and the published ones, in order of weight."""
     for name, published in figure.budget.items():
-        found = at(metrics, tuple(name.split(".")))
+        try:
+            found = at(metrics, tuple(name.split(".")))
+        except KeyError:
+            return f"the run does not say its {name}, so it may be of an older edition"
         if found != published:
             counts = all(isinstance(number, int) for number in (found, published))
             words = f"{found:,} instead of {published:,}" if counts else f"{found} instead of {published}"

@@ -50,6 +50,7 @@ def test_a_kind_of_device_has_its_own_band(made_up):
 @pytest.mark.parametrize(("spoiled", "cause"), [
     ({"tokens": 300}, "tokens 300 instead of 1,000"),
     ({"settings": {"preset": "tiny"}}, "preset tiny instead of story"),
+    ({"settings": {}}, "the run does not say its settings.preset"),
     ({"device": "mps"}, "there is no figure for mps, float32 yet; compared with cpu, float32"),
     ({"machine": {"PyTorch": "2.11.0"}}, "PyTorch 2.11.0 instead of 2.13.0"),
     ({"machine": {"instruction set": "DEFAULT"}}, "instruction set DEFAULT instead of AVX2"),
