@@ -49,8 +49,9 @@ lab: .venv/.installed-notebook ## JupyterLab on the notebooks
 notebooks: .venv/.installed-notebook ## execute every notebook in place
 	@for notebook in $$(ls */*.ipynb 2>/dev/null); do $(BIN)/jupyter execute --inplace $$notebook || exit 1; done
 
-lint: .venv/.installed-test ## check the code's style
+lint: .venv/.installed-test ## check the code's style and format
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 clean: ## remove the environment, results and caches
 	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -12,7 +12,8 @@ RATES: dict[OptimizerName, float] = {"sgd": 0.018, "momentum": 0.01, "adam": 0.2
 
 
 def valley(x: Tensor, y: Tensor) -> Tensor:
-    """A long valley, a hundred times as steep across as along: (x² + 100 y²) / 2, lowest at the origin.
+    """A long valley, a hundred times as steep across as along: (x² + 100 y²) / 2, lowest at the
+    origin.
 
     >>> valley(torch.tensor(2.0), torch.tensor(1.0)).item()
     52.0
@@ -20,8 +21,13 @@ def valley(x: Tensor, y: Tensor) -> Tensor:
     return (x**2 + 100 * y**2) / 2
 
 
-def descend(name: OptimizerName, lr: float, steps: int, surface: Callable[[Tensor, Tensor], Tensor] = valley,
-            start: tuple[float, float] = START) -> Tensor:
+def descend(
+    name: OptimizerName,
+    lr: float,
+    steps: int,
+    surface: Callable[[Tensor, Tensor], Tensor] = valley,
+    start: tuple[float, float] = START,
+) -> Tensor:
     """The points (steps + 1, 2) that an optimizer visits on a surface, the start included."""
     point = torch.tensor(start, requires_grad=True)
     optimizer = make_optimizer(name, [point], lr)

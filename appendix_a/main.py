@@ -1,4 +1,6 @@
-"""Appendix A: train the book's small network, alone or in several processes, and see where its time goes."""
+"""Appendix A: train the book's small network, alone or in several processes, and see where its
+time goes.
+"""
 
 import time
 from pathlib import Path
@@ -46,10 +48,14 @@ def profile_training(network: NeuralNetwork, loader, lr: float):
     return profile_operations(step)
 
 
-def learn(settings: dict, precision: Precision, strategy: Strategy, compile: bool, folder: Path) -> dict:
+def learn(
+    settings: dict, precision: Precision, strategy: Strategy, compile: bool, folder: Path
+) -> dict:
     """What each process does; returns the metrics. The first one saves first, then draws."""
     torch.manual_seed(settings["seed"])  # the same weights in every process
-    train_loader, test_loader = prepare_dataset(settings["rows"], settings["batch_size"], settings["seed"])
+    train_loader, test_loader = prepare_dataset(
+        settings["rows"], settings["batch_size"], settings["seed"]
+    )
     loader = share_batches(train_loader)
     network = NeuralNetwork(2, 2).to(precision.device)
     module = distribute(network, strategy)
@@ -62,10 +68,18 @@ def learn(settings: dict, precision: Precision, strategy: Strategy, compile: boo
     seconds = time.perf_counter() - began
     learned = plain_copy(network)
     accuracy = compute_accuracy(learned, test_loader)
-    metrics = {"accuracy": accuracy, "train_accuracy": compute_accuracy(learned, train_loader),
-               "first_loss": losses[0].item(), "loss": losses[-len(loader):].mean().item(), "steps": len(losses),
-               "rows_per_s": settings["epochs"] * settings["rows"] / seconds, "seconds": seconds,
-               "processes": n_processes(), "device": str(precision.device), **settings}
+    metrics = {
+        "accuracy": accuracy,
+        "train_accuracy": compute_accuracy(learned, train_loader),
+        "first_loss": losses[0].item(),
+        "loss": losses[-len(loader) :].mean().item(),
+        "steps": len(losses),
+        "rows_per_s": settings["epochs"] * settings["rows"] / seconds,
+        "seconds": seconds,
+        "processes": n_processes(),
+        "device": str(precision.device),
+        **settings,
+    }
     if is_first_process():
         path = chapter_folder(folder.parent, folder.name) / "network.safetensors"
         save_network(learned, path)
@@ -74,16 +88,28 @@ def learn(settings: dict, precision: Precision, strategy: Strategy, compile: boo
         profile = profile_training(load_network(path), train_loader, settings["lr"])
         metrics["profile"] = profile.head(10).to_dict("records")
         write_metrics(folder, metrics)
-        draw_training(losses, load_network(path), features, labels, title).savefig(folder / "training.png", dpi=110)
+        draw_training(losses, load_network(path), features, labels, title).savefig(
+            folder / "training.png", dpi=110
+        )
         draw_profile({"a step of training": profile}).savefig(folder / "profile.png", dpi=110)
     return metrics
 
 
-def main(rows: int = 1000, epochs: int = 60, batch_size: int = 32, optimizer: OptimizerName = "adamw", lr: float = 0.01,
-         dtype: Literal["auto", "float32", "bfloat16"] = "float32", compile: bool = False,
-         strategy: Strategy = "single", run: Path = Path("runs/default"), seed: int = 1337,
-         device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
-    """Train the book's small network to tell two spirals apart, draw what it decides, and profile a step.
+def main(
+    rows: int = 1000,
+    epochs: int = 60,
+    batch_size: int = 32,
+    optimizer: OptimizerName = "adamw",
+    lr: float = 0.01,
+    dtype: Literal["auto", "float32", "bfloat16"] = "float32",
+    compile: bool = False,
+    strategy: Strategy = "single",
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
+    """Train the book's small network to tell two spirals apart, draw what it decides, and profile a
+    step.
 
     Args:
         rows: Points to learn from.
@@ -93,13 +119,21 @@ def main(rows: int = 1000, epochs: int = 60, batch_size: int = 32, optimizer: Op
         lr: Learning rate.
         dtype: Number format of matrix products; auto takes bfloat16 where the device is good at it.
         compile: Compile the network with torch.compile; needs a C++ compiler.
-        strategy: How the processes that torchrun started share the work: ddp (whole copies) or fsdp (parts).
+        strategy: How the processes that torchrun started share the work: ddp (whole copies) or fsdp
+            (parts).
         run: Folder of the run; results go to RUN/appendix_a.
         seed: Of points, weights and batches.
         device: Where to compute; auto prefers a GPU.
     """
-    settings = {"rows": rows, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
-                "dtype": dtype, "seed": seed}
+    settings = {
+        "rows": rows,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "lr": lr,
+        "dtype": dtype,
+        "seed": seed,
+    }
     for name, value in settings.items():
         if name in ("rows", "epochs", "batch_size", "lr") and value <= 0:
             raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value}")

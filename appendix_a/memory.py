@@ -5,7 +5,8 @@ from torch import Tensor
 
 
 def places(x: Tensor) -> Tensor:
-    """For every number of a tensor its place in the storage, int64, of x's shape: offset + sum of index * stride.
+    """For every number of a tensor its place in the storage, int64, of x's shape: offset + sum of
+    index * stride.
 
     >>> places(torch.zeros(2, 3).T).tolist()
     [[0, 3], [1, 4], [2, 5]]
@@ -18,7 +19,8 @@ def places(x: Tensor) -> Tensor:
 
 
 def stretched(x: Tensor, shape: torch.Size) -> Tensor:
-    """Broadcast by hand: a view of `shape` in which every added or stretched axis has stride 0, so nothing is copied.
+    """Broadcast by hand: a view of `shape` in which every added or stretched axis has stride 0, so
+    nothing is copied.
 
     ValueError where a size is neither 1 nor what is wanted.
 
@@ -26,9 +28,15 @@ def stretched(x: Tensor, shape: torch.Size) -> Tensor:
     [[1, 1, 1], [2, 2, 2]]
     """
     added = len(shape) - x.ndim
-    if added < 0 or any(have not in (1, want) for have, want in zip(x.shape, shape[added:], strict=True)):
-        raise ValueError(f"shape {tuple(x.shape)} does not broadcast to {tuple(shape)}; from the right, every size "
-                         "must be equal or 1")
-    strides = [0] * added + [stride if have == want else 0
-                             for have, want, stride in zip(x.shape, shape[added:], x.stride(), strict=True)]
+    if added < 0 or any(
+        have not in (1, want) for have, want in zip(x.shape, shape[added:], strict=True)
+    ):
+        raise ValueError(
+            f"shape {tuple(x.shape)} does not broadcast to {tuple(shape)}; from the right, every"
+            " size must be equal or 1"
+        )
+    strides = [0] * added + [
+        stride if have == want else 0
+        for have, want, stride in zip(x.shape, shape[added:], x.stride(), strict=True)
+    ]
     return x.as_strided(shape, strides, x.storage_offset())

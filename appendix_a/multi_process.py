@@ -1,8 +1,9 @@
 """The same training on several processes, started by torchrun: DDP and a sketch of FSDP.
 
-Every process draws the same batches and takes its part of each. DDP (Li et al. 2020) averages the gradients over the
-processes; FSDP (Zhao et al. 2023) also cuts weights, gradients and the optimizer's memory into parts. Joining the
-processes is chapter 4's `processes`; here is only what differs for a network of linear layers.
+Every process draws the same batches and takes its part of each. DDP (Li et al. 2020) averages the
+gradients over the processes; FSDP (Zhao et al. 2023) also cuts weights, gradients and the
+optimizer's memory into parts. Joining the processes is chapter 4's `processes`; here is only what
+differs for a network of linear layers.
 """
 
 from collections.abc import Iterator
@@ -19,18 +20,22 @@ from appendix_a.network import NeuralNetwork
 from ch04_pretraining.parallel import Strategy, average, process_part, whole
 
 
-def ddp_setup(rank: int, world_size: int, address: str = "tcp://127.0.0.1:29500", backend: str | None = None) -> None:
-    """The book's name: make this process number `rank` of `world_size`; all must name the same address.
+def ddp_setup(
+    rank: int, world_size: int, address: str = "tcp://127.0.0.1:29500", backend: str | None = None
+) -> None:
+    """The book's name: make this process number `rank` of `world_size`; all must name the same
+    address.
 
-    torchrun does the same through the environment, and finds a free port. The backend is nccl where there is a GPU,
-    else gloo.
+    torchrun does the same through the environment, and finds a free port. The backend is nccl where
+    there is a GPU, else gloo.
     """
     backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
     dist.init_process_group(backend, init_method=address, rank=rank, world_size=world_size)
 
 
 class BatchPart(Sampler[list[int]]):
-    """Of every batch of row numbers, the ones that this process works on: every n-th row, beginning with its own.
+    """Of every batch of row numbers, the ones that this process works on: every n-th row, beginning
+    with its own.
 
     >>> list(BatchPart([[5, 0, 3], [4, 1]], rank=1, world_size=2))
     [[0], [1]]
@@ -53,24 +58,34 @@ def share_batches(loader: DataLoader) -> DataLoader:
     ValueError where a batch has fewer rows than there are processes.
     """
     rank, world_size = process_part()
-    smallest = min(len(loader.dataset) % loader.batch_size or loader.batch_size, len(loader.dataset))
+    smallest = min(
+        len(loader.dataset) % loader.batch_size or loader.batch_size, len(loader.dataset)
+    )
     if smallest < world_size:
-        raise ValueError(f"{world_size} processes cannot share a batch of {smallest}; choose --rows and "
-                         "--batch-size such that the last batch, too, has a row for each")
-    return DataLoader(loader.dataset, batch_sampler=BatchPart(loader.batch_sampler, rank, world_size))
+        raise ValueError(
+            f"{world_size} processes cannot share a batch of {smallest}; choose --rows and "
+            "--batch-size such that the last batch, too, has a row for each"
+        )
+    return DataLoader(
+        loader.dataset, batch_sampler=BatchPart(loader.batch_sampler, rank, world_size)
+    )
 
 
 def shared_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of this process's rows, such that the average over processes is the mean over all rows.
+    """Cross-entropy of this process's rows, such that the average over processes is the mean over
+    all rows.
 
-    The mean of the processes' means would be another number wherever their parts are of different size.
+    The mean of the processes' means would be another number wherever their parts are of different
+    size.
     """
     rows = torch.tensor(float(len(labels)), device=logits.device)
     return F.cross_entropy(logits, labels, reduction="sum") / average(rows)
 
 
 def distribute(network: NeuralNetwork, strategy: Strategy) -> nn.Module:
-    """What to call in the place of `network`. fsdp replaces its parameters, so make the optimizer afterwards."""
+    """What to call in the place of `network`. fsdp replaces its parameters, so make the
+    optimizer afterwards.
+    """
     if strategy == "ddp":
         return DistributedDataParallel(network)
     if strategy == "fsdp":
@@ -82,7 +97,11 @@ def distribute(network: NeuralNetwork, strategy: Strategy) -> nn.Module:
 
 
 def plain_copy(network: NeuralNetwork) -> NeuralNetwork:
-    """The whole network on the CPU, in eval mode, whoever holds its parts; every process has to call it."""
+    """The whole network on the CPU, in eval mode, whoever holds its parts; every process has to
+    call it.
+    """
     copy = NeuralNetwork(network.sizes[0], network.sizes[-1], network.sizes[1:-1])
-    copy.load_state_dict({name: whole(tensor).cpu() for name, tensor in network.state_dict().items()})
+    copy.load_state_dict(
+        {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
+    )
     return copy.eval()

@@ -1,7 +1,8 @@
 """Weights for others, and the state of a run for oneself.
 
-A network is a safetensors file that carries its sizes; a run adds what else decides the next step: the optimizer's
-memory and the generators of batches. Both are read without executing anything (no pickled code).
+A network is a safetensors file that carries its sizes; a run adds what else decides the next step:
+the optimizer's memory and the generators of batches. Both are read without executing anything (no
+pickled code).
 """
 
 import json
@@ -23,29 +24,46 @@ def save_network(network: NeuralNetwork, path: str | Path) -> None:
 
 
 def load_network(path: str | Path) -> NeuralNetwork:
-    """Read what `save_network` wrote, on the CPU, in eval mode; ValueError where the file is no such network."""
+    """Read what `save_network` wrote, on the CPU, in eval mode; ValueError where the file is no
+    such network.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             sizes = json.loads(file.metadata()["sizes"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
     except (SafetensorError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} holds no network of appendix A ({error}); train one first") from error
+        raise ValueError(
+            f"{path} holds no network of appendix A ({error}); train one first"
+        ) from error
     network = NeuralNetwork(sizes[0], sizes[-1], tuple(sizes[1:-1]))
     network.load_state_dict(state)
     return network.eval()
 
 
-def save_run(path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator) -> None:
+def save_run(
+    path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator
+) -> None:
     """Write all that the next step depends on; `batches` is the generator that shuffles."""
     with replacing(path) as new:
-        torch.save({"network": network.state_dict(), "optimizer": optimizer.state_dict(),
-                    "batches": batches.get_state(), "default": torch.get_rng_state()}, new)
+        torch.save(
+            {
+                "network": network.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "batches": batches.get_state(),
+                "default": torch.get_rng_state(),
+            },
+            new,
+        )
 
 
-def load_run(path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator) -> None:
-    """Put back, in place, what `save_run` wrote: training goes on as if it had not been interrupted.
+def load_run(
+    path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator
+) -> None:
+    """Put back, in place, what `save_run` wrote: training goes on as if it had not been
+    interrupted.
 
-    The file may come from another device: its tensors are read on the CPU, and each goes to where it is needed.
+    The file may come from another device: its tensors are read on the CPU, and each goes to where
+    it is needed.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])

@@ -1,6 +1,7 @@
 """The training loop at its smallest: forward, loss, backward, step.
 
-Chapter 4's loop adds to it what a long run needs: schedules, clipping, accumulation, evaluation, checkpoints.
+Chapter 4's loop adds to it what a long run needs: schedules, clipping, accumulation, evaluation,
+checkpoints.
 """
 
 from collections.abc import Callable, Iterable
@@ -19,18 +20,27 @@ OptimizerName = Literal["sgd", "momentum", "adam", "adamw"]
 
 
 def make_optimizer(name: OptimizerName, parameters: Iterable[Tensor], lr: float) -> Optimizer:
-    """An optimizer by name with PyTorch's own defaults; `momentum` is SGD that keeps 0.9 of its velocity."""
+    """An optimizer by name with PyTorch's own defaults; `momentum` is SGD that keeps 0.9 of its
+    velocity.
+    """
     if name in ("sgd", "momentum"):
         return SGD(parameters, lr=lr, momentum=0.9 if name == "momentum" else 0.0)
     return {"adam": Adam, "adamw": AdamW}[name](parameters, lr=lr)
 
 
-def train(network: nn.Module, loader: DataLoader, optimizer: Optimizer, epochs: int,
-          loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy, precision: Precision | None = None) -> Tensor:
-    """Train in place for so many passes over the loader; returns the loss of every step (steps,), on the device.
+def train(
+    network: nn.Module,
+    loader: DataLoader,
+    optimizer: Optimizer,
+    epochs: int,
+    loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    precision: Precision | None = None,
+) -> Tensor:
+    """Train in place for so many passes over the loader; returns the loss of every step (steps,),
+    on the device.
 
-    `loss_fn(logits (B, classes), labels (B,))` gives the batch's mean loss. `precision` says in which number format
-    the forward pass multiplies; by default float32.
+    `loss_fn(logits (B, classes), labels (B,))` gives the batch's mean loss. `precision` says in
+    which number format the forward pass multiplies; by default float32.
     """
     device = next(network.parameters()).device
     precision = precision or pick_precision(device, "float32")

@@ -1,11 +1,17 @@
 """Appendix B: machine learning from the ground up, with NumPy alone.
 
-Its modules, in the order in which to read them: tensor, functions, graph, finite_differences, nn, layers,
-convolution, recurrent, attention, gpt, losses, optimizers, schedules, saving, training, text_models, regression,
-digits, classifiers, image_experiments, small_talk, chat, plots, bench.
+Its modules, in the order in which to read them: tensor, functions, graph, finite_differences, nn,
+layers, convolution, recurrent, attention, gpt, losses, optimizers, schedules, saving, training,
+text_models, regression, digits, classifiers, image_experiments, small_talk, chat, plots, bench.
 """
 
-from appendix_b.attention import AttentionHead, MultiHeadAttention, TransformerBlock, attend, causal_bias
+from appendix_b.attention import (
+    AttentionHead,
+    MultiHeadAttention,
+    TransformerBlock,
+    attend,
+    causal_bias,
+)
 from appendix_b.convolution import Conv2d, MaxPool, windows
 from appendix_b.finite_differences import numerical_gradient
 from appendix_b.functions import (
@@ -25,7 +31,17 @@ from appendix_b.functions import (
     where,
 )
 from appendix_b.gpt import GPT, Shape, draw, write
-from appendix_b.layers import GELU, BatchNorm, Dropout, Embedding, Flatten, LayerNorm, Linear, ReLU, Tanh
+from appendix_b.layers import (
+    GELU,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Tanh,
+)
 from appendix_b.losses import binary_cross_entropy, cross_entropy, mean_squared_error
 from appendix_b.nn import Module, Parameter, Sequential
 from appendix_b.optimizers import SGD, Adam, AdamW, clip_gradients

@@ -1,7 +1,8 @@
 """Attention and a transformer block, the shapes of chapters 2 and 3 on our own engine.
 
-Every position asks (query), offers (key) and gives (value); a causal mask hides what comes later. After Vaswani et al.
-2017; the norm comes before each branch, as in GPT-2 (Radford et al. 2019). Left out: the key/value cache (chapter 2).
+Every position asks (query), offers (key) and gives (value); a causal mask hides what comes later.
+After Vaswani et al. 2017; the norm comes before each branch, as in GPT-2 (Radford et al. 2019).
+Left out: the key/value cache (chapter 2).
 """
 
 import math
@@ -17,7 +18,8 @@ from appendix_b.tensor import Tensor
 
 @cache
 def causal_bias(T: int) -> np.ndarray:
-    """(T, T), float32, to add to scores: zero where row t may look (columns up to t), minus infinity elsewhere.
+    """(T, T), float32, to add to scores: zero where row t may look (columns up to t), minus
+    infinity elsewhere.
 
     >>> causal_bias(2).tolist()
     [[0.0, -inf], [0.0, 0.0]]
@@ -26,7 +28,9 @@ def causal_bias(T: int) -> np.ndarray:
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: np.ndarray | None = None) -> Tensor:
-    """(..., T, D) queries, keys, values -> (..., T, D): values, averaged by softmax(queries keys' / sqrt(D) + bias)."""
+    """(..., T, D) queries, keys, values -> (..., T, D): values, averaged by softmax(queries
+    keys' / sqrt(D) + bias).
+    """
     axes = (*range(keys.ndim - 2), keys.ndim - 1, keys.ndim - 2)
     scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(*axes)  # (..., T, T)
     return softmax(scores if bias is None else scores + bias) @ values
@@ -36,14 +40,18 @@ class AttentionHead(Module):
     """(B, T, C) -> (B, T, head width): one head of causal attention."""
 
     def __init__(self, width: int, head_width: int, rng: np.random.Generator):
-        self.query, self.key, self.value = (Linear(width, head_width, rng, bias=False) for _ in range(3))
+        self.query, self.key, self.value = (
+            Linear(width, head_width, rng, bias=False) for _ in range(3)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return attend(self.query(x), self.key(x), self.value(x), causal_bias(x.shape[1]))
 
 
 class MultiHeadAttention(Module):
-    """(B, T, C) -> (B, T, C): several heads at once, each C / heads wide, and a matrix that mixes them."""
+    """(B, T, C) -> (B, T, C): several heads at once, each C / heads wide, and a matrix that
+    mixes them.
+    """
 
     def __init__(self, width: int, heads: int, rng: np.random.Generator):
         if width % heads:
@@ -68,7 +76,9 @@ class TransformerBlock(Module):
     def __init__(self, width: int, heads: int, rng: np.random.Generator, dropout: float = 0.0):
         self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
         self.attention = MultiHeadAttention(width, heads, rng)
-        self.feed_forward = Sequential(Linear(width, 4 * width, rng), GELU(), Linear(4 * width, width, rng))
+        self.feed_forward = Sequential(
+            Linear(width, 4 * width, rng), GELU(), Linear(4 * width, width, rng)
+        )
         self.drop = Dropout(dropout, rng)
 
     def forward(self, x: Tensor) -> Tensor:

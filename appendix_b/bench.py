@@ -1,4 +1,6 @@
-"""Training speed of our GPT beside chapter 3's on PyTorch: one shape, float32, one thread each, in turn."""
+"""Training speed of our GPT beside chapter 3's on PyTorch: one shape, float32, one thread each,
+in turn.
+"""
 
 import time
 from collections.abc import Callable
@@ -38,8 +40,16 @@ def torch_step(seed: int) -> Callable[[], float]:
     from ch03_gpt import GPTConfig, GPTModel
 
     torch.manual_seed(seed)
-    model = GPTModel(GPTConfig(SHAPE.vocab_size, SHAPE.context_length, SHAPE.width, SHAPE.heads, SHAPE.layers,
-                               tie_embeddings=True))
+    model = GPTModel(
+        GPTConfig(
+            SHAPE.vocab_size,
+            SHAPE.context_length,
+            SHAPE.width,
+            SHAPE.heads,
+            SHAPE.layers,
+            tie_embeddings=True,
+        )
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True)
     ids = torch.randint(0, SHAPE.vocab_size, (BATCH, SHAPE.context_length + 1))
 
@@ -77,5 +87,8 @@ def compare_speed(seed: int, rounds: int = 5, steps: int = 4) -> dict:
     finally:
         torch.set_num_threads(threads)
     ratio = best["ours"] / best["torch"]
-    print(f"one thread, float32: ours {best['ours']:,.0f} tokens/s, PyTorch {best['torch']:,.0f}: {ratio:.0%} of it")
+    print(
+        f"one thread, float32: ours {best['ours']:,.0f} tokens/s, PyTorch {best['torch']:,.0f}:"
+        f" {ratio:.0%} of it"
+    )
     return {f"{name}_tokens_per_s": rate for name, rate in best.items()} | {"ratio": ratio}

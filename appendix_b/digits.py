@@ -1,4 +1,6 @@
-"""Handwritten digits: 1,797 images of 8 x 8 that come with scikit-learn, or MNIST's 70,000 of 28 x 28 by download."""
+"""Handwritten digits: 1,797 images of 8 x 8 that come with scikit-learn, or MNIST's 70,000 of 28
+x 28 by download.
+"""
 
 from dataclasses import dataclass
 
@@ -7,14 +9,20 @@ import numpy as np
 from ch01_text.corpora import Download, fetch
 
 MNIST = Download(
-    "mnist.npz", "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
+    "mnist.npz",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz",
     "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1",
-    "CC BY-SA 3.0", "LeCun, Cortes and Burges 1998", instead="scikit-learn's digits, --data digits")
+    "CC BY-SA 3.0",
+    "LeCun, Cortes and Burges 1998",
+    instead="scikit-learn's digits, --data digits",
+)
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images (n, 1, side, side), float32 between -1 and 1, and their classes (n,), integers from 0."""
+    """Images (n, 1, side, side), float32 between -1 and 1, and their classes (n,), integers from
+    0.
+    """
 
     x: np.ndarray
     y: np.ndarray
@@ -27,18 +35,22 @@ class Images:
 
 
 def load_images(name: str, seed: int) -> tuple[Images, Images]:
-    """Training and test images. `digits`: a fifth of each class is for testing, drawn by `seed`. `mnist`: its own
-    60,000 and 10,000, whatever the seed."""
+    """Training and test images. `digits`: a fifth of each class is for testing, drawn by `seed`.
+    `mnist`: its own 60,000 and 10,000, whatever the seed.
+    """
     if name == "mnist":
         with np.load(fetch(MNIST), allow_pickle=False) as file:
-            return tuple(Images(scaled(file[f"x_{part}"], 255), file[f"y_{part}"].astype(int))
-                         for part in ("train", "test"))
+            return tuple(
+                Images(scaled(file[f"x_{part}"], 255), file[f"y_{part}"].astype(int))
+                for part in ("train", "test")
+            )
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     digits = load_digits()
-    train, test = train_test_split(np.arange(len(digits.target)), test_size=0.2, random_state=seed,
-                                   stratify=digits.target)
+    train, test = train_test_split(
+        np.arange(len(digits.target)), test_size=0.2, random_state=seed, stratify=digits.target
+    )
     images = Images(scaled(digits.images, 16), digits.target)
     return images[train], images[test]
 

@@ -1,8 +1,8 @@
 """Functions of tensors: curves, softmax and its relatives, normalisation, joining, looking up.
 
-Softmax, log-sum-exp and layer normalisation could be composed of the operations in tensor.py; here each is one
-operation with a gradient derived by hand, several times as fast because it writes fewer arrays. The tests hold each
-against its composition, finite differences and PyTorch.
+Softmax, log-sum-exp and layer normalisation could be composed of the operations in tensor.py; here
+each is one operation with a gradient derived by hand, several times as fast because it writes fewer
+arrays. The tests hold each against its composition, finite differences and PyTorch.
 """
 
 import math
@@ -46,7 +46,8 @@ def relu(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The tanh approximation of x times the normal distribution function (Hendrycks & Gimpel 2016), elementwise.
+    """The tanh approximation of x times the normal distribution function (Hendrycks & Gimpel 2016),
+    elementwise.
 
     >>> gelu(Tensor([0.0, 1.0])).data.round(4).tolist()
     [0.0, 0.8411999940872192]
@@ -67,8 +68,8 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Positive numbers that sum to one along `axis`, in the ratios of e^x; the maximum is taken off first, so that
-    nothing overflows.
+    """Positive numbers that sum to one along `axis`, in the ratios of e^x; the maximum is taken off
+    first, so that nothing overflows.
 
     >>> softmax(Tensor([0.0, math.log(3.0)])).data.tolist()
     [0.25, 0.75]
@@ -95,8 +96,11 @@ def logsumexp(x: Tensor, axis: int = -1, keepdims: bool = False) -> Tensor:
     y = np.exp(x.data - largest)
     total = y.sum(axis=axis, keepdims=True)
     kept = np.log(total) + largest
-    return record("logsumexp", kept if keepdims else kept.squeeze(axis),
-                  (x, lambda g: g.reshape(kept.shape) * (y / total)))
+    return record(
+        "logsumexp",
+        kept if keepdims else kept.squeeze(axis),
+        (x, lambda g: g.reshape(kept.shape) * (y / total)),
+    )
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -105,9 +109,11 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
-    """(..., C) -> (..., C): zero mean and unit variance over the last axis, then scale and shift (C,) (Ba et al. 2016).
+    """(..., C) -> (..., C): zero mean and unit variance over the last axis, then scale and shift
+    (C,) (Ba et al. 2016).
 
-    The gradient of the normalised input has two parts taken off: its mean, and its share along the output.
+    The gradient of the normalised input has two parts taken off: its mean, and its share along the
+    output.
     """
     width = x.shape[-1]
     centred = x.data - x.data.mean(axis=-1, keepdims=True)
@@ -122,20 +128,28 @@ def layer_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Te
         g *= inverse
         return g
 
-    return record("layer norm", normal * scale.data + shift.data, (x, rule),
-                  (scale, lambda g: np.einsum("nc,nc->c", g.reshape(-1, width), normal.reshape(-1, width))),
-                  (shift, lambda g: g))
+    return record(
+        "layer norm",
+        normal * scale.data + shift.data,
+        (x, rule),
+        (scale, lambda g: np.einsum("nc,nc->c", g.reshape(-1, width), normal.reshape(-1, width))),
+        (shift, lambda g: g),
+    )
 
 
 def lookup(table: Tensor, ids: np.ndarray) -> Tensor:
-    """Rows of a table (V, C) by integer ids (...) -> (..., C). Rows that are asked for twice add up their gradients:
-    sorted first, because NumPy sums runs of rows much faster than single ones."""
+    """Rows of a table (V, C) by integer ids (...) -> (..., C). Rows that are asked for twice add up
+    their gradients: sorted first, because NumPy sums runs of rows much faster than single ones.
+    """
+
     def rule(g: np.ndarray) -> np.ndarray:
         order = np.argsort(ids, axis=None, kind="stable")
         in_order = ids.reshape(-1)[order]
         starts = np.flatnonzero(np.diff(in_order, prepend=-1))
         grad = np.zeros_like(table.data)
-        grad[in_order[starts]] = np.add.reduceat(g.reshape(-1, table.shape[1])[order], starts, axis=0)
+        grad[in_order[starts]] = np.add.reduceat(
+            g.reshape(-1, table.shape[1])[order], starts, axis=0
+        )
         return grad
 
     return record("lookup", table.data[ids], (table, rule))
@@ -156,5 +170,9 @@ def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 def where(condition: np.ndarray, yes: Tensor, no: Tensor) -> Tensor:
     """From `yes` where the boolean `condition` holds, else from `no`; all three broadcast."""
-    return record("where", np.where(condition, yes.data, no.data), (yes, lambda g: g * condition),
-                  (no, lambda g: g * ~condition))
+    return record(
+        "where",
+        np.where(condition, yes.data, no.data),
+        (yes, lambda g: g * condition),
+        (no, lambda g: g * ~condition),
+    )

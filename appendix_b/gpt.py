@@ -1,7 +1,9 @@
-"""A tiny GPT on our own engine: the transformer blocks of attention.py between an embedding and a head.
+"""A tiny GPT on our own engine: the transformer blocks of attention.py between an embedding and a
+head.
 
-GPT-2's architecture (Radford et al. 2019) with a tied head: the matrix that turns ids into vectors also scores vectors
-against ids. With the same weights, chapter 3's GPTModel gives the same logits (asserted in the tests).
+GPT-2's architecture (Radford et al. 2019) with a tied head: the matrix that turns ids into vectors
+also scores vectors against ids. With the same weights, chapter 3's GPTModel gives the same logits
+(asserted in the tests).
 """
 
 import math
@@ -31,24 +33,38 @@ class Shape:
 
 
 class GPT(Module):
-    """Token ids (B, T), integers -> logits (B, T, V). ValueError where T exceeds the context length."""
+    """Token ids (B, T), integers -> logits (B, T, V). ValueError where T exceeds the context
+    length.
+    """
 
     def __init__(self, shape: Shape, rng: np.random.Generator):
         self.shape = shape
         self.tokens = Embedding(shape.vocab_size, shape.width, rng, spread=0.02)
         self.positions = Embedding(shape.context_length, shape.width, rng, spread=0.02)
         self.drop = Dropout(shape.dropout, rng)
-        self.blocks = [TransformerBlock(shape.width, shape.heads, rng, shape.dropout) for _ in range(shape.layers)]
+        self.blocks = [
+            TransformerBlock(shape.width, shape.heads, rng, shape.dropout)
+            for _ in range(shape.layers)
+        ]
         self.norm = LayerNorm(shape.width)
         self._start_like_gpt2(rng)
 
     def _start_like_gpt2(self, rng: np.random.Generator) -> None:
-        """Normal with standard deviation 0.02, biases zero, and smaller where a branch writes into the residual
-        stream: there are two such writes in each layer, and their variances add up."""
+        """Normal with standard deviation 0.02, biases zero, and smaller where a branch writes into
+        the residual
+        stream: there are two such writes in each layer, and their variances add up.
+        """
         for block in self.blocks:
             attention, (widen, _, narrow) = block.attention, block.feed_forward.layers
             writes = {id(attention.mix), id(narrow)}
-            for linear in (attention.query, attention.key, attention.value, attention.mix, widen, narrow):
+            for linear in (
+                attention.query,
+                attention.key,
+                attention.value,
+                attention.mix,
+                widen,
+                narrow,
+            ):
                 spread = 0.02 / math.sqrt(2 * self.shape.layers) if id(linear) in writes else 0.02
                 linear.weight.data[...] = rng.normal(0, spread, linear.weight.shape)
                 if linear.bias is not None:
@@ -78,11 +94,17 @@ class GPT(Module):
         return model.eval(), settings
 
 
-def draw(logits: np.ndarray, rng: np.random.Generator, temperature: float = 1.0, top_k: int | None = None,
-         top_p: float | None = None) -> np.ndarray:
+def draw(
+    logits: np.ndarray,
+    rng: np.random.Generator,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> np.ndarray:
     """Logits (B, V) -> one drawn id for each row (B,).
 
-    `temperature` 0 takes the most likely one; `top_k` keeps so many, `top_p` the fewest whose probabilities reach it.
+    `temperature` 0 takes the most likely one; `top_k` keeps so many, `top_p` the fewest whose
+    probabilities reach it.
 
     >>> draw(np.array([[0.0, 5.0, 1.0]]), np.random.default_rng(0), temperature=0.0)
     array([1])
@@ -106,11 +128,17 @@ def draw(logits: np.ndarray, rng: np.random.Generator, temperature: float = 1.0,
     return np.take_along_axis(order, place, axis=1)[:, 0]
 
 
-def write(model: Callable[[np.ndarray], Tensor], ids: np.ndarray, context_length: int, rng: np.random.Generator,
-          **sampling) -> Iterator[np.ndarray]:
+def write(
+    model: Callable[[np.ndarray], Tensor],
+    ids: np.ndarray,
+    context_length: int,
+    rng: np.random.Generator,
+    **sampling,
+) -> Iterator[np.ndarray]:
     """Yield the next id of each row (B,), one step after the other, without an end.
 
-    `model` maps ids (B, T) to logits (B, T, V) and sees the last `context_length` ids. Options: see `draw`.
+    `model` maps ids (B, T) to logits (B, T, V) and sees the last `context_length` ids. Options: see
+    `draw`.
     """
     with no_grad():
         while True:

@@ -1,7 +1,8 @@
 """Layers without a time axis: linear maps, activations, dropout, normalisation, embeddings.
 
-Random numbers come from the generator that a layer is given. Sources: He et al. 2015 (initial spread), Srivastava et
-al. 2014 (dropout), Ioffe & Szegedy 2015 (batch normalisation), Ba et al. 2016 (layer normalisation).
+Random numbers come from the generator that a layer is given. Sources: He et al. 2015 (initial
+spread), Srivastava et al. 2014 (dropout), Ioffe & Szegedy 2015 (batch normalisation), Ba et al.
+2016 (layer normalisation).
 """
 
 import numpy as np
@@ -12,7 +13,9 @@ from appendix_b.tensor import Tensor
 
 
 def uniform(rng: np.random.Generator, inputs: int, *shape: int) -> Parameter:
-    """Initial weights between -1 / sqrt(inputs) and 1 / sqrt(inputs): outputs start about as large as inputs."""
+    """Initial weights between -1 / sqrt(inputs) and 1 / sqrt(inputs): outputs start about as
+    large as inputs.
+    """
     return Parameter(rng.uniform(-1, 1, shape).astype(np.float32) / np.float32(np.sqrt(inputs)))
 
 
@@ -65,8 +68,9 @@ class Flatten(Module):
 
 
 class Dropout(Module):
-    """In training, each number is zero with probability `rate`, the others grow by 1 / (1 - rate), so that the
-    expected value stays; otherwise nothing happens."""
+    """In training, each number is zero with probability `rate`, the others grow by 1 / (1 - rate),
+    so that the expected value stays; otherwise nothing happens.
+    """
 
     def __init__(self, rate: float, rng: np.random.Generator):
         if not 0 <= rate < 1:
@@ -81,8 +85,10 @@ class Dropout(Module):
 
 
 class BatchNorm(Module):
-    """(B, C) or (B, C, H, W), the same shape out: zero mean and unit variance of each channel over the batch, then
-    scale and shift. Outside training, running averages take the place of the batch's own."""
+    """(B, C) or (B, C, H, W), the same shape out: zero mean and unit variance of each channel over
+    the batch, then scale and shift. Outside training, running averages take the place of the
+    batch's own.
+    """
 
     def __init__(self, channels: int, momentum: float = 0.1, eps: float = 1e-5):
         self.scale, self.shift = ones(channels), zeros(channels)
@@ -91,7 +97,8 @@ class BatchNorm(Module):
         self.running_variance = np.ones(channels, dtype=np.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        column = (1, -1) + (1,) * (x.ndim - 2)  # the shape that puts a number per channel along axis 1
+        # the shape that puts a number per channel along axis 1
+        column = (1, -1) + (1,) * (x.ndim - 2)
         axes = (0, *range(2, x.ndim))
         if self.training:
             mean = x.mean(axes, keepdims=True)
@@ -106,7 +113,9 @@ class BatchNorm(Module):
 
     def _remember(self, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
         if n < 2:
-            raise ValueError("batch normalisation needs at least 2 values a channel in training, not 1")
+            raise ValueError(
+                "batch normalisation needs at least 2 values a channel in training, not 1"
+            )
         self.running_mean += self.momentum * (mean - self.running_mean)
         self.running_variance += self.momentum * (variance * (n / (n - 1)) - self.running_variance)
 

@@ -1,7 +1,7 @@
 """What a layer is: an object with parameters, a forward pass, and a mode (training or not).
 
-A module's parameters are found by looking through its attributes, so that a layer has nothing to register. Its state
-is a dictionary of plain NumPy arrays by dotted names.
+A module's parameters are found by looking through its attributes, so that a layer has nothing to
+register. Its state is a dictionary of plain NumPy arrays by dotted names.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,9 @@ class Parameter(Tensor):
 
 
 class Module:
-    """Base of all layers: subclasses set parameters and layers as attributes and define `forward`."""
+    """Base of all layers: subclasses set parameters and layers as attributes and define
+    `forward`.
+    """
 
     training = True
 
@@ -32,8 +34,11 @@ class Module:
     def children(self) -> Iterator[tuple[str, "Module"]]:
         """The modules among the attributes and in attributes that are lists, with their names."""
         for name, value in vars(self).items():
-            for key, one in ((f"{name}.{i}", one) for i, one in enumerate(value)) if isinstance(value, list) else (
-                    (name, value),):
+            for key, one in (
+                ((f"{name}.{i}", one) for i, one in enumerate(value))
+                if isinstance(value, list)
+                else ((name, value),)
+            ):
                 if isinstance(one, Module):
                     yield key, one
 
@@ -45,7 +50,9 @@ class Module:
 
     def named(self, kind: type, prefix: str = "") -> dict[str, Parameter | np.ndarray]:
         """All attributes of a type, here and below, by dotted name."""
-        found = {prefix + name: value for name, value in vars(self).items() if isinstance(value, kind)}
+        found = {
+            prefix + name: value for name, value in vars(self).items() if isinstance(value, kind)
+        }
         for name, child in self.children():
             found |= child.named(kind, f"{prefix}{name}.")
         return found
@@ -74,19 +81,29 @@ class Module:
         return self.train(False)
 
     def state(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and of the arrays that layers keep beside them (running means)."""
+        """Copies of all parameters and of the arrays that layers keep beside them (running
+        means).
+        """
         parameters = {name: one.data.copy() for name, one in self.named(Parameter).items()}
         return parameters | {name: one.copy() for name, one in self.named(np.ndarray).items()}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what `state` returned; ValueError names what is missing, unknown or of another shape."""
-        places = {name: one.data for name, one in self.named(Parameter).items()} | self.named(np.ndarray)
+        """Take over what `state` returned; ValueError names what is missing, unknown or of
+        another shape.
+        """
+        places = {name: one.data for name, one in self.named(Parameter).items()} | self.named(
+            np.ndarray
+        )
         if set(places) != set(state):
-            raise ValueError(f"this state is of another model: missing {sorted(set(places) - set(state))}, "
-                             f"unknown {sorted(set(state) - set(places))}")
+            raise ValueError(
+                f"this state is of another model: missing {sorted(set(places) - set(state))}, "
+                f"unknown {sorted(set(state) - set(places))}"
+            )
         for name, place in places.items():
             if place.shape != state[name].shape:
-                raise ValueError(f"{name} has shape {state[name].shape} in the state, {place.shape} in the model")
+                raise ValueError(
+                    f"{name} has shape {state[name].shape} in the state, {place.shape} in the model"
+                )
         for name, place in places.items():
             place[...] = state[name]
 

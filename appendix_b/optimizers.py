@@ -1,7 +1,8 @@
 """How a gradient becomes a step: SGD with momentum, Adam, AdamW, and clipping.
 
-The updates are PyTorch's, number for number (Sutskever et al. 2013; Kingma & Ba 2015; Loshchilov & Hutter 2019; Pascanu
-et al. 2013). The rate `lr` may be changed between steps: that is all a schedule does.
+The updates are PyTorch's, number for number (Sutskever et al. 2013; Kingma & Ba 2015; Loshchilov &
+Hutter 2019; Pascanu et al. 2013). The rate `lr` may be changed between steps: that is all a
+schedule does.
 """
 
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from appendix_b.nn import Parameter
 
 
 def clip_gradients(parameters: Sequence[Parameter], max_norm: float) -> float:
-    """Scale all gradients down together so that their common length is at most `max_norm`; returns it as it was.
+    """Scale all gradients down together so that their common length is at most `max_norm`; returns
+    it as it was.
 
     Direction stays: only the step gets shorter. Parameters without a gradient do not count.
     """
@@ -25,7 +27,9 @@ def clip_gradients(parameters: Sequence[Parameter], max_norm: float) -> float:
 
 
 class Optimizer:
-    """Base: `step` changes every parameter that has a gradient by `update`; each keeps arrays of its own."""
+    """Base: `step` changes every parameter that has a gradient by `update`; each keeps arrays of
+    its own.
+    """
 
     kept: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
 
@@ -34,7 +38,9 @@ class Optimizer:
             raise ValueError(f"the learning rate must be positive, not {lr}")
         self.parameters, self.lr, self.weight_decay = list(parameters), lr, weight_decay
         self.steps = 0
-        self.memory = [{name: np.zeros_like(one.data) for name in self.kept} for one in self.parameters]
+        self.memory = [
+            {name: np.zeros_like(one.data) for name in self.kept} for one in self.parameters
+        ]
 
     def step(self) -> None:
         """Change the parameters in place, then forget the gradients."""
@@ -49,7 +55,11 @@ class Optimizer:
 
     def state(self) -> dict[str, np.ndarray]:
         """What a run needs to go on exactly where it stopped."""
-        kept = {f"{i}.{name}": array.copy() for i, memory in enumerate(self.memory) for name, array in memory.items()}
+        kept = {
+            f"{i}.{name}": array.copy()
+            for i, memory in enumerate(self.memory)
+            for name, array in memory.items()
+        }
         return kept | {"steps": np.array(self.steps)}
 
     def load_state(self, state: dict[str, np.ndarray]) -> None:
@@ -61,12 +71,20 @@ class Optimizer:
 
 
 class SGD(Optimizer):
-    """Against the gradient; with momentum, against a running sum of gradients that forgets slowly."""
+    """Against the gradient; with momentum, against a running sum of gradients that forgets
+    slowly.
+    """
 
     kept = ("velocity",)
 
-    def __init__(self, parameters: Sequence[Parameter], lr: float, momentum: float = 0.0, nesterov: bool = False,
-                 weight_decay: float = 0.0):
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(parameters, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
@@ -79,24 +97,38 @@ class SGD(Optimizer):
 
 
 class Adam(Optimizer):
-    """Each number has a step of its own: its mean gradient divided by the root of its mean squared gradient.
+    """Each number has a step of its own: its mean gradient divided by the root of its mean squared
+    gradient.
 
     Both means start at zero and are corrected for it. Weight decay is added to the gradient.
     """
 
     kept = ("mean", "square")
 
-    def __init__(self, parameters: Sequence[Parameter], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        parameters: Sequence[Parameter],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ):
         super().__init__(parameters, lr, weight_decay)
         self.betas, self.eps = betas, eps
 
     def update(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        self.adapt(parameter, grad + self.weight_decay * parameter.data if self.weight_decay else grad, memory)
+        self.adapt(
+            parameter,
+            grad + self.weight_decay * parameter.data if self.weight_decay else grad,
+            memory,
+        )
 
     def adapt(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
         mean, square = memory["mean"], memory["square"]
-        for average, new, beta in ((mean, grad, self.betas[0]), (square, grad * grad, self.betas[1])):
+        for average, new, beta in (
+            (mean, grad, self.betas[0]),
+            (square, grad * grad, self.betas[1]),
+        ):
             average *= beta
             average += (1 - beta) * new
         corrections = [1 - beta**self.steps for beta in self.betas]

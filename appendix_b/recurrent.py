@@ -1,9 +1,9 @@
-"""Networks that read one step after the other and keep a state: a plain RNN (Elman 1990) and an LSTM (Hochreiter &
-Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""Networks that read one step after the other and keep a state: a plain RNN (Elman 1990) and an
+LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-The state of step t depends on that of t - 1, so the loop over time cannot be a single matrix product; what does not
-depend on the state is done for all steps at once before it. Backpropagation through time needs no code of its own: it
-is `backward` on the unrolled graph.
+The state of step t depends on that of t - 1, so the loop over time cannot be a single matrix
+product; what does not depend on the state is done for all steps at once before it. Backpropagation
+through time needs no code of its own: it is `backward` on the unrolled graph.
 """
 
 import numpy as np
@@ -15,7 +15,9 @@ from appendix_b.tensor import Tensor
 
 
 class RNN(Module):
-    """(B, T, inputs) -> states (B, T, width) and the last one (B, width): h = tanh(x W + h U + b)."""
+    """(B, T, inputs) -> states (B, T, width) and the last one (B, width): h = tanh(x W + h U +
+    b).
+    """
 
     def __init__(self, inputs: int, width: int, rng: np.random.Generator):
         self.width = width
@@ -37,9 +39,9 @@ class RNN(Module):
 class LSTM(Module):
     """(B, T, inputs) -> states (B, T, width) and the last (state, cell), each (B, width).
 
-    The cell c is carried on by multiplying and adding, not through a matrix: c = forget * c + enter * candidate and
-    h = leave * tanh(c), so that its gradient survives many steps. The gates' columns stand in that order, candidate
-    third.
+    The cell c is carried on by multiplying and adding, not through a matrix: c = forget * c + enter
+    * candidate and h = leave * tanh(c), so that its gradient survives many steps. The gates'
+    columns stand in that order, candidate third.
     """
 
     def __init__(self, inputs: int, width: int, rng: np.random.Generator):
@@ -47,9 +49,12 @@ class LSTM(Module):
         self.from_input = uniform(rng, width, inputs, 4 * width)
         self.from_state = uniform(rng, width, width, 4 * width)
         self.bias = uniform(rng, width, 4 * width)
-        self.bias.data[:width] += 1  # the forget gate begins open: first keep everything, then learn what not to
+        # the forget gate begins open: first keep everything, then learn what not to
+        self.bias.data[:width] += 1
 
-    def forward(self, x: Tensor, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    def forward(
+        self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, _ = x.shape
         C = self.width
         h, c = state or (Tensor(np.zeros((B, C), dtype=x.dtype)),) * 2

@@ -23,7 +23,9 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], settings: dict)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Read what `save_arrays` wrote; FileNotFoundError or ValueError where it is missing or damaged."""
+    """Read what `save_arrays` wrote; FileNotFoundError or ValueError where it is missing or
+    damaged.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no saved model {path}; train one first")
@@ -32,4 +34,6 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
             arrays = {name: file[name] for name in file.files}
         return arrays, json.loads(str(arrays.pop(SETTINGS)))
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is damaged or no model of ours ({error}); train it again") from error
+        raise ValueError(
+            f"{path} is damaged or no model of ours ({error}); train it again"
+        ) from error

@@ -1,6 +1,8 @@
-"""Learning rates that change while training: functions from the number of a step (0, 1, ...) to its rate.
+"""Learning rates that change while training: functions from the number of a step (0, 1, ...) to its
+rate.
 
-Chapter 4 has the same curves over progress instead of steps, because its runs may be limited by time.
+Chapter 4 has the same curves over progress instead of steps, because its runs may be limited by
+time.
 """
 
 import math
@@ -24,11 +26,13 @@ def step_decay(rate: float, every: int, factor: float = 0.1) -> Schedule:
 
 
 def cosine(peak: float, steps: int, warmup: int = 0, final: float = 0.0) -> Schedule:
-    """Up in a straight line over `warmup` steps, then down to `final` along half a cosine (Loshchilov & Hutter 2017).
+    """Up in a straight line over `warmup` steps, then down to `final` along half a cosine
+    (Loshchilov & Hutter 2017).
 
     >>> [round(cosine(1.0, steps=6, warmup=2)(step), 3) for step in range(7)]
     [0.5, 1.0, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
+
     def rate(step: int) -> float:
         if step < warmup:
             return peak * (step + 1) / warmup

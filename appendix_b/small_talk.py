@@ -1,7 +1,9 @@
-"""Short conversations whose answers a program can check: who is where, who has what, sums, greetings.
+"""Short conversations whose answers a program can check: who is where, who has what, sums,
+greetings.
 
-The people, places and things are the storyworld's (chapter 1). A stable hash keeps a tenth of the pairs (a person and
-a place or thing, two numbers, a person to greet) out of training, so that a right answer there was not memorised.
+The people, places and things are the storyworld's (chapter 1). A stable hash keeps a tenth of the
+pairs (a person and a place or thing, two numbers, a person to greet) out of training, so that a
+right answer there was not memorised.
 """
 
 from collections.abc import Iterator
@@ -30,7 +32,13 @@ class Talk:
 def _pair(kind: str, rng: np.random.Generator) -> tuple:
     """The two things that decide an answer: those of a test are never seen together in training."""
     first = NUMBERS if kind == "sum" else PEOPLE
-    second = {"where": tuple(PLACES), "who": THINGS, "unknown": tuple(PLACES), "sum": NUMBERS, "greeting": ("hello",)}
+    second = {
+        "where": tuple(PLACES),
+        "who": THINGS,
+        "unknown": tuple(PLACES),
+        "sum": NUMBERS,
+        "greeting": ("hello",),
+    }
     return tuple(options[rng.integers(len(options))] for options in (first, second[kind]))
 
 
@@ -43,18 +51,27 @@ def _talk(kind: str, a, b, rng: np.random.Generator) -> Talk:
     x, y = (others[i] for i in rng.choice(len(others), 2, replace=False))
     place, thing = tuple(PLACES)[rng.integers(len(PLACES))], THINGS[rng.integers(len(THINGS))]
     if kind == "who":
-        facts, question, answer = [f"{a} has the {b}.", f"{x} is {PLACES[place]} the {place}."], f"Who has the {b}?", (
-            f"{a} has the {b}.")
+        facts = [f"{a} has the {b}.", f"{x} is {PLACES[place]} the {place}."]
+        question = f"Who has the {b}?"
+        answer = f"{a} has the {b}."
     else:
-        facts = [f"{a} is {PLACES[b]} the {b}.", f"{x} has the {thing}.", f"{y} is {PLACES[place]} the {place}."]
+        facts = [
+            f"{a} is {PLACES[b]} the {b}.",
+            f"{x} has the {thing}.",
+            f"{y} is {PLACES[place]} the {place}.",
+        ]
         question, answer = f"Where is {a}?", facts[0]
         if kind == "unknown":
             facts, answer = facts[1:], "I do not know."
-    return Talk(" ".join([*(facts[i] for i in rng.permutation(len(facts))), question]), answer, kind)
+    return Talk(
+        " ".join([*(facts[i] for i in rng.permutation(len(facts))), question]), answer, kind
+    )
 
 
 def small_talk(rng: np.random.Generator, test: bool = False) -> Iterator[Talk]:
-    """Endless conversations, all kinds alike; `test` asks for the pairs only that training never has."""
+    """Endless conversations, all kinds alike; `test` asks for the pairs only that training never
+    has.
+    """
     while True:
         kind = KINDS[rng.integers(len(KINDS))]
         a, b = _pair(kind, rng)
@@ -64,11 +81,17 @@ def small_talk(rng: np.random.Generator, test: bool = False) -> Iterator[Talk]:
 
 def prompt_ids(tokenizer: BPETokenizer, said: str) -> list[int]:
     """What the model sees before it answers."""
-    return [tokenizer.special_tokens[USER], *tokenizer.encode(said), tokenizer.special_tokens[ASSISTANT]]
+    return [
+        tokenizer.special_tokens[USER],
+        *tokenizer.encode(said),
+        tokenizer.special_tokens[ASSISTANT],
+    ]
 
 
 def talk_batch(talks: list[Talk], tokenizer: BPETokenizer) -> Batch:
-    """Conversations in rows, filled up on the right; only the answer and the end of text count in the loss."""
+    """Conversations in rows, filled up on the right; only the answer and the end of text count
+    in the loss.
+    """
     rows = []
     for talk in talks:
         asked = prompt_ids(tokenizer, talk.said)

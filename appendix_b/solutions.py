@@ -18,7 +18,9 @@ def unbroadcast_gradient(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray
     return grad
 
 
-def matmul_gradients(a: np.ndarray, b: np.ndarray, grad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def matmul_gradients(
+    a: np.ndarray, b: np.ndarray, grad: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     return grad @ b.T, a.T @ grad
 
 
@@ -45,8 +47,16 @@ def clip_by_norm(grads: list[np.ndarray], max_norm: float) -> list[np.ndarray]:
     return [grad * min(1.0, max_norm / norm) for grad in grads] if norm else grads
 
 
-def adam_step(x: np.ndarray, grad: np.ndarray, mean: np.ndarray, square: np.ndarray, step: int, lr: float,
-              betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> tuple[np.ndarray, ...]:
+def adam_step(
+    x: np.ndarray,
+    grad: np.ndarray,
+    mean: np.ndarray,
+    square: np.ndarray,
+    step: int,
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> tuple[np.ndarray, ...]:
     mean = betas[0] * mean + (1 - betas[0]) * grad
     square = betas[1] * square + (1 - betas[1]) * grad**2
     corrected = mean / (1 - betas[0] ** step), square / (1 - betas[1] ** step)
@@ -62,8 +72,14 @@ def cross_correlate(image: np.ndarray, filter: np.ndarray) -> np.ndarray:
     return np.einsum("yxij,ij->yx", windows, filter)
 
 
-def lstm_step(x: np.ndarray, h: np.ndarray, c: np.ndarray, from_input: np.ndarray, from_state: np.ndarray,
-              bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lstm_step(
+    x: np.ndarray,
+    h: np.ndarray,
+    c: np.ndarray,
+    from_input: np.ndarray,
+    from_state: np.ndarray,
+    bias: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
     forget, enter, candidate, leave = np.split(x @ from_input + h @ from_state + bias, 4, axis=-1)
     forget, enter, leave = (1 / (1 + np.exp(-gate)) for gate in (forget, enter, leave))
     c = forget * c + enter * np.tanh(candidate)

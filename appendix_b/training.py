@@ -1,4 +1,5 @@
-"""The training loop for labelled examples: draw a batch, forward, loss, backward, clip, step; then look at it.
+"""The training loop for labelled examples: draw a batch, forward, loss, backward, clip, step; then
+look at it.
 
 Chapter 4 has the loop for PyTorch models; this one has the same steps in plain sight.
 """
@@ -31,7 +32,8 @@ class Plan:
 
 
 def batches(n: int, size: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Row numbers in a new order, `size` at a time; a last batch that is smaller is left for the next epoch.
+    """Row numbers in a new order, `size` at a time; a last batch that is smaller is left for the
+    next epoch.
 
     >>> [len(rows) for rows in batches(7, 3, np.random.default_rng(0))]
     [3, 3]
@@ -53,18 +55,29 @@ def logits_of(model: Module, x: np.ndarray, size: int = 500) -> np.ndarray:
 def measure(model: Module, data: Images) -> tuple[float, float]:
     """Mean cross-entropy (nats) and accuracy."""
     logits = logits_of(model, data.x)
-    return cross_entropy(Tensor(logits), data.y).item(), float((logits.argmax(axis=1) == data.y).mean())
+    return cross_entropy(Tensor(logits), data.y).item(), float(
+        (logits.argmax(axis=1) == data.y).mean()
+    )
 
 
-def fit(model: Module, train: Images, plan: Plan, rng: np.random.Generator, held_out: dict[str, Images] | None = None,
-        label: str = "") -> list[dict]:
-    """Train `model` in place; returns a line for each look: epoch, seconds, and loss and accuracy on the training
-    rows ("train") and on each of `held_out` by name, all in evaluation mode."""
+def fit(
+    model: Module,
+    train: Images,
+    plan: Plan,
+    rng: np.random.Generator,
+    held_out: dict[str, Images] | None = None,
+    label: str = "",
+) -> list[dict]:
+    """Train `model` in place; returns a line for each look: epoch, seconds, and loss and accuracy
+    on the training rows ("train") and on each of `held_out` by name, all in evaluation mode.
+    """
     optimizer = AdamW(model.parameters(), plan.lr, weight_decay=plan.weight_decay)
     size = min(plan.batch_size, len(train))
     rate = cosine(plan.lr, plan.epochs * max(1, len(train) // size), final=plan.lr / 20)
     log, began = [], time.perf_counter()
-    for epoch in tqdm(range(1, plan.epochs + 1), desc=label, unit="epoch", leave=False, delay=2, disable=None):
+    for epoch in tqdm(
+        range(1, plan.epochs + 1), desc=label, unit="epoch", leave=False, delay=2, disable=None
+    ):
         model.train()
         for rows in batches(len(train), size, rng):
             loss = cross_entropy(model(Tensor(train.x[rows])), train.y[rows])

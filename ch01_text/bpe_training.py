@@ -1,5 +1,5 @@
-"""How a byte-pair encoding is learned, fast: words are counted once, and a merge touches only the words
-that contain its pair.
+"""How a byte-pair encoding is learned, fast: words are counted once, and a merge touches only the
+words that contain its pair.
 
 `train_merges_reference` counts everything anew for every merge, as the paper's listing does.
 """
@@ -19,7 +19,9 @@ Pair = tuple[int, int]
 
 
 def count_words(documents: Iterable[str], pattern: str) -> Counter[str]:
-    """How often each chunk of the pattern occurs: merges never cross chunks, so order does not matter."""
+    """How often each chunk of the pattern occurs: merges never cross chunks, so order does not
+    matter.
+    """
     compiled = regex.compile(pattern)
     counts = Counter()
     for document in documents:
@@ -65,11 +67,14 @@ def train_merges_reference(word_counts: Counter[str], n_new: int) -> list[tuple[
     return merges
 
 
-def train_merges(word_counts: Counter[str], n_new: int) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Learn up to `n_new` tokens beyond the 256 bytes: (all tokens in order of their ids, the merges).
+def train_merges(
+    word_counts: Counter[str], n_new: int
+) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
+    """Learn up to `n_new` tokens beyond the 256 bytes: (all tokens in order of their ids, the
+    merges).
 
-    The most frequent pair is merged first; ties go to the lower ids. A union that is a token already
-    (reached by another split) keeps its id.
+    The most frequent pair is merged first; ties go to the lower ids. A union that is a token
+    already (reached by another split) keeps its id.
     """
     tokens = [bytes([b]) for b in BYTES]
     ids = {token: i for i, token in enumerate(tokens)}
@@ -92,7 +97,9 @@ def train_merges(word_counts: Counter[str], n_new: int) -> tuple[list[bytes], li
             tokens.append(left + right)
         grown = set()
         for place in places.pop(pair):
-            words[place] = _merge_in_word(words[place], pair, new, frequencies[place], place, counts, places, grown)
+            words[place] = _merge_in_word(
+                words[place], pair, new, frequencies[place], place, counts, places, grown
+            )
         counts[pair] = 0
         for changed in grown:
             if counts[changed] > 0:
@@ -100,7 +107,9 @@ def train_merges(word_counts: Counter[str], n_new: int) -> tuple[list[bytes], li
     return tokens, merges
 
 
-def _count_pairs(words: list[list[int]], frequencies: list[int]) -> tuple[dict[Pair, int], dict[Pair, set[int]]]:
+def _count_pairs(
+    words: list[list[int]], frequencies: list[int]
+) -> tuple[dict[Pair, int], dict[Pair, set[int]]]:
     counts: dict[Pair, int] = defaultdict(int)
     places: dict[Pair, set[int]] = defaultdict(set)
     for place, (word, frequency) in enumerate(zip(words, frequencies, strict=True)):
@@ -110,8 +119,16 @@ def _count_pairs(words: list[list[int]], frequencies: list[int]) -> tuple[dict[P
     return counts, places
 
 
-def _merge_in_word(word: list[int], pair: Pair, new: int, frequency: int, place: int, counts: dict[Pair, int],
-                   places: dict[Pair, set[int]], grown: set[Pair]) -> list[int]:
+def _merge_in_word(
+    word: list[int],
+    pair: Pair,
+    new: int,
+    frequency: int,
+    place: int,
+    counts: dict[Pair, int],
+    places: dict[Pair, set[int]],
+    grown: set[Pair],
+) -> list[int]:
     """`merge_pair` that also keeps the pair counts right; only the neighbours of a merge change."""
     first, second = pair
     merged, i, last = [], 0, len(word) - 1

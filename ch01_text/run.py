@@ -16,10 +16,11 @@ from ch01_text.saving import replacing
 
 
 def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> None:
-    """Run `main` with flags made from its signature and docstring; a dict offers one subcommand a key.
+    """Run `main` with flags made from its signature and docstring; a dict offers one subcommand a
+    key.
 
-    Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130. A character that the
-    console or pipe cannot show is printed as "?".
+    Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130. A
+    character that the console or pipe cannot show is printed as "?".
     """
     import tyro
 
@@ -40,16 +41,21 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
 
 
 def chapter_folder(run: str | Path, chapter: str) -> Path:
-    """Create `<run>/<chapter>` and return it; raise OSError with a remedy where that is impossible."""
+    """Create `<run>/<chapter>` and return it; raise OSError with a remedy where that is
+    impossible.
+    """
     folder = Path(run) / chapter
     try:
         folder.mkdir(parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK)
     except OSError as error:
-        raise OSError(f"cannot create the run folder {folder} ({error.strerror}); "
-                      "choose another with --run") from error
+        raise OSError(
+            f"cannot create the run folder {folder} ({error.strerror}); choose another with --run"
+        ) from error
     if not writable:
-        raise PermissionError(f"cannot write into the run folder {folder}; choose another with --run")
+        raise PermissionError(
+            f"cannot write into the run folder {folder}; choose another with --run"
+        )
     return folder
 
 

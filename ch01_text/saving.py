@@ -1,8 +1,9 @@
 """Files and folders that are replaced whole or not at all, on every operating system.
 
-The new one is written beside the old one, flushed to disk, and then renamed, so that a crash at any moment
-leaves one of the two whole. Windows sets the limits: it opens no folder, flushes no file that was opened for
-reading only, renames nothing onto a folder, and renames nothing that another program has open.
+The new one is written beside the old one, flushed to disk, and then renamed, so that a crash at any
+moment leaves one of the two whole. Windows sets the limits: it opens no folder, flushes no file
+that was opened for reading only, renames nothing onto a folder, and renames nothing that another
+program has open.
 """
 
 import os
@@ -12,15 +13,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PATIENCE = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between attempts; virus scanners let go of a file soon
+# seconds between attempts; virus scanners let go of a file soon
+PATIENCE = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield `path` + ".tmp", where a file or folder is to be made. If that succeeds it takes the place of `path`,
-    otherwise it is removed.
+    """Yield `path` + ".tmp", where a file or folder is to be made. If that succeeds it takes the
+    place of `path`, otherwise it is removed.
 
-    OSError where `path` cannot be replaced; what stood there before is whole then (see `find_whole`).
+    OSError where `path` cannot be replaced; what stood there before is whole then (see
+    `find_whole`).
     """
     path = Path(path)
     new = path.with_name(path.name + ".tmp")
@@ -36,7 +39,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def find_whole(folder: str | os.PathLike) -> Path | None:
-    """Return `folder` if it exists, or else the one that a crash between two renames left beside it, or None."""
+    """Return `folder` if it exists, or else the one that a crash between two renames left beside
+    it, or None.
+    """
     folder = Path(folder)
     places = (folder, folder.with_name(folder.name + ".old"))
     return next((place for place in places if place.is_dir()), None)
@@ -65,14 +70,17 @@ def _rename(source: Path, target: Path) -> None:
     try:
         os.replace(source, target)
     except PermissionError as error:
-        raise PermissionError(f"{source} cannot be renamed to {target.name} ({error.strerror}); close the programs "
-                              "that have it or its files open, and see that its folder is writable") from error
+        raise PermissionError(
+            f"{source} cannot be renamed to {target.name} ({error.strerror}); close the programs "
+            "that have it or its files open, and see that its folder is writable"
+        ) from error
 
 
 def _flush(path: Path) -> None:
     """Have the disk hold a file, or a folder's list of names, before anything that follows."""
     if path.is_dir():
-        with suppress(PermissionError):  # Windows: its file system keeps the names without being asked
+        # Windows: its file system keeps the names without being asked
+        with suppress(PermissionError):
             _fsync(path, os.O_RDONLY)
     else:
         _fsync(path, os.O_RDWR)

@@ -1,8 +1,10 @@
-"""Corpora larger than memory: files are read piece by piece, tokenized once, by several threads at a time, and
-kept as token files ("shards") that training maps into memory, page by page, as it draws windows.
+"""Corpora larger than memory: files are read piece by piece, tokenized once, by several threads at
+a time, and kept as token files ("shards") that training maps into memory, page by page, as it draws
+windows.
 
-A document is a text file, a line of a JSONL file, or a row of a parquet file, the latter two by their field
-"text". Long documents are cut at line ends, so that a token hardly ever would have spanned the cut.
+A document is a text file, a line of a JSONL file, or a row of a parquet file, the latter two by
+their field "text". Long documents are cut at line ends, so that a token hardly ever would have
+spanned the cut.
 """
 
 import hashlib
@@ -30,10 +32,18 @@ Piece = tuple[int, str]  # number of the document, text
 
 
 def corpus_files(path: Path) -> list[Path]:
-    """The text, JSONL and parquet files of a folder and its folders, sorted; ValueError where there is none."""
-    files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.suffix in SUFFIXES and f.is_file())
+    """The text, JSONL and parquet files of a folder and its folders, sorted; ValueError where
+    there is none.
+    """
+    files = (
+        [path]
+        if path.is_file()
+        else sorted(f for f in path.rglob("*") if f.suffix in SUFFIXES and f.is_file())
+    )
     if not files:
-        raise ValueError(f"the folder {path} holds no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file")
+        raise ValueError(
+            f"the folder {path} holds no {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]} file"
+        )
     return files
 
 
@@ -43,10 +53,14 @@ def _text_pieces(path: Path) -> Iterator[str]:
             while piece := file.read(PIECE):
                 piece += file.readline(PIECE)
                 if "\0" in piece:
-                    raise ValueError(f"{path} is a binary file (it holds NUL characters); choose text files")
+                    raise ValueError(
+                        f"{path} is a binary file (it holds NUL characters); choose text files"
+                    )
                 yield piece
         except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text (byte {error.start}); convert it, or take it away") from error
+            raise ValueError(
+                f"{path} is not UTF-8 text (byte {error.start}); convert it, or take it away"
+            ) from error
 
 
 def _json_texts(path: Path) -> Iterator[str]:
@@ -55,7 +69,9 @@ def _json_texts(path: Path) -> Iterator[str]:
             try:
                 text = json.loads(line)["text"]
             except (ValueError, KeyError, TypeError) as error:
-                raise ValueError(f'{path}, line {number}: not a JSON object with a field "text"') from error
+                raise ValueError(
+                    f'{path}, line {number}: not a JSON object with a field "text"'
+                ) from error
             if not isinstance(text, str):
                 raise ValueError(f'{path}, line {number}: the field "text" is no string')
             yield text
@@ -70,7 +86,9 @@ def _parquet_texts(path: Path) -> Iterator[str]:
     try:
         table = pyarrow.parquet.ParquetFile(path)
         if "text" not in table.schema_arrow.names:
-            raise ValueError(f'{path} has no column "text"; it has {", ".join(table.schema_arrow.names)}')
+            raise ValueError(
+                f'{path} has no column "text"; it has {", ".join(table.schema_arrow.names)}'
+            )
         for batch in table.iter_batches(batch_size=256, columns=["text"]):
             yield from (text for text in batch["text"].to_pylist() if text)
     except pyarrow.ArrowInvalid as error:
@@ -78,7 +96,8 @@ def _parquet_texts(path: Path) -> Iterator[str]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """`text` in pieces of about PIECE characters, each but the last up to a line end where there is one.
+    """`text` in pieces of about PIECE characters, each but the last up to a line end where there is
+    one.
 
     >>> ["".join(cut(text)) == text for text in ("", "a", "a\\n" * 200_000)]
     [True, True, True]
@@ -105,9 +124,19 @@ def stream_pieces(files: Iterable[Path]) -> Iterator[Piece]:
 
 
 def _at_least(n: int, files: list[Path]) -> bool:
-    """Do `files` hold `n` documents? Text files are not read for it, of the others `n` documents at most."""
-    documents = chain.from_iterable(_json_texts(path) if path.suffix == ".jsonl" else _parquet_texts(path)
-                                    if path.suffix == ".parquet" else [path] for path in files)
+    """Do `files` hold `n` documents? Text files are not read for it, of the others `n` documents
+    at most.
+    """
+    documents = chain.from_iterable(
+        (
+            _json_texts(path)
+            if path.suffix == ".jsonl"
+            else _parquet_texts(path)
+            if path.suffix == ".parquet"
+            else [path]
+        )
+        for path in files
+    )
     return sum(1 for _ in islice(documents, n)) == n
 
 
@@ -129,7 +158,9 @@ def sample_texts(files: list[Path], n_chars: int, seed: int = 0) -> list[str]:
 
 
 class _Shards:
-    """Writes tokens to numbered files `<split>-00000.npy` of SHARD tokens each (the last one: the rest)."""
+    """Writes tokens to numbered files `<split>-00000.npy` of SHARD tokens each (the last one:
+    the rest).
+    """
 
     def __init__(self, folder: Path, split: str, dtype: type):
         self.folder, self.split = folder, split
@@ -174,7 +205,9 @@ def _fingerprint(files: list[Path], tokenizer_file: Path) -> str:
 
 
 def _hold_out_tail(folder: Path, train: _Shards, tokenizer) -> tuple[str, int]:
-    """Cut the last tenth of the last full shard off: (name of its file, UTF-8 bytes of its text)."""
+    """Cut the last tenth of the last full shard off: (name of its file, UTF-8 bytes of its
+    text).
+    """
     name = train.names[-2] if len(train.names) > 1 else train.names[-1]
     tokens = np.load(folder / name)
     cut_at = len(tokens) - max(2, len(tokens) // 10)
@@ -184,13 +217,16 @@ def _hold_out_tail(folder: Path, train: _Shards, tokenizer) -> tuple[str, int]:
     return "val-00000.npy", len(text.encode())
 
 
-def tokenize_files(files: list[Path], tokenizer, folder: str | Path, val_fraction: float = 0.1, seed: int = 0) -> dict:
-    """Tokenize `files` into shards under `folder`, unless it holds just these already; returns its index.
+def tokenize_files(
+    files: list[Path], tokenizer, folder: str | Path, val_fraction: float = 0.1, seed: int = 0
+) -> dict:
+    """Tokenize `files` into shards under `folder`, unless it holds just these already; returns its
+    index.
 
-    Every document ends with `<|endoftext|>`; a `val_fraction` of the documents, drawn by `seed`, is held out until
-    they fill one shard, or the end of the text where there are fewer than ten documents. The index: "train" and
-    "val", the names of the files; "train_tokens"; "val_bytes", the UTF-8 length of the held-out text. Memory does
-    not grow with the corpus.
+    Every document ends with `<|endoftext|>`; a `val_fraction` of the documents, drawn by `seed`, is
+    held out until they fill one shard, or the end of the text where there are fewer than ten
+    documents. The index: "train" and "val", the names of the files; "train_tokens"; "val_bytes",
+    the UTF-8 length of the held-out text. Memory does not grow with the corpus.
     """
     with tempfile.TemporaryDirectory() as place:
         tokenizer.save(place)
@@ -203,12 +239,16 @@ def tokenize_files(files: list[Path], tokenizer, folder: str | Path, val_fractio
     with replacing(folder) as new:
         new.mkdir(parents=True)
         tokenizer.save(new)
-        index = {"fingerprint": fingerprint} | _write_shards(files, tokenizer, new, val_fraction, seed)
+        index = {"fingerprint": fingerprint} | _write_shards(
+            files, tokenizer, new, val_fraction, seed
+        )
         (new / "index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
     return index
 
 
-def _write_shards(files: list[Path], tokenizer, folder: Path, val_fraction: float, seed: int) -> dict:
+def _write_shards(
+    files: list[Path], tokenizer, folder: Path, val_fraction: float, seed: int
+) -> dict:
     dtype = np.uint16 if tokenizer.n_vocab <= 2**16 else np.uint32
     train, val = _Shards(folder, "train", dtype), _Shards(folder, "val", dtype)
     many, draw = _at_least(10, files), random.Random(seed)
@@ -216,8 +256,11 @@ def _write_shards(files: list[Path], tokenizer, folder: Path, val_fraction: floa
     with tqdm(desc="tokenizing", unit="B", unit_scale=True, disable=None) as bar:
         for batch in _batches(stream_pieces(files)):
             texts = [text for _, text in batch]
-            encoded = tokenizer.encode_batch(texts) if isinstance(tokenizer, BPETokenizer) \
+            encoded = (
+                tokenizer.encode_batch(texts)
+                if isinstance(tokenizer, BPETokenizer)
                 else map(tokenizer.encode, texts)
+            )
             for (number, text), ids in zip(batch, encoded, strict=True):
                 enough = val.n_tokens >= SHARD
                 if number != current or (shards is val and enough):

@@ -10,28 +10,34 @@ from torch import Tensor
 
 
 def split_words(text: str) -> list[str]:
-    """Alternatives are tried from left to right at each place, so "--" is found before a run could begin with it; the
-    look-ahead keeps a run from swallowing one. White space matches nothing and is skipped."""
+    """Alternatives are tried from left to right at each place, so "--" is found before a run could
+    begin with it; the look-ahead keeps a run from swallowing one. White space matches nothing and
+    is skipped.
+    """
     return re.findall(r"""--|[,.:;?_!"()']|(?:(?!--)[^\s,.:;?_!"()'])+""", text)
 
 
 def unknown_share(training: list[str], new: list[str]) -> float:
-    """A set answers "is it there?" in constant time; a list would be read from the beginning for each word."""
+    """A set answers "is it there?" in constant time; a list would be read from the beginning for
+    each word.
+    """
     known = set(training)
     return float(np.mean([word not in known for word in new]))
 
 
 def cut_utf8(data: bytes, n: int) -> bytes:
-    """UTF-8 marks every byte that continues a character by its first two bits, 10, so that one finds a beginning from
-    anywhere by going back three bytes at most."""
+    """UTF-8 marks every byte that continues a character by its first two bits, 10, so that one
+    finds a beginning from anywhere by going back three bytes at most.
+    """
     while n < len(data) and data[n] & 0b1100_0000 == 0b1000_0000:
         n -= 1
     return data[:n]
 
 
 def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
-    """Equal words have equal pairs: counting each different word once, times its frequency, is what makes learning an
-    encoding affordable."""
+    """Equal words have equal pairs: counting each different word once, times its frequency, is what
+    makes learning an encoding affordable.
+    """
     counts = Counter()
     for word, times in words.items():
         for pair in pairwise(word):
@@ -40,8 +46,9 @@ def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
 
 
 def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """Replaying the merges in order does to a new word what training did to the old ones: a later merge may need what
-    an earlier one has made."""
+    """Replaying the merges in order does to a new word what training did to the old ones: a later
+    merge may need what an earlier one has made.
+    """
     tokens = list(word)
     for pair in merges:
         merged = []
@@ -55,22 +62,26 @@ def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
 
 
 def bits_per_token(ids: list[int]) -> float:
-    """The entropy of the ids: an id of probability p needs -log2 p bits in the best code, and occurs with p. A model
-    that also looks at the context needs fewer: that is chapter 4's loss."""
+    """The entropy of the ids: an id of probability p needs -log2 p bits in the best code, and
+    occurs with p. A model that also looks at the context needs fewer: that is chapter 4's loss.
+    """
     p = np.array(list(Counter(ids).values())) / len(ids)
     return float(-(p * np.log2(p)).sum())
 
 
 def document_numbers(ids: np.ndarray, eot_id: int) -> np.ndarray:
-    """The ends *before* a token tell its document; the cumulative sum counts the token itself, too, so an end is taken
-    off where one stands."""
+    """The ends *before* a token tell its document; the cumulative sum counts the token itself, too,
+    so an end is taken off where one stands.
+    """
     ends = (ids == eot_id).astype(np.int64)
     return np.cumsum(ends) - ends
 
 
 def count_windows(n_tokens: int, context_length: int, stride: int) -> int:
-    """Floor division: what is left over after the first window, in strides, plus that window. Below zero there is none;
-    -1 // stride + 1 is 0, but a text shorter still would give a negative number."""
+    """Floor division: what is left over after the first window, in strides, plus that window. Below
+    zero there is none; -1 // stride + 1 is 0, but a text shorter still would give a negative
+    number.
+    """
     return max(0, (n_tokens - context_length - 1) // stride + 1)
 
 
@@ -83,21 +94,25 @@ def times_predicted(n_tokens: int, context_length: int, stride: int) -> np.ndarr
 
 
 def embedding_gradient(ids: Tensor, upstream: Tensor, n_vocab: int) -> Tensor:
-    """The embedding is one_hot @ table, so its gradient is one_hot.T @ upstream: rows of the same id add up."""
+    """The embedding is one_hot @ table, so its gradient is one_hot.T @ upstream: rows of the
+    same id add up.
+    """
     return torch.zeros(n_vocab, upstream.shape[1]).index_add_(0, ids, upstream)
 
 
 def fixed_positions(context_length: int, width: int) -> Tensor:
-    """Each pair of columns is a clock hand: fast ones tell neighbours apart, slow ones tell where in the text one is.
-    Nothing ends at the context length, as a learned table does."""
+    """Each pair of columns is a clock hand: fast ones tell neighbours apart, slow ones tell where
+    in the text one is. Nothing ends at the context length, as a learned table does.
+    """
     speeds = 10_000.0 ** (-torch.arange(0, width, 2) / width)
     angles = torch.outer(torch.arange(context_length, dtype=torch.float32), speeds)  # (T, C / 2)
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
 
 
 def locate(place: int, sizes: list[int]) -> tuple[int, int]:
-    """Binary search in the ends of the shards: the shard is the first that ends after the token. An empty shard ends
-    where the one before it ends, so that "right" skips it."""
+    """Binary search in the ends of the shards: the shard is the first that ends after the token. An
+    empty shard ends where the one before it ends, so that "right" skips it.
+    """
     ends = np.cumsum(sizes)
     shard = int(np.searchsorted(ends, place, side="right"))
     return shard, place - int(ends[shard] - sizes[shard])

@@ -1,7 +1,7 @@
 """Text to token ids the simple ways: one id a character, or one id a word.
 
-All tokenizers share `train`, `load`, `save`, `encode`, `decode`, `n_vocab`, `eot_id`. A special token
-that occurs in a text is only treated as one where `allowed_special` names it; elsewhere it is
+All tokenizers share `train`, `load`, `save`, `encode`, `decode`, `n_vocab`, `eot_id`. A special
+token that occurs in a text is only treated as one where `allowed_special` names it; elsewhere it is
 ordinary text, so that a text cannot smuggle one in.
 """
 
@@ -32,14 +32,22 @@ def split_at_specials(text: str, specials: Collection[str]) -> list[str]:
     """
     if not specials:
         return [text]
-    return [piece for piece in re.split("(" + "|".join(map(re.escape, sorted(specials))) + ")", text) if piece]
+    return [
+        piece
+        for piece in re.split("(" + "|".join(map(re.escape, sorted(specials))) + ")", text)
+        if piece
+    ]
 
 
 def read_tokenizer_file(folder: str | Path, kind: str | None = None) -> dict:
-    """Return the content of a folder's `tokenizer.json`; one-line errors where it is missing or damaged."""
+    """Return the content of a folder's `tokenizer.json`; one-line errors where it is missing or
+    damaged.
+    """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
-        raise FileNotFoundError(f"there is no {FILE_NAME} in {folder}; train a tokenizer with ch01_text/main.py")
+        raise FileNotFoundError(
+            f"there is no {FILE_NAME} in {folder}; train a tokenizer with ch01_text/main.py"
+        )
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(saved, dict):
@@ -60,7 +68,9 @@ class VocabularyTokenizer:
     kind: str
     joiner = ""
 
-    def __init__(self, tokens: list[str], special_tokens: tuple[str, ...], metadata: dict | None = None):
+    def __init__(
+        self, tokens: list[str], special_tokens: tuple[str, ...], metadata: dict | None = None
+    ):
         self.tokens = [*tokens, *special_tokens]
         self.special_tokens = special_tokens
         self.metadata = metadata or {}
@@ -69,8 +79,13 @@ class VocabularyTokenizer:
             raise ValueError("a token occurs twice in the vocabulary")
 
     @classmethod
-    def train(cls, text: str | Iterable[str], vocab_size: int | None = None,
-              special_tokens: tuple[str, ...] = (END_OF_TEXT,), metadata: dict | None = None) -> Self:
+    def train(
+        cls,
+        text: str | Iterable[str],
+        vocab_size: int | None = None,
+        special_tokens: tuple[str, ...] = (END_OF_TEXT,),
+        metadata: dict | None = None,
+    ) -> Self:
         """Collect the vocabulary of a text or of several; `<|unk|>` is added for everything else.
 
         `vocab_size` keeps the most frequent tokens only, the specials included. ValueError where
@@ -86,8 +101,10 @@ class VocabularyTokenizer:
             raise ValueError("the text to train a tokenizer on is empty")
         kept = len(counts) if vocab_size is None else vocab_size - len(special_tokens)
         if kept < 1:
-            raise ValueError(f"vocab_size {vocab_size} leaves no room beside {len(special_tokens)} special tokens; "
-                             f"choose at least {len(special_tokens) + 1}")
+            raise ValueError(
+                f"vocab_size {vocab_size} leaves no room beside {len(special_tokens)} special"
+                f" tokens; choose at least {len(special_tokens) + 1}"
+            )
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:kept]
         return cls(sorted(frequent), special_tokens, metadata)
 
@@ -110,8 +127,10 @@ class VocabularyTokenizer:
             if piece in allowed:
                 ids.append(self.ids[piece])
             else:
-                ids += [unknown if token in self.special_tokens else self.ids.get(token, unknown)
-                        for token in self.split(piece)]
+                ids += [
+                    unknown if token in self.special_tokens else self.ids.get(token, unknown)
+                    for token in self.split(piece)
+                ]
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -121,9 +140,19 @@ class VocabularyTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` into `folder`."""
         plain = self.tokens[: len(self.tokens) - len(self.special_tokens)]
-        write_atomically(Path(folder) / FILE_NAME, json.dumps(
-            {"type": self.kind, "special_tokens": self.special_tokens, "metadata": self.metadata, "tokens": plain},
-            ensure_ascii=False, indent=0))
+        write_atomically(
+            Path(folder) / FILE_NAME,
+            json.dumps(
+                {
+                    "type": self.kind,
+                    "special_tokens": self.special_tokens,
+                    "metadata": self.metadata,
+                    "tokens": plain,
+                },
+                ensure_ascii=False,
+                indent=0,
+            ),
+        )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -168,7 +197,9 @@ class WordTokenizer(VocabularyTokenizer):
 
 
 class SimpleTokenizerV2(WordTokenizer):
-    """The book's name: a WordTokenizer of a given vocabulary {token: id}; specials in a text count."""
+    """The book's name: a WordTokenizer of a given vocabulary {token: id}; specials in a text
+    count.
+    """
 
     def __init__(self, vocab: Mapping[str, int]):
         self.ids = dict(vocab)

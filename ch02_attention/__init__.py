@@ -1,7 +1,7 @@
 """Chapter 2: attention, from plain Python to the fused multi-head layer.
 
-Its modules, in the order in which to read them: ladder, attention, short_attention, dropout, rope, mask, cache,
-maps, device.
+Its modules, in the order in which to read them: ladder, attention, short_attention, dropout, rope,
+mask, cache, maps, device.
 """
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference

@@ -8,10 +8,16 @@ def pick_device(name: str = "auto") -> torch.device:
 
     ValueError where the device is unknown or absent.
     """
-    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
     available = [device for device, there in present.items() if there]
     if name == "auto":
         return torch.device(available[0])
     if name not in available:
-        raise ValueError(f"there is no device {name!r} here; choose auto or {' or '.join(available)}")
+        raise ValueError(
+            f"there is no device {name!r} here; choose auto or {' or '.join(available)}"
+        )
     return torch.device(name)

@@ -1,8 +1,9 @@
 """Dropout (Srivastava et al. 2014) with cheap random bits on a CPU.
 
-PyTorch draws a float for every number on a CPU, which costs more than the layers around it. Four numbers of
-16 bits from one random integer of 64 decide just as well, with a rate exact to 1 / 65,536. A fused attention
-kernel with dropout exists on GPUs only, so on a CPU `attention_with_dropout` writes the weights out.
+PyTorch draws a float for every number on a CPU, which costs more than the layers around it. Four
+numbers of 16 bits from one random integer of 64 decide just as well, with a rate exact to 1 /
+65,536. A fused attention kernel with dropout exists on GPUs only, so on a CPU
+`attention_with_dropout` writes the weights out.
 """
 
 import math
@@ -15,7 +16,9 @@ LEVELS = 2**16  # values of 16 random bits
 
 
 def keep_mask(shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
-    """Zeros with probability `rate`, elsewhere 1 / (1 - rate), drawn with PyTorch's global generator on the CPU."""
+    """Zeros with probability `rate`, elsewhere 1 / (1 - rate), drawn with PyTorch's global
+    generator on the CPU.
+    """
     n, dropped = math.prod(shape), round(rate * LEVELS)
     if dropped == LEVELS:  # its threshold would not fit 16 bits
         return torch.zeros(shape, dtype=dtype)
@@ -25,7 +28,9 @@ def keep_mask(shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, training: bool = True) -> Tensor:
-    """`torch.nn.functional.dropout`: same distribution, other random numbers, several times as fast on a CPU."""
+    """`torch.nn.functional.dropout`: same distribution, other random numbers, several times as
+    fast on a CPU.
+    """
     if not training or rate == 0:
         return x
     if x.device.type != "cpu":
@@ -40,9 +45,11 @@ class Dropout(nn.Dropout):
         return dropout(x, self.p, self.training)
 
 
-def attention_with_dropout(queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None,
-                           rate: float) -> Tensor:
-    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D): attention that drops its weights with probability `rate`.
+def attention_with_dropout(
+    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None, rate: float
+) -> Tensor:
+    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D): attention that drops its weights with
+    probability `rate`.
 
     `allowed`: (T, S) booleans, True where a query attends to a key; None: everywhere.
     """

@@ -1,4 +1,5 @@
-"""The ladder to multi-head attention, rung by rung: each adds one idea and is proved equal to the next.
+"""The ladder to multi-head attention, rung by rung: each adds one idea and is proved equal to the
+next.
 
 From plain Python lists to weight matrices, `nn.Linear`, the causal mask, several heads, and finally
 the one fused layer in attention.py. Class names and signatures are the book's.
@@ -24,7 +25,8 @@ def dot(a: Vector, b: Vector) -> float:
 
 
 def softmax(scores: Vector) -> Vector:
-    """Positive numbers in the same order that sum to one; the largest is subtracted against overflow.
+    """Positive numbers in the same order that sum to one; the largest is subtracted against
+    overflow.
 
     >>> [round(p, 3) for p in softmax([1.0, 2.0, 1000.0])]
     [0.0, 0.0, 1.0]
@@ -35,9 +37,11 @@ def softmax(scores: Vector) -> Vector:
     return [e / total for e in exponentials]
 
 
-def attention_lists(queries: list[Vector], keys: list[Vector], values: list[Vector],
-                    causal: bool = False) -> tuple[list[Vector], list[Vector]]:
-    """Scaled dot-product attention in plain Python: T vectors each -> (T context vectors, T rows of weights).
+def attention_lists(
+    queries: list[Vector], keys: list[Vector], values: list[Vector], causal: bool = False
+) -> tuple[list[Vector], list[Vector]]:
+    """Scaled dot-product attention in plain Python: T vectors each -> (T context vectors, T rows of
+    weights).
 
     >>> x = [[1.0, 0.0], [0.0, 1.0]]
     >>> context, weights = attention_lists(x, x, x, causal=True)
@@ -49,7 +53,9 @@ def attention_lists(queries: list[Vector], keys: list[Vector], values: list[Vect
         visible = i + 1 if causal else len(keys)
         scores = [dot(query, key) / math.sqrt(len(query)) for key in keys[:visible]]
         weights = softmax(scores)
-        contexts.append([dot(weights, [value[d] for value in values[:visible]]) for d in range(len(values[0]))])
+        contexts.append(
+            [dot(weights, [value[d] for value in values[:visible]]) for d in range(len(values[0]))]
+        )
         all_weights.append(weights + [0.0] * (len(keys) - visible))
     return contexts, all_weights
 
@@ -61,7 +67,9 @@ def project_lists(x: list[Vector], matrix: list[Vector]) -> list[Vector]:
 
 
 class SelfAttention_v1(nn.Module):
-    """One head with bare weight matrices: (T, d_in) or (B, T, d_in) -> the same with d_out, no mask."""
+    """One head with bare weight matrices: (T, d_in) or (B, T, d_in) -> the same with d_out, no
+    mask.
+    """
 
     def __init__(self, d_in: int, d_out: int):
         super().__init__()
@@ -77,7 +85,9 @@ class SelfAttention_v1(nn.Module):
 
 
 class SelfAttention_v2(nn.Module):
-    """SelfAttention_v1 with `nn.Linear`, which starts from better random numbers and stores transposes."""
+    """SelfAttention_v1 with `nn.Linear`, which starts from better random numbers and stores
+    transposes.
+    """
 
     def __init__(self, d_in: int, d_out: int, qkv_bias: bool = False):
         super().__init__()
@@ -93,15 +103,21 @@ class SelfAttention_v2(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """(B, T, d_in) -> (B, T, d_out): a token sees itself and earlier ones; dropout on the weights."""
+    """(B, T, d_in) -> (B, T, d_out): a token sees itself and earlier ones; dropout on the
+    weights.
+    """
 
-    def __init__(self, d_in: int, d_out: int, context_length: int, dropout: float, qkv_bias: bool = False):
+    def __init__(
+        self, d_in: int, d_out: int, context_length: int, dropout: float, qkv_bias: bool = False
+    ):
         super().__init__()
         self.W_query = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_key = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.W_value = nn.Linear(d_in, d_out, bias=qkv_bias)
         self.dropout = nn.Dropout(dropout)
-        future = torch.triu(torch.ones(context_length, context_length, dtype=torch.bool), diagonal=1)
+        future = torch.triu(
+            torch.ones(context_length, context_length, dtype=torch.bool), diagonal=1
+        )
         self.register_buffer("mask", future, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,11 +132,20 @@ class CausalAttention(nn.Module):
 class MultiHeadAttentionWrapper(nn.Module):
     """Several CausalAttention heads side by side: (B, T, d_in) -> (B, T, num_heads * d_out)."""
 
-    def __init__(self, d_in: int, d_out: int, context_length: int, dropout: float, num_heads: int,
-                 qkv_bias: bool = False):
+    def __init__(
+        self,
+        d_in: int,
+        d_out: int,
+        context_length: int,
+        dropout: float,
+        num_heads: int,
+        qkv_bias: bool = False,
+    ):
         super().__init__()
-        self.heads = nn.ModuleList(CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
-                                   for _ in range(num_heads))
+        self.heads = nn.ModuleList(
+            CausalAttention(d_in, d_out, context_length, dropout, qkv_bias)
+            for _ in range(num_heads)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([head(x) for head in self.heads], dim=-1)
@@ -135,11 +160,17 @@ def copy_matrices(source: SelfAttention_v1, target: SelfAttention_v2 | CausalAtt
 
 @torch.no_grad()
 def copy_heads(wrapper: MultiHeadAttentionWrapper, layer: MultiHeadAttention) -> None:
-    """Make the fused layer compute what the wrapper does; its output projection becomes the identity."""
+    """Make the fused layer compute what the wrapper does; its output projection becomes the
+    identity.
+    """
     names = ("W_query", "W_key", "W_value")
-    layer.qkv.weight.copy_(torch.cat([getattr(head, name).weight for name in names for head in wrapper.heads]))
+    layer.qkv.weight.copy_(
+        torch.cat([getattr(head, name).weight for name in names for head in wrapper.heads])
+    )
     if layer.qkv.bias is not None:
-        layer.qkv.bias.copy_(torch.cat([getattr(head, name).bias for name in names for head in wrapper.heads]))
+        layer.qkv.bias.copy_(
+            torch.cat([getattr(head, name).bias for name in names for head in wrapper.heads])
+        )
     layer.out_proj.weight.copy_(torch.eye(len(layer.out_proj.weight)))
     if layer.out_proj.bias is not None:
         layer.out_proj.bias.zero_()

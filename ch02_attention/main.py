@@ -35,7 +35,9 @@ LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
 def climb_ladder(x: Tensor) -> pd.DataFrame:
-    """Compute the same context vectors of x (T, C) on every rung; the largest difference to the rung before."""
+    """Compute the same context vectors of x (T, C) on every rung; the largest difference to the
+    rung before.
+    """
     T, C = x.shape
     v1, v2 = SelfAttention_v1(C, C), SelfAttention_v2(C, C)
     copy_matrices(v1, v2)
@@ -44,17 +46,30 @@ def climb_ladder(x: Tensor) -> pd.DataFrame:
     wrapper = MultiHeadAttentionWrapper(C, C // HEADS, T, 0.0, HEADS)
     fused = MultiHeadAttention(C, C, T, 0.0, HEADS)
     copy_heads(wrapper, fused)
-    queries, keys, values = (project_lists(x.tolist(), w.tolist()) for w in (v1.W_query, v1.W_key, v1.W_value))
+    queries, keys, values = (
+        project_lists(x.tolist(), w.tolist()) for w in (v1.W_query, v1.W_key, v1.W_value)
+    )
     batch = x.unsqueeze(0)
     pairs = [
-        ("plain Python, SelfAttention_v1", torch.tensor(attention_lists(queries, keys, values)[0]), v1(x)),
+        (
+            "plain Python, SelfAttention_v1",
+            torch.tensor(attention_lists(queries, keys, values)[0]),
+            v1(x),
+        ),
         ("SelfAttention_v1, SelfAttention_v2", v1(x), v2(x)),
-        ("plain Python with a mask, CausalAttention",
-         torch.tensor(attention_lists(queries, keys, values, causal=True)[0]), causal(batch)[0]),
+        (
+            "plain Python with a mask, CausalAttention",
+            torch.tensor(attention_lists(queries, keys, values, causal=True)[0]),
+            causal(batch)[0],
+        ),
         ("MultiHeadAttentionWrapper, MultiHeadAttention", wrapper(batch), fused(batch)),
     ]
-    return pd.DataFrame([{"rungs compared": names, "max abs difference": (a - b).abs().max().item()}
-                         for names, a, b in pairs])
+    return pd.DataFrame(
+        [
+            {"rungs compared": names, "max abs difference": (a - b).abs().max().item()}
+            for names, a, b in pairs
+        ]
+    )
 
 
 def best_seconds(function: Callable[[], Tensor], repeats: int) -> float:
@@ -69,18 +84,32 @@ def best_seconds(function: Callable[[], Tensor], repeats: int) -> float:
 
 
 def compare_with_reference(device: torch.device) -> pd.DataFrame:
-    """Seconds of softmax(QK'/sqrt(D))V written out and of the fused kernel, forward, 6 heads of 64; and the bytes
-    of the T x T weights that only the first one writes to memory."""
+    """Seconds of softmax(QK'/sqrt(D))V written out and of the fused kernel, forward, 6 heads of 64;
+    and the bytes of the T x T weights that only the first one writes to memory.
+    """
     rows = []
     for T in tqdm(LENGTHS, desc="timing attention", disable=None):
         q, k, v = torch.randn(3, 1, 6, T, 64, device=device)
         repeats = max(3, min(30, 200_000 // T**2 * 4 + 3))
         with torch.inference_mode():
-            written_out = best_seconds(lambda q=q, k=k, v=v: attention_reference(q, k, v)[0], repeats)
-            fused = best_seconds(lambda q=q, k=k, v=v: torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, is_causal=True), repeats)
-        rows.append({"T": T, "reference ms": 1e3 * written_out, "fused ms": 1e3 * fused,
-                     "speedup": written_out / fused, "T x T weights MiB": 6 * T * T * 4 / 2**20})
+            written_out = best_seconds(
+                lambda q=q, k=k, v=v: attention_reference(q, k, v)[0], repeats
+            )
+            fused = best_seconds(
+                lambda q=q, k=k, v=v: torch.nn.functional.scaled_dot_product_attention(
+                    q, k, v, is_causal=True
+                ),
+                repeats,
+            )
+        rows.append(
+            {
+                "T": T,
+                "reference ms": 1e3 * written_out,
+                "fused ms": 1e3 * fused,
+                "speedup": written_out / fused,
+                "T x T weights MiB": 6 * T * T * 4 / 2**20,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -90,9 +119,13 @@ def draw_comparison(table: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2)
     left.loglog(table["T"], table["reference ms"], "s--", label="reference")
     left.loglog(table["T"], table["fused ms"], "o-", label="fused kernel")
-    left.set(xlabel="T, tokens", ylabel="milliseconds", title="time of one forward pass, 6 heads of 64")
+    left.set(
+        xlabel="T, tokens", ylabel="milliseconds", title="time of one forward pass, 6 heads of 64"
+    )
     left.legend()
-    right.loglog(table["T"], table["T x T weights MiB"], "s--", label="T × T weights of the reference")
+    right.loglog(
+        table["T"], table["T x T weights MiB"], "s--", label="T × T weights of the reference"
+    )
     right.loglog(table["T"], 6 * table["T"] * 64 * 4 / 2**20, "o-", label="context vectors (both)")
     right.set(xlabel="T, tokens", ylabel="MiB, float32", title="memory that is written")
     right.legend()
@@ -101,8 +134,12 @@ def draw_comparison(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def main(text: str = "the cat sat on the mat because the mat was warm", run: Path = Path("runs/default"),
-         seed: int = 1337, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+def main(
+    text: str = "the cat sat on the mat because the mat was warm",
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
     """Prove the attention classes equal, draw attention maps of a text, and time the fused kernel.
 
     Args:
@@ -115,7 +152,10 @@ def main(text: str = "the cat sat on the mat because the mat was warm", run: Pat
     where = pick_device(device)
     words = re.findall(r"\w+|[^\w\s]", text)
     if not 2 <= len(words) <= 40:
-        raise ValueError(f"the text has {len(words)} words and punctuation marks; give 2 to 40, to keep a map readable")
+        raise ValueError(
+            f"the text has {len(words)} words and punctuation marks; give 2 to 40, to keep a map"
+            " readable"
+        )
     torch.manual_seed(seed)
     vocabulary = {word: i for i, word in enumerate(dict.fromkeys(words))}
     embedding = torch.nn.Embedding(len(vocabulary), WIDTH)
@@ -123,17 +163,22 @@ def main(text: str = "the cat sat on the mat because the mat was warm", run: Pat
 
     folder = chapter_folder(run, CHAPTER)
     ladder, timing = climb_ladder(x), compare_with_reference(where)
-    metrics = write_metrics(folder, {
-        "max_abs_diff": ladder["max abs difference"].max(),
-        "speedup_at_1024": timing.set_index("T")["speedup"][1024],
-        "device": str(where),
-        "timing": timing.to_dict("records"),
-        "wall_seconds": time.perf_counter() - began,
-    })
+    metrics = write_metrics(
+        folder,
+        {
+            "max_abs_diff": ladder["max abs difference"].max(),
+            "speedup_at_1024": timing.set_index("T")["speedup"][1024],
+            "device": str(where),
+            "timing": timing.to_dict("records"),
+            "wall_seconds": time.perf_counter() - began,
+        },
+    )
     print(ladder.to_string(index=False, float_format="%.1e"))
     layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, rope_base=10_000.0)
     weights = attention_maps(layer, x.unsqueeze(0))[0]
-    figure = draw_attention(weights, words, "an untrained layer: no word may look ahead; nothing else is learned yet")
+    figure = draw_attention(
+        weights, words, "an untrained layer: no word may look ahead; nothing else is learned yet"
+    )
     figure.savefig(folder / "attention_maps.png", dpi=110)
     print("\n" + timing.to_string(index=False, float_format="%.2f"))
     draw_comparison(timing).savefig(folder / "time_and_memory.png", dpi=120)

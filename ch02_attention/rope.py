@@ -1,5 +1,5 @@
-"""Rotary position embedding: turn queries and keys by an angle that grows with the position, so that
-their scores depend on the distance only (Su et al. 2021, RoFormer).
+"""Rotary position embedding: turn queries and keys by an angle that grows with the position, so
+that their scores depend on the distance only (Su et al. 2021, RoFormer).
 
 Pairs are (i, i + D/2), as in Llama's released code; the paper pairs neighbours (2i, 2i + 1).
 """
@@ -8,12 +8,19 @@ import torch
 from torch import Tensor
 
 
-def rope_table(context_length: int, head_dim: int, base: float = 10_000.0, device=None) -> tuple[Tensor, Tensor]:
+def rope_table(
+    context_length: int, head_dim: int, base: float = 10_000.0, device=None
+) -> tuple[Tensor, Tensor]:
     """Return cosines and sines, float32 (T, D), of every position's angle at every frequency."""
     if head_dim % 2:
         raise ValueError(f"RoPE rotates pairs, so the head width must be even, not {head_dim}")
-    frequencies = base ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
-    angles = torch.outer(torch.arange(context_length, device=device, dtype=torch.float32), frequencies)  # (T, D/2)
+    frequencies = base ** (
+        -torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
+    )
+    # (T, D/2)
+    angles = torch.outer(
+        torch.arange(context_length, device=device, dtype=torch.float32), frequencies
+    )
     angles = torch.cat((angles, angles), dim=-1)  # (T, D)
     return angles.cos(), angles.sin()
 
@@ -29,6 +36,8 @@ def rope_reference(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tens
     """The same through complex numbers: (B, H, T, D), positions (T,) -> (B, H, T, D), float32."""
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half, dtype=torch.float32) / half)
-    turns = torch.polar(torch.ones(len(positions), half), torch.outer(positions.float(), frequencies))
+    turns = torch.polar(
+        torch.ones(len(positions), half), torch.outer(positions.float(), frequencies)
+    )
     pairs = torch.complex(x[..., :half].float(), x[..., half:].float()) * turns
     return torch.cat((pairs.real, pairs.imag), dim=-1)

@@ -1,9 +1,11 @@
-"""Causal attention for short texts in bfloat16 on a CPU, from the fused projection to the context vectors.
+"""Causal attention for short texts in bfloat16 on a CPU, from the fused projection to the context
+vectors.
 
-PyTorch's fused kernel never holds the T x T weights, but its backward pass is slow on a CPU. For a few hundred
-tokens it is faster to write them out, and to spell the backward pass out too: one copy brings the heads of
-queries, keys and values together, norms and rotations happen in place, and every product is one batched matrix product.
-`attention_reference`, `apply_rope` and `F.rms_norm` are the readable references.
+PyTorch's fused kernel never holds the T x T weights, but its backward pass is slow on a CPU. For a
+few hundred tokens it is faster to write them out, and to spell the backward pass out too: one copy
+brings the heads of queries, keys and values together, norms and rotations happen in place, and
+every product is one batched matrix product. `attention_reference`, `apply_rope` and `F.rms_norm`
+are the readable references.
 """
 
 import math
@@ -16,7 +18,9 @@ NORM_EPS = 1e-6  # added to the mean square that queries and keys are divided by
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Turn (..., T, D) in place by the angles whose cosines and sines are (T, D / 2), in x's dtype."""
+    """Turn (..., T, D) in place by the angles whose cosines and sines are (T, D / 2), in x's
+    dtype.
+    """
     first, second = x.chunk(2, dim=-1)
     before = first.clone()
     first.mul_(cos).addcmul_(second, sin, value=-1)
@@ -24,7 +28,9 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
 
 
 def _normalize(x: Tensor) -> Tensor:
-    """Divide (..., T, D) in place by the root mean square; returns what it was multiplied by (..., T, 1)."""
+    """Divide (..., T, D) in place by the root mean square; returns what it was multiplied by
+    (..., T, 1).
+    """
     mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
     factor = torch.rsqrt(mean_square + NORM_EPS)
     x.mul_(factor)
@@ -32,15 +38,18 @@ def _normalize(x: Tensor) -> Tensor:
 
 
 def _normalize_backward(gradient: Tensor, normed: Tensor, factor: Tensor) -> None:
-    """Turn the gradient of what `_normalize` made into that of what it got, in place. Rotated or not: that changes no
-    length."""
+    """Turn the gradient of what `_normalize` made into that of what it got, in place. Rotated or
+    not: that changes no length.
+    """
     along = (gradient * normed).mean(dim=-1, keepdim=True)
     gradient.addcmul_(normed, along, value=-1).mul_(factor)
 
 
 class _ShortCausalAttention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, qkv: Tensor, n_heads: int, cos: Tensor | None, sin: Tensor | None, normed: bool) -> Tensor:
+    def forward(
+        ctx, qkv: Tensor, n_heads: int, cos: Tensor | None, sin: Tensor | None, normed: bool
+    ) -> Tensor:
         B, T, width = qkv.shape
         D = width // 3 // n_heads
         heads = qkv.view(B, T, 3, n_heads, D).permute(2, 0, 3, 1, 4).contiguous()  # (3, B, H, T, D)
@@ -49,7 +58,8 @@ class _ShortCausalAttention(torch.autograd.Function):
             _rotate(heads[:2], cos, sin)
         queries, keys, values = heads.view(3, B * n_heads, T, D)
         future = torch.full((T, T), float("-inf"), dtype=qkv.dtype, device=qkv.device).triu_(1)
-        scores = torch.baddbmm(future, queries, keys.transpose(1, 2), alpha=1 / math.sqrt(D))  # (B H, T, T)
+        # (B H, T, T)
+        scores = torch.baddbmm(future, queries, keys.transpose(1, 2), alpha=1 / math.sqrt(D))
         weights = torch.ops.aten._softmax(scores, -1, False)
         context = torch.bmm(weights, values).view(B, n_heads, T, D)
         ctx.save_for_backward(heads, weights, cos, sin, factor)
@@ -76,12 +86,17 @@ class _ShortCausalAttention(torch.autograd.Function):
         return gradient.permute(1, 3, 0, 2, 4).reshape(B, T, 3 * H * D), None, None, None, None
 
 
-def short_causal_attention(qkv: Tensor, n_heads: int, cos: Tensor | None = None, sin: Tensor | None = None,
-                           normed: bool = False) -> Tensor:
+def short_causal_attention(
+    qkv: Tensor,
+    n_heads: int,
+    cos: Tensor | None = None,
+    sin: Tensor | None = None,
+    normed: bool = False,
+) -> Tensor:
     """Queries, keys and values side by side (B, T, 3 C) -> context vectors (B, T, C).
 
-    `cos`, `sin`: `rope_table`'s, (T, D) each, to rotate queries and keys by. `normed`: divide them by their root mean
-    square before.
+    `cos`, `sin`: `rope_table`'s, (T, D) each, to rotate queries and keys by. `normed`: divide them
+    by their root mean square before.
     """
     if cos is not None:
         half = cos.shape[-1] // 2

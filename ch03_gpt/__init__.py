@@ -1,7 +1,7 @@
 """Chapter 3: the GPT model, its parts, and how it writes.
 
-Its modules, in the order in which to read them: config, layers, model, sampling, generation, text_stream, beam,
-flops, capability.
+Its modules, in the order in which to read them: config, layers, model, sampling, generation,
+text_stream, beam, flops, capability.
 """
 
 from ch02_attention.device import pick_device

@@ -1,11 +1,12 @@
 """What this processor or GPU is good at: measured once, in milliseconds, and said in one line.
 
-bfloat16 is several times faster than float32 where the hardware multiplies it, and several times slower where
-it is emulated. It needs no loss scaling, because it has float32's range (Kalamkar et al. 2019). Weights and sums
-that need the digits (norms, softmax, losses, optimizer) stay float32: that is what autocast does.
+bfloat16 is several times faster than float32 where the hardware multiplies it, and several times
+slower where it is emulated. It needs no loss scaling, because it has float32's range (Kalamkar et
+al. 2019). Weights and sums that need the digits (norms, softmax, losses, optimizer) stay float32:
+that is what autocast does.
 
-`is_faster` is the only judge of any fast path in this project, so that nobody runs a path that is slower than the
-plain one on their machine.
+`is_faster` is the only judge of any fast path in this project, so that nobody runs a path that is
+slower than the plain one on their machine.
 """
 
 import contextlib
@@ -35,13 +36,16 @@ def is_faster(candidate: Work, plain: Work) -> bool:
     """Whether `candidate` exists here (raises no RuntimeError) and beats `plain` by `MARGIN`."""
     try:
         return seconds(candidate) * MARGIN < seconds(plain)
-    except (RuntimeError, AttributeError):  # no such kernel in this build of PyTorch, or not for this processor
+    # no such kernel in this build of PyTorch, or not for this processor
+    except (RuntimeError, AttributeError):
         return False
 
 
 @functools.cache
 def bfloat16_speedup(device_type: str) -> float:
-    """How many times as fast as in float32 a matrix product runs in bfloat16 (some 30 ms to find out)."""
+    """How many times as fast as in float32 a matrix product runs in bfloat16 (some 30 ms to find
+    out).
+    """
     n = 4096 if device_type == "cuda" else 256
     a, b = torch.randn(2, n, n, device=device_type)
     a16, b16 = a.bfloat16(), b.bfloat16()
@@ -61,7 +65,9 @@ def _without_onednn() -> Iterator[None]:
 
 @functools.cache
 def native_bfloat16_rows() -> bool:
-    """Whether PyTorch's own loop multiplies a single bfloat16 row on this CPU faster than oneDNN does."""
+    """Whether PyTorch's own loop multiplies a single bfloat16 row on this CPU faster than oneDNN
+    does.
+    """
     x, weight = torch.randn(1, 768).bfloat16(), torch.randn(2304, 768).bfloat16()
 
     def native() -> torch.Tensor:
@@ -72,7 +78,9 @@ def native_bfloat16_rows() -> bool:
 
 
 def single_row_kernels(n_rows: int, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """The context in which `n_rows` tokens are decoded: without oneDNN for one bfloat16 row where that is faster."""
+    """The context in which `n_rows` tokens are decoded: without oneDNN for one bfloat16 row
+    where that is faster.
+    """
     if n_rows == 1 and dtype == torch.bfloat16 and native_bfloat16_rows():
         return _without_onednn()
     return contextlib.nullcontext()
@@ -98,7 +106,8 @@ class Precision:
 
 
 def pick_precision(device: torch.device, dtype: str = "auto") -> Precision:
-    """Choose bfloat16 autocast where `device` is faster in it, else float32; or what `dtype` asks for.
+    """Choose bfloat16 autocast where `device` is faster in it, else float32; or what `dtype` asks
+    for.
 
     ValueError if `dtype` is unknown.
     """
@@ -110,5 +119,11 @@ def pick_precision(device: torch.device, dtype: str = "auto") -> Precision:
         return Precision(device, torch.float32, f"bfloat16 is not tested on {device.type}")
     ratio = bfloat16_speedup(device.type)
     if ratio > MARGIN:
-        return Precision(device, torch.bfloat16, f"its matrix products run {ratio:.1f} times as fast as float32's here")
-    return Precision(device, torch.float32, f"bfloat16 matrix products take {1 / ratio:.1f} times as long here")
+        return Precision(
+            device,
+            torch.bfloat16,
+            f"its matrix products run {ratio:.1f} times as fast as float32's here",
+        )
+    return Precision(
+        device, torch.float32, f"bfloat16 matrix products take {1 / ratio:.1f} times as long here"
+    )

@@ -37,24 +37,36 @@ class GPTConfig:
 
     def __post_init__(self):
         sizes = ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]
-        for name in sizes + [n for n in ("n_kv_heads", "ffn_dim", "window") if getattr(self, n) is not None]:
+        for name in sizes + [
+            n for n in ("n_kv_heads", "ffn_dim", "window") if getattr(self, n) is not None
+        ]:
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}"
+                )
         for name, choices in (("position", POSITIONS), ("norm", NORMS), ("ffn", FEED_FORWARDS)):
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}")
+                raise ValueError(
+                    f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
         if not isinstance(self.token_shift, int) or self.token_shift < 0:
-            raise ValueError(f"token_shift must be a whole number of at least 0, not {self.token_shift!r}")
+            raise ValueError(
+                f"token_shift must be a whole number of at least 0, not {self.token_shift!r}"
+            )
         if not 0 <= self.drop_rate < 1:
             raise ValueError(f"drop_rate must be in [0, 1), not {self.drop_rate}")
         if self.emb_dim % self.n_heads:
-            raise ValueError(f"n_heads={self.n_heads} does not divide emb_dim={self.emb_dim}; "
-                             "choose a divisor, so that every head has the same width")
+            raise ValueError(
+                f"n_heads={self.n_heads} does not divide emb_dim={self.emb_dim}; "
+                "choose a divisor, so that every head has the same width"
+            )
         if self.n_heads % self.kv_heads:
             raise ValueError(f"n_kv_heads={self.n_kv_heads} does not divide n_heads={self.n_heads}")
         if self.position == "rope" and self.head_dim % 2:
-            raise ValueError(f"RoPE rotates pairs, so the head width must be even, "
-                             f"not emb_dim / n_heads = {self.head_dim}")
+            raise ValueError(
+                "RoPE rotates pairs, so the head width must be even, "
+                f"not emb_dim / n_heads = {self.head_dim}"
+            )
 
     @property
     def head_dim(self) -> int:
@@ -79,8 +91,10 @@ class GPTConfig:
             return config
         unknown = sorted(set(config) - {field.name for field in fields(cls)})
         if unknown:
-            raise ValueError(f"unknown config keys {', '.join(unknown)}; "
-                             f"known: {', '.join(field.name for field in fields(cls))}")
+            raise ValueError(
+                f"unknown config keys {', '.join(unknown)}; "
+                f"known: {', '.join(field.name for field in fields(cls))}"
+            )
         return cls(**config)
 
     def to_dict(self) -> dict:
@@ -99,29 +113,78 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-1558m": replace(_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
     # small enough to train on a laptop in minutes
     "tiny": replace(_LAPTOP, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
-    "story": replace(_LAPTOP, vocab_size=2048, context_length=256, emb_dim=192, n_heads=3, n_layers=3, token_shift=6,
-                     qk_norm=True),
-    "small": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
-    "medium": replace(_LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6),
+    "story": replace(
+        _LAPTOP,
+        vocab_size=2048,
+        context_length=256,
+        emb_dim=192,
+        n_heads=3,
+        n_layers=3,
+        token_shift=6,
+        qk_norm=True,
+    ),
+    "small": replace(
+        _LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4
+    ),
+    "medium": replace(
+        _LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6
+    ),
     # for the thousands of short texts that a classifier learns from (chapter 5)
-    "messages": replace(_LAPTOP, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3),
+    "messages": replace(
+        _LAPTOP, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3
+    ),
     # for characters: layers x width
-    "chars-3x128": replace(_LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3),
-    "chars-4x128": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4),
-    "chars-4x256": replace(_LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4),
+    "chars-3x128": replace(
+        _LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3
+    ),
+    "chars-4x128": replace(
+        _LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4
+    ),
+    "chars-4x256": replace(
+        _LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4
+    ),
     # today's families, at published sizes
-    "llama2-7b": replace(_LLAMA, vocab_size=32_000, context_length=4096, emb_dim=4096, n_heads=32,
-                         n_layers=32, ffn_dim=11_008),
-    "mistral-7b": replace(_LLAMA, vocab_size=32_000, context_length=32_768, emb_dim=4096, n_heads=32,
-                          n_kv_heads=8, n_layers=32, ffn_dim=14_336, window=4096),
-    "qwen2.5-0.5b": replace(_LLAMA, vocab_size=151_936, context_length=32_768, emb_dim=896, n_heads=14,
-                            n_kv_heads=2, n_layers=24, ffn_dim=4864, qkv_bias=True, rope_base=1e6,
-                            norm_eps=1e-6, tie_embeddings=True),
+    "llama2-7b": replace(
+        _LLAMA,
+        vocab_size=32_000,
+        context_length=4096,
+        emb_dim=4096,
+        n_heads=32,
+        n_layers=32,
+        ffn_dim=11_008,
+    ),
+    "mistral-7b": replace(
+        _LLAMA,
+        vocab_size=32_000,
+        context_length=32_768,
+        emb_dim=4096,
+        n_heads=32,
+        n_kv_heads=8,
+        n_layers=32,
+        ffn_dim=14_336,
+        window=4096,
+    ),
+    "qwen2.5-0.5b": replace(
+        _LLAMA,
+        vocab_size=151_936,
+        context_length=32_768,
+        emb_dim=896,
+        n_heads=14,
+        n_kv_heads=2,
+        n_layers=24,
+        ffn_dim=4864,
+        qkv_bias=True,
+        rope_base=1e6,
+        norm_eps=1e-6,
+        tie_embeddings=True,
+    ),
 }
 
 
 def preset_config(name: str, **changes) -> GPTConfig:
-    """Return the preset called `name`, with fields replaced by `changes`; ValueError lists the names."""
+    """Return the preset called `name`, with fields replaced by `changes`; ValueError lists the
+    names.
+    """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     return replace(PRESETS[name], **changes)

@@ -32,8 +32,9 @@ def flops_per_token(config: GPTConfig, length: int | None = None) -> int:
 
 
 def cache_bytes_per_token(config: GPTConfig, bytes_per_number: int = 2) -> int:
-    """Bytes that the key/value cache grows by with each token (bfloat16 by default); a model that shifts tokens keeps
-    the inputs of attention, too."""
+    """Bytes that the key/value cache grows by with each token (bfloat16 by default); a model that
+    shifts tokens keeps the inputs of attention, too.
+    """
     inputs = config.emb_dim if config.token_shift else 0
     return config.n_layers * (2 * config.kv_heads * config.head_dim + inputs) * bytes_per_number
 

@@ -1,8 +1,9 @@
 """Writing text: predict the next token, append it, repeat.
 
-The key/value cache (chapter 2) makes each new token cost one token's work instead of the whole text's. Prompts of
-unequal length are read together and give the tokens that each would give alone. When a text has filled the
-context, its older half is dropped and the rest is read again, with or without a cache, so that both give the same.
+The key/value cache (chapter 2) makes each new token cost one token's work instead of the whole
+text's. Prompts of unequal length are read together and give the tokens that each would give alone.
+When a text has filled the context, its older half is dropped and the rest is read again, with or
+without a cache, so that both give the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +28,9 @@ def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]]) -> None:
         if len(prompt) == 0:
             raise ValueError("a prompt must have at least one token")
         if len(prompt) > limit:
-            raise ValueError(f"the prompt has {len(prompt)} tokens, the model sees {limit}; shorten the prompt")
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens, the model sees {limit}; shorten the prompt"
+            )
 
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
@@ -38,9 +41,12 @@ def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Te
     return ids.to(device)
 
 
-def read(model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int = PREFILL) -> Tensor:
-    """Read new tokens of each row (lists of any lengths, `chunk` at a time into the cache) -> the last one's hidden
-    state (B, C) for each."""
+def read(
+    model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int = PREFILL
+) -> Tensor:
+    """Read new tokens of each row (lists of any lengths, `chunk` at a time into the cache) -> the
+    last one's hidden state (B, C) for each.
+    """
     lengths = torch.tensor([len(row) for row in rows])
     ids = pad(rows, model.device)
     if cache is None:
@@ -50,20 +56,34 @@ def read(model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int 
     for first in range(0, ids.shape[1], chunk):
         piece = ids[:, first : first + chunk]
         counts = (lengths - first).clamp(0, piece.shape[1])
-        hidden = model.hidden_states(piece, cache, None if counts.min() == piece.shape[1] else counts.tolist())
+        hidden = model.hidden_states(
+            piece, cache, None if counts.min() == piece.shape[1] else counts.tolist()
+        )
         newest = hidden[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
-        last = newest if last is None else torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
+        last = (
+            newest
+            if last is None
+            else torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
+        )
     return last
 
 
 class Context:
     """What the model sees of each text, and its prediction for each text's next token.
 
-    `max_new_tokens`: how long they may get. `samples`: how many begin with each prompt, which is read only once.
+    `max_new_tokens`: how long they may get. `samples`: how many begin with each prompt, which is
+        read only once.
     """
 
-    def __init__(self, model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, samples: int = 1,
-                 use_cache: bool = True, chunk: int = PREFILL):
+    def __init__(
+        self,
+        model: GPTModel,
+        prompts: Sequence[Sequence[int]],
+        max_new_tokens: int,
+        samples: int = 1,
+        use_cache: bool = True,
+        chunk: int = PREFILL,
+    ):
         self.model, self.chunk = model, chunk
         self.limit = model.config.context_length
         longest = min(self.limit, max(map(len, prompts)) + max_new_tokens)
@@ -87,7 +107,9 @@ class Context:
             hidden = self._read_again(chosen, full)
         else:
             with single_row_kernels(len(chosen), self.model.tok_emb.weight.dtype):
-                self.logits = self.model.out_head(self.model.hidden_states(chosen, self.cache)[:, -1])
+                self.logits = self.model.out_head(
+                    self.model.hidden_states(chosen, self.cache)[:, -1]
+                )
                 return
         self.logits = self.model.out_head(hidden)
 
@@ -99,7 +121,9 @@ class Context:
     def _read_again(self, chosen: Tensor, full: list[int]) -> Tensor:
         """The full rows from what is left of their texts, the others from their new token."""
         others = [row not in full for row in range(len(self.texts))]
-        hidden = self.model.hidden_states(chosen, self.cache, [int(other) for other in others])[:, -1].clone()
+        hidden = self.model.hidden_states(chosen, self.cache, [int(other) for other in others])[
+            :, -1
+        ].clone()
         for row in full:
             alone = self.cache.rows(row, row + 1)
             alone.truncate(0)
@@ -107,21 +131,38 @@ class Context:
         return hidden
 
 
-def stream(model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_ids: Iterable[int] = (),
-           generator: torch.Generator | Sequence[torch.Generator] | None = None, use_cache: bool = True,
-           **options) -> Iterator[Tensor]:
+def stream(
+    model: GPTModel,
+    ids: Tensor,
+    max_new_tokens: int,
+    *,
+    stop_ids: Iterable[int] = (),
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    use_cache: bool = True,
+    **options,
+) -> Iterator[Tensor]:
     """Yield the next tokens (B, 1) of each row as they are chosen; arguments as in `generate`."""
     if ids.ndim != 2 or ids.numel() == 0:
-        raise ValueError(f"ids must be (B, T) with at least one token in each row, not {tuple(ids.shape)}")
+        raise ValueError(
+            f"ids must be (B, T) with at least one token in each row, not {tuple(ids.shape)}"
+        )
     prompts = ids.tolist()
     check_prompts(model, prompts)
-    sampler = Sampler(Sampling(**options), prompts, model.config.vocab_size, model.device, generator)
+    sampler = Sampler(
+        Sampling(**options), prompts, model.config.vocab_size, model.device, generator
+    )
     stops = torch.tensor(sorted(stop_ids), device=ids.device)
     return _stream(model, prompts, max_new_tokens, sampler, stops, use_cache)
 
 
-def _stream(model: GPTModel, prompts: list[list[int]], max_new_tokens: int, sampler: Sampler, stops: Tensor,
-            use_cache: bool) -> Iterator[Tensor]:
+def _stream(
+    model: GPTModel,
+    prompts: list[list[int]],
+    max_new_tokens: int,
+    sampler: Sampler,
+    stops: Tensor,
+    use_cache: bool,
+) -> Iterator[Tensor]:
     finished = torch.zeros(len(prompts), 1, dtype=torch.bool, device=model.device)
     for chosen in write(model, prompts, max_new_tokens, sampler, use_cache=use_cache):
         if len(stops):
@@ -132,10 +173,20 @@ def _stream(model: GPTModel, prompts: list[list[int]], max_new_tokens: int, samp
             return
 
 
-def write(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, sampler: Sampler, *,
-          samples: int = 1, use_cache: bool = True, chunk: int = PREFILL,
-          on_logits=lambda logits, chosen: None) -> Iterator[Tensor]:
-    """Yield `max_new_tokens` times the next tokens (B, 1) of all texts; `on_logits` sees what they were chosen from."""
+def write(
+    model: GPTModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    sampler: Sampler,
+    *,
+    samples: int = 1,
+    use_cache: bool = True,
+    chunk: int = PREFILL,
+    on_logits=lambda logits, chosen: None,
+) -> Iterator[Tensor]:
+    """Yield `max_new_tokens` times the next tokens (B, 1) of all texts; `on_logits` sees what
+    they were chosen from.
+    """
     was_training = model.training
     model.eval()
     try:
@@ -153,18 +204,35 @@ def write(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
         model.train(was_training)
 
 
-def generate(model: GPTModel, ids: Tensor, max_new_tokens: int, *, stop_ids: Iterable[int] = (),
-             generator: torch.Generator | Sequence[torch.Generator] | None = None, use_cache: bool = True,
-             **options) -> Tensor:
+def generate(
+    model: GPTModel,
+    ids: Tensor,
+    max_new_tokens: int,
+    *,
+    stop_ids: Iterable[int] = (),
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    use_cache: bool = True,
+    **options,
+) -> Tensor:
     """(B, T) int64 ids on the model's device -> (B, T + new) ids; `ids` itself is not changed.
 
-    `options` are the fields of `Sampling`: `temperature=0`, the default, is greedy; above it, tokens are drawn
-    with `generator` (or with one a row) from the distribution that `top_k`, `top_p`, `min_p` and the penalties
-    leave. A row that has produced one of `stop_ids` is filled up with the lowest of them; generation ends early
-    when every row has. ValueError where an option is out of range or the prompt is longer than the context.
+    `options` are the fields of `Sampling`: `temperature=0`, the default, is greedy; above it,
+    tokens are drawn with `generator` (or with one a row) from the distribution that `top_k`,
+    `top_p`, `min_p` and the penalties leave. A row that has produced one of `stop_ids` is filled up
+    with the lowest of them; generation ends early when every row has. ValueError where an option is
+    out of range or the prompt is longer than the context.
     """
-    chosen = list(stream(model, ids, max_new_tokens, stop_ids=stop_ids, generator=generator, use_cache=use_cache,
-                         **options))
+    chosen = list(
+        stream(
+            model,
+            ids,
+            max_new_tokens,
+            stop_ids=stop_ids,
+            generator=generator,
+            use_cache=use_cache,
+            **options,
+        )
+    )
     return torch.cat([ids, *chosen], dim=1)
 
 
@@ -174,27 +242,49 @@ class Completion:
 
     ids: list[int] = field(default_factory=list)  # without the stop token
     finish_reason: str = "length"  # or "stop"
-    logprobs: list[float] = field(default_factory=list)  # log-probability of each id, before any filter
-    top_logprobs: list[dict[int, float]] = field(default_factory=list)  # the most likely ids instead of each
+    # log-probability of each id, before any filter
+    logprobs: list[float] = field(default_factory=list)
+    # the most likely ids instead of each
+    top_logprobs: list[dict[int, float]] = field(default_factory=list)
 
 
-def complete(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: int, *, samples: int = 1,
-             stop_ids: Iterable[int] = (), generator: torch.Generator | Sequence[torch.Generator] | None = None,
-             constraints: Sequence[Constraint | None] | None = None, logprobs: int | None = None,
-             use_cache: bool = True, chunk: int = PREFILL, **options) -> list[Completion]:
+def complete(
+    model: GPTModel,
+    prompts: Sequence[Sequence[int]],
+    max_new_tokens: int,
+    *,
+    samples: int = 1,
+    stop_ids: Iterable[int] = (),
+    generator: torch.Generator | Sequence[torch.Generator] | None = None,
+    constraints: Sequence[Constraint | None] | None = None,
+    logprobs: int | None = None,
+    use_cache: bool = True,
+    chunk: int = PREFILL,
+    **options,
+) -> list[Completion]:
     """Prompts of any lengths -> `samples` completions of each, those of a prompt side by side.
 
-    `logprobs`: also return the log-probability of every chosen token and of that many most likely ones.
-    `generator` and `constraints`: one a completion, where given as a list. The other arguments are `generate`'s.
+    `logprobs`: also return the log-probability of every chosen token and of that many most likely
+    ones. `generator` and `constraints`: one a completion, where given as a list. The other
+    arguments are `generate`'s.
     """
     check_prompts(model, prompts)
     if samples < 1:
         raise ValueError(f"samples must be at least 1, not {samples}")
     if logprobs is not None and not 0 <= logprobs <= model.config.vocab_size:
-        raise ValueError(f"logprobs must be from 0 to the {model.config.vocab_size} tokens, not {logprobs}")
+        raise ValueError(
+            f"logprobs must be from 0 to the {model.config.vocab_size} tokens, not {logprobs}"
+        )
     stops = set(stop_ids)
     beginnings = [prompt for prompt in prompts for _ in range(samples)]
-    sampler = Sampler(Sampling(**options), beginnings, model.config.vocab_size, model.device, generator, constraints)
+    sampler = Sampler(
+        Sampling(**options),
+        beginnings,
+        model.config.vocab_size,
+        model.device,
+        generator,
+        constraints,
+    )
     completions = [Completion() for _ in beginnings]
     found = []
 
@@ -202,10 +292,20 @@ def complete(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: 
         if logprobs is not None:
             found[:] = [tensor.tolist() for tensor in log_probabilities(logits, chosen, logprobs)]
 
-    steps = write(model, prompts, max_new_tokens, sampler, samples=samples, use_cache=use_cache, chunk=chunk,
-                  on_logits=keep_log_probabilities)
+    steps = write(
+        model,
+        prompts,
+        max_new_tokens,
+        sampler,
+        samples=samples,
+        use_cache=use_cache,
+        chunk=chunk,
+        on_logits=keep_log_probabilities,
+    )
     for chosen in steps:
-        for row, (completion, token) in enumerate(zip(completions, chosen.flatten().tolist(), strict=True)):
+        for row, (completion, token) in enumerate(
+            zip(completions, chosen.flatten().tolist(), strict=True)
+        ):
             if completion.finish_reason == "stop":
                 continue
             if token in stops:
@@ -221,7 +321,9 @@ def complete(model: GPTModel, prompts: Sequence[Sequence[int]], max_new_tokens: 
 
 
 @torch.inference_mode()
-def generate_text_simple(model: GPTModel, idx: Tensor, max_new_tokens: int, context_size: int) -> Tensor:
+def generate_text_simple(
+    model: GPTModel, idx: Tensor, max_new_tokens: int, context_size: int
+) -> Tensor:
     """(B, T) -> (B, T + max_new_tokens): the book's first generator, greedy and without a cache.
 
     The readable reference for `generate`: both write the same tokens while they fit the context.

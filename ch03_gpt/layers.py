@@ -68,14 +68,15 @@ class RMSNorm(nn.Module):
         self.scale = nn.Parameter(torch.ones(emb_dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.scale.shape, self.scale.to(x.dtype), self.eps)  # the kernel wants one dtype
+        # the kernel wants one dtype
+        return F.rms_norm(x, self.scale.shape, self.scale.to(x.dtype), self.eps)
 
 
 class GELU(nn.Module):
     """Elementwise `gelu_reference`.
 
-    In bfloat16 on a CPU it takes the exact form with the error function: the two differ by less than
-    5e-4, which bfloat16 cannot tell apart, and PyTorch's kernel for it is four times as fast.
+    In bfloat16 on a CPU it takes the exact form with the error function: the two differ by less
+    than 5e-4, which bfloat16 cannot tell apart, and PyTorch's kernel for it is four times as fast.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -129,14 +130,15 @@ def make_feed_forward(config: GPTConfig) -> nn.Module:
 
 
 class TokenShift(nn.Module):
-    """(B, T, C) -> (B, T, C): what goes into a layer's attention also brings the inputs of the n tokens before,
-    scaled channel by channel.
+    """(B, T, C) -> (B, T, C): what goes into a layer's attention also brings the inputs of the n
+    tokens before, scaled channel by channel.
 
-    A head can then find "what came after this word" at once, instead of first learning a head that looks one token
-    back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a short convolution in Canon layers,
-    Allen-Zhu 2025). The scales begin as random signs, so that a word looks different at every distance, and none is
-    fainter or blurred (Kanerva 1996 binds roles to words in this way); with equal ones the model would see the words
-    before, but not their order.
+    A head can then find "what came after this word" at once, instead of first learning a head that
+    looks one token back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a
+    short convolution in Canon layers, Allen-Zhu 2025). The scales begin as random signs, so that a
+    word looks different at every distance, and none is fainter or blurred (Kanerva 1996 binds roles
+    to words in this way); with equal ones the model would see the words before, but not their
+    order.
     """
 
     def __init__(self, n: int, emb_dim: int):
@@ -152,7 +154,8 @@ class TokenShift(nn.Module):
     def forward(self, x: Tensor, cache: InputCache | None = None) -> Tensor:
         """With a cache, x continues the texts whose inputs it holds."""
         T = x.shape[1]
-        every = F.pad(x, (0, 0, self.n, 0)) if cache is None else cache.append(x, self.n)  # (B, n + T, C)
+        # (B, n + T, C)
+        every = F.pad(x, (0, 0, self.n, 0)) if cache is None else cache.append(x, self.n)
         for back, scale in enumerate(self.scale.to(x.dtype), 1):
             first = self.n - back
             x = torch.addcmul(x, scale, every[:, first : first + T])

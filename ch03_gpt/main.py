@@ -1,4 +1,6 @@
-"""Chapter 3: what a GPT costs, what it says before it has learned anything, and what a cache is worth."""
+"""Chapter 3: what a GPT costs, what it says before it has learned anything, and what a cache is
+worth.
+"""
 
 import os
 import time
@@ -41,20 +43,26 @@ def cost_table(names: list[str]) -> pd.DataFrame:
     rows = []
     for name in names:
         config, n = PRESETS[name], count_parameters(PRESETS[name])
-        rows.append({
-            "preset": name,
-            "parameters": f"{n:,}",
-            "MFLOP/token": f"{flops_per_token(config) / 1e6:,.1f}",
-            "weights, float32": f"{4 * n / 2**20:,.0f} MiB",
-            "to train (AdamW)": f"{16 * n / 2**20:,.0f} MiB",
-            "cache/token, bf16": f"{cache_bytes_per_token(config) / 2**10:,.1f} KiB",
-        })
+        rows.append(
+            {
+                "preset": name,
+                "parameters": f"{n:,}",
+                "MFLOP/token": f"{flops_per_token(config) / 1e6:,.1f}",
+                "weights, float32": f"{4 * n / 2**20:,.0f} MiB",
+                "to train (AdamW)": f"{16 * n / 2**20:,.0f} MiB",
+                "cache/token, bf16": f"{cache_bytes_per_token(config) / 2**10:,.1f} KiB",
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def fits_memory(n_params: int) -> bool:
     """Whether a model's float32 weights leave this machine room to breathe."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 8 * 2**30
+    memory = (
+        os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if hasattr(os, "sysconf")
+        else 8 * 2**30
+    )
     return 4 * n_params < SHARE_OF_MEMORY * memory
 
 
@@ -70,7 +78,9 @@ def find_tokenizer(run: Path) -> BPETokenizer:
 def babble(config: GPTConfig, tokenizer, precision: Precision, seed: int) -> str:
     """What a model of this shape says with random weights."""
     torch.manual_seed(seed)
-    model = GPTModel(replace(config, vocab_size=tokenizer.n_vocab)).to(precision.device, precision.dtype)
+    model = GPTModel(replace(config, vocab_size=tokenizer.n_vocab)).to(
+        precision.device, precision.dtype
+    )
     start = torch.tensor([[tokenizer.eot_id]], device=precision.device)
     generator = torch.Generator(precision.device).manual_seed(seed)
     ids = generate(model, start, 30, temperature=1.0, generator=generator)
@@ -78,7 +88,9 @@ def babble(config: GPTConfig, tokenizer, precision: Precision, seed: int) -> str
 
 
 def time_generation(model: GPTModel, lengths: list[int]) -> pd.DataFrame:
-    """Seconds to write so many tokens greedily, with and without the key/value cache; best of three."""
+    """Seconds to write so many tokens greedily, with and without the key/value cache; best of
+    three.
+    """
     prompt = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     rows = []
     for n in tqdm(lengths, desc="timing generation", disable=None):
@@ -100,15 +112,23 @@ def draw_timing(timing: pd.DataFrame, name: str) -> Figure:
     axes = figure.subplots()
     for column, style in (("uncached", "s--"), ("cached", "o-")):
         axes.plot(timing["new tokens"], timing[column], style, label=column)
-    axes.set(xlabel="new tokens", ylabel="seconds", ylim=(0, None),
-             title=f"writing with {name}: key/value cache or not")
+    axes.set(
+        xlabel="new tokens",
+        ylabel="seconds",
+        ylim=(0, None),
+        title=f"writing with {name}: key/value cache or not",
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
-def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 1337,
-         device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+def main(
+    preset: str = "small",
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
     """Count what models cost, let an untrained one speak, and time its key/value cache.
 
     Args:
@@ -122,25 +142,43 @@ def main(preset: str = "small", run: Path = Path("runs/default"), seed: int = 13
     precision = pick_precision(pick_device(device))
     folder = chapter_folder(run, CHAPTER)
     print(cost_table(list(PRESETS)).to_string(index=False))
-    metrics = {"preset": preset, "n_params": count_parameters(config), "flops_per_token": flops_per_token(config),
-               "cache_bytes_per_token": cache_bytes_per_token(config), "tokens_per_s": None, "cached_speedup": None,
-               "wall_seconds": time.perf_counter() - began}
+    metrics = {
+        "preset": preset,
+        "n_params": count_parameters(config),
+        "flops_per_token": flops_per_token(config),
+        "cache_bytes_per_token": cache_bytes_per_token(config),
+        "tokens_per_s": None,
+        "cached_speedup": None,
+        "wall_seconds": time.perf_counter() - began,
+    }
     if not fits_memory(metrics["n_params"]):
         print(f"\n{preset} is counted only: its weights are too large for this machine's memory")
         return write_metrics(folder, metrics)
 
     print(f"\n{precision}")
-    print(f"untrained, a model of this shape says: {babble(config, find_tokenizer(run), precision, seed)!r}\n")
+    print(
+        "untrained, a model of this shape says:"
+        f" {babble(config, find_tokenizer(run), precision, seed)!r}\n"
+    )
     torch.manual_seed(seed)
     model = GPTModel(config).to(precision.device, precision.dtype).eval()
     longest = min(config.context_length - 1, 192 if metrics["n_params"] < 30e6 else 48)
     timing = time_generation(model, [longest // 4, longest // 2, longest])
     last = timing.iloc[-1]
-    write_metrics(folder, metrics := metrics | {
-        "tokens_per_s": last["new tokens"] / last["cached"], "cached_speedup": last["uncached"] / last["cached"],
-        "wall_seconds": time.perf_counter() - began})
+    write_metrics(
+        folder,
+        metrics := metrics
+        | {
+            "tokens_per_s": last["new tokens"] / last["cached"],
+            "cached_speedup": last["uncached"] / last["cached"],
+            "wall_seconds": time.perf_counter() - began,
+        },
+    )
     print(timing.to_string(index=False, float_format="%.3f s"))
-    print(f"\nwith the cache {metrics['tokens_per_s']:,.0f} tokens/s, {metrics['cached_speedup']:.1f} times as fast")
+    print(
+        f"\nwith the cache {metrics['tokens_per_s']:,.0f} tokens/s, {metrics['cached_speedup']:.1f}"
+        " times as fast"
+    )
     draw_timing(timing, preset).savefig(folder / "cache.png", dpi=120)
     return metrics
 

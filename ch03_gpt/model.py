@@ -18,24 +18,37 @@ from ch03_gpt.layers import TokenShift, make_feed_forward, make_norm
 class TransformerBlock(nn.Module):
     """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x)).
 
-    Where the config shifts tokens, attention reads norm(x) together with that of the tokens just before.
+    Where the config shifts tokens, attention reads norm(x) together with that of the tokens just
+    before.
     """
 
     def __init__(self, config: GPTConfig | Mapping):
         super().__init__()
         config = GPTConfig.of(config)
         self.att = MultiHeadAttention(
-            config.emb_dim, config.emb_dim, config.context_length, config.drop_rate, config.n_heads,
-            config.qkv_bias, num_kv_heads=config.n_kv_heads, window=config.window, out_bias=config.bias,
-            rope_base=config.rope_base if config.position == "rope" else None, qk_norm=config.qk_norm,
+            config.emb_dim,
+            config.emb_dim,
+            config.context_length,
+            config.drop_rate,
+            config.n_heads,
+            config.qkv_bias,
+            num_kv_heads=config.n_kv_heads,
+            window=config.window,
+            out_bias=config.bias,
+            rope_base=config.rope_base if config.position == "rope" else None,
+            qk_norm=config.qk_norm,
         )
-        self.token_shift = TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
+        self.token_shift = (
+            TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
+        )
         self.ff = make_feed_forward(config)
         self.norm1 = make_norm(config)
         self.norm2 = make_norm(config)
         self.drop_shortcut = Dropout(config.drop_rate)
 
-    def forward(self, x: Tensor, cache: LayerCache | None = None, inputs: InputCache | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, cache: LayerCache | None = None, inputs: InputCache | None = None
+    ) -> Tensor:
         h = self.norm1(x)
         if self.token_shift is not None:
             h = self.token_shift(h, inputs)
@@ -74,7 +87,9 @@ class GPTModel(nn.Module):
             elif name.endswith("token_shift.scale"):
                 self.get_submodule(name.removesuffix(".scale")).reset_parameters()
             elif parameter.dim() >= 2:
-                writes_to_residual = name.endswith(("out_proj.weight", "layers.2.weight", "down.weight"))
+                writes_to_residual = name.endswith(
+                    ("out_proj.weight", "layers.2.weight", "down.weight")
+                )
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
                 nn.init.normal_(parameter, std=0.02 / depth)
 
@@ -86,30 +101,49 @@ class GPTModel(nn.Module):
         """Number of parameters; a tied output head counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def make_cache(self, batch_size: int, max_length: int | None = None,
-                   layer_cache: type[LayerCache] = LayerCache) -> KVCache:
-        """An empty key/value cache for `max_length` tokens in each row (default: the context length).
+    def make_cache(
+        self,
+        batch_size: int,
+        max_length: int | None = None,
+        layer_cache: type[LayerCache] = LayerCache,
+    ) -> KVCache:
+        """An empty key/value cache for `max_length` tokens in each row (default: the context
+        length).
 
-        On a CPU it is float32 whatever the weights are: for a single query, PyTorch's attention kernel there is two
-        to five times as fast in float32 as in bfloat16.
+        On a CPU it is float32 whatever the weights are: for a single query, PyTorch's attention
+        kernel there is two to five times as fast in float32 as in bfloat16.
         """
         config, weight = self.config, self.tok_emb.weight
-        return KVCache(batch_size, config.n_layers, config.kv_heads, max_length or config.context_length,
-                       config.head_dim, window=config.window, device=weight.device, layer_cache=layer_cache,
-                       dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
-                       input_width=config.emb_dim if config.token_shift else 0, input_window=config.token_shift)
+        return KVCache(
+            batch_size,
+            config.n_layers,
+            config.kv_heads,
+            max_length or config.context_length,
+            config.head_dim,
+            window=config.window,
+            device=weight.device,
+            layer_cache=layer_cache,
+            dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
+            input_width=config.emb_dim if config.token_shift else 0,
+            input_window=config.token_shift,
+        )
 
-    def hidden_states(self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None) -> Tensor:
+    def hidden_states(
+        self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None
+    ) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.
 
-        With a cache, `ids` continue the texts that it holds, and it is extended; by the first `counts[i]` of row
-        i's T tokens where given, the rest being filling. ValueError where a text exceeds the context length.
+        With a cache, `ids` continue the texts that it holds, and it is extended; by the first
+        `counts[i]` of row i's T tokens where given, the rest being filling. ValueError where a text
+        exceeds the context length.
         """
         T = ids.shape[1]
         longest = T + (int(cache.lengths.max()) if cache is not None and counts is None else 0)
         if longest > self.config.context_length:
-            raise ValueError(f"{longest} tokens exceed the context length {self.config.context_length}; "
-                             "shorten the input or build the model with a longer context")
+            raise ValueError(
+                f"{longest} tokens exceed the context length {self.config.context_length}; "
+                "shorten the input or build the model with a longer context"
+            )
         place = cache.begin(T, counts) if cache is not None else Place.straight(0, T)
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:

@@ -10,37 +10,48 @@ from ch03_gpt import GPTConfig, GPTModel, TransformerBlock
 
 
 def resize_vocabulary(model: GPTModel, n_vocab: int) -> GPTModel:
-    """Only the two tables know the vocabulary; the mean row makes a new token an average one, not a surprising one."""
+    """Only the two tables know the vocabulary; the mean row makes a new token an average one,
+    not a surprising one.
+    """
     state = model.state_dict()
     for name in ("tok_emb.weight", "out_head.weight"):
         rows = state[name]
-        state[name] = torch.cat((rows, rows.mean(dim=0, keepdim=True).expand(n_vocab - len(rows), -1)))
+        state[name] = torch.cat(
+            (rows, rows.mean(dim=0, keepdim=True).expand(n_vocab - len(rows), -1))
+        )
     grown = GPTModel(replace(model.config, vocab_size=n_vocab))
     grown.load_state_dict(state)
     return grown
 
 
 def fold_norm(scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Scaling the input's features is scaling the matrix's columns; the shift passes the matrix once and for all."""
+    """Scaling the input's features is scaling the matrix's columns; the shift passes the matrix
+    once and for all.
+    """
     return weight * scale, weight @ shift + bias
 
 
 def gelu_slope(x: Tensor) -> Tensor:
-    """Far to the right it is 1 and far to the left 0, as ReLU's; in between it is smooth, even a little below 0."""
+    """Far to the right it is 1 and far to the left 0, as ReLU's; in between it is smooth, even a
+    little below 0.
+    """
     below = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
     bell = torch.exp(-x.square() / 2) / math.sqrt(2 * math.pi)
     return below + x * bell
 
 
 def post_norm_block(block: TransformerBlock, x: Tensor) -> Tensor:
-    """Here the stream itself is normalised, so that no path runs from the top to the bottom without a norm: harder to
-    train when it is deep, which is why GPT-2 moved the norm (Xiong et al. 2020)."""
+    """Here the stream itself is normalised, so that no path runs from the top to the bottom without
+    a norm: harder to train when it is deep, which is why GPT-2 moved the norm (Xiong et al. 2020).
+    """
     x = block.norm1(x + block.att(x))
     return block.norm2(x + block.ff(x))
 
 
 def parameter_count(config: GPTConfig) -> int:
-    """Matrices grow with C^2, vectors with C, tables with V or T; only the head can be saved altogether."""
+    """Matrices grow with C^2, vectors with C, tables with V or T; only the head can be saved
+    altogether.
+    """
     C, hidden, kv = config.emb_dim, config.hidden_dim, config.kv_heads * config.head_dim
     widened = 2 * hidden if config.ffn == "swiglu" else hidden
     norm = C * (2 if config.norm == "layernorm" and config.bias else 1)
@@ -52,19 +63,25 @@ def parameter_count(config: GPTConfig) -> int:
 
 
 def attended_pairs(T: int, window: int | None = None) -> int:
-    """A triangle, then a band: without a window the work grows with T squared, with one in proportion to T."""
+    """A triangle, then a band: without a window the work grows with T squared, with one in
+    proportion to T.
+    """
     window = min(window or T, T)
     return window * (window + 1) // 2 + (T - window) * window
 
 
 def cache_tokens(config: GPTConfig, gib: float, bytes_per_number: int = 2) -> int:
-    """Fewer key/value heads and fewer bytes help in proportion; fewer query heads do not help at all."""
+    """Fewer key/value heads and fewer bytes help in proportion; fewer query heads do not help at
+    all.
+    """
     per_token = 2 * config.n_layers * config.kv_heads * config.head_dim * bytes_per_number
     return int(gib * 2**30 // per_token)
 
 
 def gumbel_draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """With Gumbel noise added, logit i is the largest with probability softmax_i: argmax becomes a draw."""
+    """With Gumbel noise added, logit i is the largest with probability softmax_i: argmax becomes
+    a draw.
+    """
     return (logits - torch.log(-torch.log(uniform))).argmax(dim=-1)
 
 
@@ -92,5 +109,7 @@ def write_with_cache(model: GPTModel, ids: Tensor, max_new_tokens: int) -> Tenso
 
 
 def swiglu_width(emb_dim: int, multiple: int = 8) -> int:
-    """Hardware likes multiples; Llama 2 rounds 8/3 of 4,096 up to a multiple of 256, which is 11,008."""
+    """Hardware likes multiples; Llama 2 rounds 8/3 of 4,096 up to a multiple of 256, which is
+    11,008.
+    """
     return -(-8 * emb_dim // (3 * multiple)) * multiple

@@ -1,7 +1,8 @@
 """From a stream of tokens to a stream of text: whole characters only, and nothing of a stop string.
 
-A token of a byte-level vocabulary may end in the middle of a character, and a stop string may begin in one token
-and end in a later one. Both are solved by holding back the little that is not certain yet.
+A token of a byte-level vocabulary may end in the middle of a character, and a stop string may begin
+in one token and end in a later one. Both are solved by holding back the little that is not certain
+yet.
 """
 
 import codecs
@@ -28,19 +29,27 @@ def held_back(text: str, stops: Sequence[str]) -> int:
     2
     """
     longest = max(map(len, stops), default=1) - 1
-    return next((n for n in range(min(longest, len(text)), 0, -1)
-                 if any(stop.startswith(text[-n:]) for stop in stops)), 0)
+    return next(
+        (
+            n
+            for n in range(min(longest, len(text)), 0, -1)
+            if any(stop.startswith(text[-n:]) for stop in stops)
+        ),
+        0,
+    )
 
 
 class TextStream:
-    """Turns ids into text as they come: the pieces of `feed` and `finish` joined are the decoded ids, up to the
-    first stop string."""
+    """Turns ids into text as they come: the pieces of `feed` and `finish` joined are the decoded
+    ids, up to the first stop string.
+    """
 
     def __init__(self, tokenizer, stops: Sequence[str] = ()):
         check_stops(stops)
         self.tokenizer, self.stops = tokenizer, stops
         self.utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self.last: list[int] = []  # the id before, where its neighbour decides about the space between them
+        # the id before, where its neighbour decides about the space between them
+        self.last: list[int] = []
         self.held = ""
         self.stopped = False
 
@@ -77,7 +86,9 @@ class TextStream:
 
 
 def pieces(tokens: Iterable[int], tokenizer, stops: Sequence[str] = ()) -> Iterator[str]:
-    """Ids as they come -> their text, piece by piece, until `<|endoftext|>`, one of `stops`, or the last id."""
+    """Ids as they come -> their text, piece by piece, until `<|endoftext|>`, one of `stops`, or
+    the last id.
+    """
     text = TextStream(tokenizer, stops)
     for token in tokens:
         if token == tokenizer.eot_id:
@@ -97,15 +108,31 @@ def document_start(tokenizer, prompt: str) -> list[int]:
     return [tokenizer.eot_id, *tokenizer.encode(prompt)]
 
 
-def stream_text(model: GPTModel, tokenizer, prompt: str, max_new_tokens: int, *, stops: Sequence[str] = (),
-                generator: torch.Generator | None = None, constraint: Constraint | None = None,
-                **options) -> Iterator[str]:
-    """Yield the continuation of a document that begins with `prompt`, piece by piece, until it ends, one of `stops`
-    comes, or `max_new_tokens` are written. ValueError, before any work, where something is wrong with the request."""
+def stream_text(
+    model: GPTModel,
+    tokenizer,
+    prompt: str,
+    max_new_tokens: int,
+    *,
+    stops: Sequence[str] = (),
+    generator: torch.Generator | None = None,
+    constraint: Constraint | None = None,
+    **options,
+) -> Iterator[str]:
+    """Yield the continuation of a document that begins with `prompt`, piece by piece, until it
+    ends, one of `stops` comes, or `max_new_tokens` are written. ValueError, before any work, where
+    something is wrong with the request.
+    """
     check_stops(stops)
     ids = document_start(tokenizer, prompt)
     check_prompts(model, [ids])
-    sampler = Sampler(Sampling(**options), [ids], model.config.vocab_size, model.device, generator,
-                      constraint and [constraint])
+    sampler = Sampler(
+        Sampling(**options),
+        [ids],
+        model.config.vocab_size,
+        model.device,
+        generator,
+        constraint and [constraint],
+    )
     tokens = (chosen.item() for chosen in write(model, [ids], max_new_tokens, sampler))
     return pieces(tokens, tokenizer, stops)

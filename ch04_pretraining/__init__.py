@@ -1,8 +1,8 @@
 """Chapter 4: the training loop, checkpoints, pretrained weights, loss curves.
 
-Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, muon, optimizer, schedule,
-corpus, recipes, checkpoint, parallel, allocator, probe, plots, tensorboard_log, memorisation, questions,
-experiment, pretrained, book.
+Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, muon,
+optimizer, schedule, corpus, recipes, checkpoint, parallel, allocator, probe, plots,
+tensorboard_log, memorisation, questions, experiment, pretrained, book.
 """
 
 from ch04_pretraining.book import (
@@ -19,7 +19,12 @@ from ch04_pretraining.corpus import Corpus, load_corpus
 from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
-from ch04_pretraining.pretrained import from_pretrained, run_checkpoint, save_pretrained, tokenizer_of
+from ch04_pretraining.pretrained import (
+    from_pretrained,
+    run_checkpoint,
+    save_pretrained,
+    tokenizer_of,
+)
 from ch04_pretraining.schedule import SCHEDULES, trapezoid, warmup_cosine
 from ch04_pretraining.training import Progress, train
 

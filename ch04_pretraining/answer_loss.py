@@ -1,7 +1,8 @@
 """Next-token loss that counts answers more: the curriculum of the storyworld model.
 
-Three tokens in four of a story cannot be foreseen; the few that answer a question can, and only they
-show whether the state was tracked. Counting them `1 + weight` times points the gradient at them.
+Three tokens in four of a story cannot be foreseen; the few that answer a question can, and only
+they show whether the state was tracked. Counting them `1 + weight` times points the gradient at
+them.
 """
 
 import torch
@@ -13,7 +14,8 @@ from ch04_pretraining.loss import Batch
 
 
 def answer_mask(inputs: Tensor, newline: int, mark: tuple[int, int]) -> Tensor:
-    """(B, T) ids -> (B, T) booleans: is the next token part of an answer, its final newline included?
+    """(B, T) ids -> (B, T) booleans: is the next token part of an answer, its final newline
+    included?
 
     An answer begins behind the two tokens of `mark` ("A:") and ends with its line.
 
@@ -29,14 +31,19 @@ def answer_mask(inputs: Tensor, newline: int, mark: tuple[int, int]) -> Tensor:
 
 
 class AnswerLoss:
-    """A loss function for `train`: the weighted mean over tokens, answers counting `1 + weight` times."""
+    """A loss function for `train`: the weighted mean over tokens, answers counting `1 + weight`
+    times.
+    """
 
     def __init__(self, tokenizer, weight: float = 10.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
         self.mark = tuple(tokenizer.encode("A:"))
         if len(self.mark) != 2:
-            raise ValueError(f"the tokenizer cuts 'A:' into {len(self.mark)} tokens, not 2; train it on more text")
+            raise ValueError(
+                f"the tokenizer cuts 'A:' into {len(self.mark)} tokens, not 2; train it on more"
+                " text"
+            )
 
     def __call__(self, model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """(inputs (B, T), targets (B, T)) -> (weighted sum of losses, sum of weights)."""

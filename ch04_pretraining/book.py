@@ -24,13 +24,25 @@ def token_ids_to_text(token_ids: Tensor, tokenizer) -> str:
     return tokenizer.decode(token_ids.squeeze(0).tolist())
 
 
-def generate(model: GPTModel, idx: Tensor, max_new_tokens: int, context_size: int | None = None,
-             temperature: float = 0.0, top_k: int | None = None, eos_id: int | None = None) -> Tensor:
-    """`ch03_gpt.generate` with the book's arguments: ids (1, T) -> (1, T + new), without `eos_id`."""
+def generate(
+    model: GPTModel,
+    idx: Tensor,
+    max_new_tokens: int,
+    context_size: int | None = None,
+    temperature: float = 0.0,
+    top_k: int | None = None,
+    eos_id: int | None = None,
+) -> Tensor:
+    """`ch03_gpt.generate` with the book's arguments: ids (1, T) -> (1, T + new), without
+    `eos_id`.
+    """
     window = idx[:, -context_size:] if context_size else idx
     stop_ids = () if eos_id is None else (eos_id,)
-    filters = {"top_k": top_k} if temperature > 0 else {}  # the most likely token is always among the k
-    new = list(stream(model, window, max_new_tokens, temperature=temperature, stop_ids=stop_ids, **filters))
+    # the most likely token is always among the k
+    filters = {"top_k": top_k} if temperature > 0 else {}
+    new = list(
+        stream(model, window, max_new_tokens, temperature=temperature, stop_ids=stop_ids, **filters)
+    )
     if new and eos_id is not None and new[-1][0] == eos_id:
         new.pop()
     return torch.cat((idx, *new), dim=1)
@@ -42,15 +54,28 @@ def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module,
     return total / count
 
 
-def calc_loss_loader(data_loader: DataLoader, model: nn.Module, device, num_batches: int | None = None) -> float:
-    """Mean loss over the tokens of the first `num_batches` batches (all by default); NaN if there is none."""
+def calc_loss_loader(
+    data_loader: DataLoader, model: nn.Module, device, num_batches: int | None = None
+) -> float:
+    """Mean loss over the tokens of the first `num_batches` batches (all by default); NaN if
+    there is none.
+    """
     batches = [(x.to(device), y.to(device)) for x, y in islice(data_loader, num_batches)]
     return evaluate_loss(model, batches)[0] if batches else float("nan")
 
 
-def train_model_simple(model: GPTModel, train_loader: DataLoader, val_loader: DataLoader, optimizer: Optimizer,
-                       device, num_epochs: int, eval_freq: int, eval_iter: int, start_context: str,
-                       tokenizer) -> tuple[list[float], list[float], list[int]]:
+def train_model_simple(
+    model: GPTModel,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    optimizer: Optimizer,
+    device,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+    start_context: str,
+    tokenizer,
+) -> tuple[list[float], list[float], list[int]]:
     """The book's first loop: constant learning rate, no clipping, a sample after every epoch.
 
     Returns (training losses, validation losses, tokens seen), one each `eval_freq` steps.
@@ -62,8 +87,10 @@ def train_model_simple(model: GPTModel, train_loader: DataLoader, val_loader: Da
             train_losses.append(calc_loss_loader(train_loader, model, device, eval_iter))
             val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
             tokens_seen.append(progress.tokens)
-            print(f"step {progress.step - 1:06d}: training loss {train_losses[-1]:.3f}, "
-                  f"validation loss {val_losses[-1]:.3f}")
+            print(
+                f"step {progress.step - 1:06d}: training loss {train_losses[-1]:.3f}, "
+                f"validation loss {val_losses[-1]:.3f}"
+            )
         if progress.step % len(train_loader) == 0:
             ids = text_to_token_ids(start_context, tokenizer).to(device)
             print(token_ids_to_text(generate(model, ids, 50), tokenizer).replace("\n", " "))
@@ -71,19 +98,43 @@ def train_model_simple(model: GPTModel, train_loader: DataLoader, val_loader: Da
 
     epochs = chain.from_iterable(repeat(train_loader, num_epochs))
     batches = ((inputs.to(device), targets.to(device)) for inputs, targets in epochs)
-    train(model, batches, steps=num_epochs * len(train_loader), optimizers=[optimizer], max_norm=None,
-          schedule=lambda progress: 1.0, log_every=1, evaluate=evaluate)
+    train(
+        model,
+        batches,
+        steps=num_epochs * len(train_loader),
+        optimizers=[optimizer],
+        max_norm=None,
+        schedule=lambda progress: 1.0,
+        log_every=1,
+        evaluate=evaluate,
+    )
     return train_losses, val_losses, tokens_seen
 
 
 def load_weights_into_gpt(gpt: GPTModel, params: Mapping) -> None:
-    """Copy GPT-2's weights out of the book's nested dictionary of arrays (`wte`, `wpe`, `blocks`, `g`, `b`)."""
-    tensors = {"wte.weight": params["wte"], "wpe.weight": params["wpe"], "ln_f.weight": params["g"],
-               "ln_f.bias": params["b"]}
+    """Copy GPT-2's weights out of the book's nested dictionary of arrays (`wte`, `wpe`,
+    `blocks`, `g`, `b`).
+    """
+    tensors = {
+        "wte.weight": params["wte"],
+        "wpe.weight": params["wpe"],
+        "ln_f.weight": params["g"],
+        "ln_f.bias": params["b"],
+    }
     for i, block in enumerate(params["blocks"]):
         for norm in ("ln_1", "ln_2"):
-            tensors |= {f"h.{i}.{norm}.weight": block[norm]["g"], f"h.{i}.{norm}.bias": block[norm]["b"]}
-        for part, layer in (("attn", "c_attn"), ("attn", "c_proj"), ("mlp", "c_fc"), ("mlp", "c_proj")):
-            tensors |= {f"h.{i}.{part}.{layer}.weight": block[part][layer]["w"],
-                        f"h.{i}.{part}.{layer}.bias": block[part][layer]["b"]}
+            tensors |= {
+                f"h.{i}.{norm}.weight": block[norm]["g"],
+                f"h.{i}.{norm}.bias": block[norm]["b"],
+            }
+        for part, layer in (
+            ("attn", "c_attn"),
+            ("attn", "c_proj"),
+            ("mlp", "c_fc"),
+            ("mlp", "c_proj"),
+        ):
+            tensors |= {
+                f"h.{i}.{part}.{layer}.weight": block[part][layer]["w"],
+                f"h.{i}.{part}.{layer}.bias": block[part][layer]["b"],
+            }
     load_gpt2_tensors(gpt, {name: torch.as_tensor(array) for name, array in tensors.items()})

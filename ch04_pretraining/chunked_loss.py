@@ -1,8 +1,9 @@
-"""Output head and cross-entropy in one, a few rows at a time, so that the logits never exist in full.
+"""Output head and cross-entropy in one, a few rows at a time, so that the logits never exist in
+full.
 
-The gradient of a sum of cross-entropies is softmax(logits) minus one at the target: known as soon as
-the logits are, so the forward pass computes it chunk by chunk while they are still in the CPU's cache.
-`next_token_loss` in loss.py is the readable reference.
+The gradient of a sum of cross-entropies is softmax(logits) minus one at the target: known as soon
+as the logits are, so the forward pass computes it chunk by chunk while they are still in the CPU's
+cache. `next_token_loss` in loss.py is the readable reference.
 """
 
 import torch
@@ -15,7 +16,9 @@ ROWS = 1024
 
 
 class _HeadAndCrossEntropy(torch.autograd.Function):
-    """hidden (N, C), weight (V, C) float32, targets (N,) -> sum of cross-entropies, float32 scalar."""
+    """hidden (N, C), weight (V, C) float32, targets (N,) -> sum of cross-entropies, float32
+    scalar.
+    """
 
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
@@ -24,7 +27,8 @@ class _HeadAndCrossEntropy(torch.autograd.Function):
         hidden_gradient = torch.empty_like(hidden)
         weight_gradient = torch.zeros_like(weight)
         for first in range(0, len(hidden), ROWS):
-            x, y = hidden[first : first + ROWS], targets[first : first + ROWS].unsqueeze(1)  # (R, C), (R, 1)
+            # (R, C), (R, 1)
+            x, y = hidden[first : first + ROWS], targets[first : first + ROWS].unsqueeze(1)
             counts = (y != IGNORE).float()
             y = y.clamp(min=0)
             logits = (x @ head.T).float()  # (R, V)
@@ -50,7 +54,9 @@ def hidden_rows(model: GPTModel, inputs: Tensor) -> Tensor:
     """Ids (B, T) -> the model's hidden states (B T, C), in autocast's dtype."""
     hidden = model.hidden_states(inputs).flatten(0, 1)
     device = hidden.device.type
-    return hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
+    return (
+        hidden.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden
+    )
 
 
 def head_loss(model: GPTModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,6 +67,8 @@ def head_loss(model: GPTModel, hidden: Tensor, targets: Tensor) -> tuple[Tensor,
 
 
 def chunked_next_token_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """`next_token_loss` for training: (inputs (B, T), targets (B, T)) -> (sum of losses, number of targets)."""
+    """`next_token_loss` for training: (inputs (B, T), targets (B, T)) -> (sum of losses, number
+    of targets).
+    """
     inputs, targets = batch
     return head_loss(model, hidden_rows(model, inputs), targets.flatten())

@@ -1,8 +1,9 @@
 """From the name of a text to training batches: tokenizer, token arrays, held-out split.
 
 Storyworld's held-out text comes from its test worlds, which share no cast with the training worlds;
-any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`). A folder,
-or a JSONL or parquet file, may be larger than memory: it is tokenized into memory-mapped shards.
+any other text is split by document, or its last tenth is held out (`ch01_text.split_documents`). A
+folder, or a JSONL or parquet file, may be larger than memory: it is tokenized into memory-mapped
+shards.
 """
 
 import random
@@ -28,9 +29,11 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder
 
-PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}  # by level
+# by level
+PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}
 HELD_OUT_STORIES = {"base": 500}
-BEGIN_ANYWHERE = 8  # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
+# one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
+BEGIN_ANYWHERE = 8
 TOKENIZERS = ("bpe", "char", "gpt2")
 TOKENIZER_SAMPLE = 10_000_000  # characters of a large corpus that a tokenizer is learned from
 
@@ -45,7 +48,8 @@ class Corpus:
     val: np.ndarray
     val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
     starts: np.ndarray | None = None  # where training windows may begin; None: anywhere
-    n_lesson_starts: int = 0  # the first so many of them are in easier texts, which are read alone to begin with
+    # the first so many of them are in easier texts, which are read alone to begin with
+    n_lesson_starts: int = 0
 
     @property
     def n_train(self) -> int:
@@ -53,14 +57,18 @@ class Corpus:
 
 
 def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
-    """The texts of so many storyworld stories of each level ("plain": plain texts), shuffled, questions and answers in
-    between."""
+    """The texts of so many storyworld stories of each level ("plain": plain texts), shuffled,
+    questions and answers in between.
+    """
     from ch01_text.storyworld import plain_texts, stories
 
     texts: list[str] = []
     for level, n in numbers.items():
-        written = plain_texts(n, seed) if level == "plain" else (
-            story.text for story in stories(n, split=split, level=level, seed=seed))
+        written = (
+            plain_texts(n, seed)
+            if level == "plain"
+            else (story.text for story in stories(n, split=split, level=level, seed=seed))
+        )
         texts += tqdm(written, f"writing {level} texts", n, disable=None)
     random.Random(seed).shuffle(texts)
     return texts
@@ -77,7 +85,10 @@ def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int
         return gpt2_tokenizer()
     if choice != "bpe":
         if not (Path(choice) / "tokenizer.json").is_file():
-            raise ValueError(f"{choice} is no folder with a tokenizer.json; choose one or {', '.join(TOKENIZERS)}")
+            raise ValueError(
+                f"{choice} is no folder with a tokenizer.json; choose one or"
+                f" {', '.join(TOKENIZERS)}"
+            )
         return load_tokenizer(choice)
     folder = Path(run) / "ch01_text"
     if (folder / "tokenizer.json").is_file():
@@ -85,29 +96,45 @@ def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int
         if tokenizer.metadata.get("trained_on") == data:
             print(f"using chapter 1's tokenizer in {folder} ({tokenizer.n_vocab} tokens)")
             return tokenizer
-        print(f"chapter 1's tokenizer in {folder} was trained on {tokenizer.metadata.get('trained_on')}")
+        print(
+            f"chapter 1's tokenizer in {folder} was trained on"
+            f" {tokenizer.metadata.get('trained_on')}"
+        )
     print(f"training a byte-pair encoding of {vocab_size} tokens on {data}")
     return BPETokenizer.train(documents, vocab_size, metadata={"trained_on": data})
 
 
 def window_starts(tokens: np.ndarray, eot_id: int, seed: int) -> np.ndarray:
-    """Where windows may begin: at every document, and at some positions anywhere. From the first, a model learns how a
-    document begins and how its facts add up; without the second it could not go on once the beginning has slid out of
-    its context."""
+    """Where windows may begin: at every document, and at some positions anywhere. From the first, a
+    model learns how a document begins and how its facts add up; without the second it could not go
+    on once the beginning has slid out of its context.
+    """
     documents = document_starts(tokens, eot_id)
-    anywhere = np.random.default_rng(seed).integers(len(tokens), size=len(documents) // (BEGIN_ANYWHERE - 1))
+    anywhere = np.random.default_rng(seed).integers(
+        len(tokens), size=len(documents) // (BEGIN_ANYWHERE - 1)
+    )
     return np.sort(np.concatenate((documents, anywhere)))
 
 
-def load_corpus(data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None) -> Corpus:
-    """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of `choice`."""
+def load_corpus(
+    data: str, choice: str, vocab_size: int, run: Path, seed: int, tokenizer=None
+) -> Corpus:
+    """Load, split and encode the text `data`; `tokenizer`, where given, is used instead of
+    `choice`.
+    """
     if Path(data).is_dir() or Path(data).suffix in (".jsonl", ".parquet"):
         return _load_shards(data, choice, vocab_size, run, tokenizer)
     if data == "storyworld":
         return _load_stories(choice, vocab_size, run, seed, tokenizer)
     train, val = split_documents(load_documents(data))
     tokenizer = tokenizer or find_tokenizer(choice, data, train[:2000], vocab_size, run)
-    return Corpus(data, tokenizer, [encode_documents(tokenizer, train)], encode_documents(tokenizer, val), n_bytes(val))
+    return Corpus(
+        data,
+        tokenizer,
+        [encode_documents(tokenizer, train)],
+        encode_documents(tokenizer, val),
+        n_bytes(val),
+    )
 
 
 def n_bytes(documents: list[str]) -> int:
@@ -117,20 +144,40 @@ def n_bytes(documents: list[str]) -> int:
 
 def _load_stories(choice: str, vocab_size: int, run: Path, seed: int, tokenizer) -> Corpus:
     """Plain texts, which are read alone to begin with, and stories behind them."""
-    plain, told = (story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES))
+    plain, told = (
+        story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES)
+    )
     val = story_documents("test", HELD_OUT_STORIES, seed)
-    tokenizer = tokenizer or find_tokenizer(choice, "storyworld", plain[:1000] + told[:1000], vocab_size, run)
+    tokenizer = tokenizer or find_tokenizer(
+        choice, "storyworld", plain[:1000] + told[:1000], vocab_size, run
+    )
     shards = [encode_documents(tokenizer, texts) for texts in (plain, told)]
     tokens = np.concatenate(shards)
     starts = window_starts(tokens, tokenizer.eot_id, seed)
     n_plain = int(np.searchsorted(starts, len(shards[0])))
-    return Corpus("storyworld", tokenizer, [tokens], encode_documents(tokenizer, val), n_bytes(val), starts, n_plain)
+    return Corpus(
+        "storyworld",
+        tokenizer,
+        [tokens],
+        encode_documents(tokenizer, val),
+        n_bytes(val),
+        starts,
+        n_plain,
+    )
 
 
 def _load_shards(data: str, choice: str, vocab_size: int, run: Path, tokenizer) -> Corpus:
     files = corpus_files(Path(data))
-    tokenizer = tokenizer or find_tokenizer(choice, data, sample_texts(files, TOKENIZER_SAMPLE), vocab_size, run)
+    tokenizer = tokenizer or find_tokenizer(
+        choice, data, sample_texts(files, TOKENIZER_SAMPLE), vocab_size, run
+    )
     folder = chapter_folder(run, "ch04_pretraining") / "tokens"
     index = tokenize_files(files, tokenizer, folder)
     val = np.concatenate([open_tokens(folder / name) for name in index["val"]])
-    return Corpus(data, tokenizer, [open_tokens(folder / name) for name in index["train"]], val, index["val_bytes"])
+    return Corpus(
+        data,
+        tokenizer,
+        [open_tokens(folder / name) for name in index["train"]],
+        val,
+        index["val_bytes"],
+    )

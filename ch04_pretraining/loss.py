@@ -18,16 +18,24 @@ Batch = tuple[Tensor, Tensor]
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(inputs (B, T), targets (B, T)) -> (sum of the losses in nats, number of targets), scalars."""
+    """(inputs (B, T), targets (B, T)) -> (sum of the losses in nats, number of targets),
+    scalars.
+    """
     inputs, targets = batch
     logits = model(inputs)  # (B, T, V)
-    total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    total = F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
     return total, (targets != IGNORE).sum()
 
 
 @torch.inference_mode()
-def evaluate_loss(model: nn.Module, batches: Iterable[Batch], precision: Precision | None = None,
-                  loss_fn=next_token_loss) -> tuple[float, int]:
+def evaluate_loss(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    precision: Precision | None = None,
+    loss_fn=next_token_loss,
+) -> tuple[float, int]:
     """Return (mean loss in nats per token, number of tokens) over all of `batches`.
 
     ValueError where they hold no token.
@@ -50,7 +58,8 @@ def evaluate_loss(model: nn.Module, batches: Iterable[Batch], precision: Precisi
 
 
 def bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
-    """Turn a mean loss in nats per token into bits per byte, which does not depend on the tokenizer.
+    """Turn a mean loss in nats per token into bits per byte, which does not depend on the
+    tokenizer.
 
     >>> round(bits_per_byte(math.log(2), n_tokens=100, n_bytes=400), 3)
     0.25

@@ -1,5 +1,5 @@
-"""How much of what a model writes is copied: the share of its runs of eight tokens that occur verbatim in the
-training text (Carlini et al. 2023 measure the same with longer runs).
+"""How much of what a model writes is copied: the share of its runs of eight tokens that occur
+verbatim in the training text (Carlini et al. 2023 measure the same with longer runs).
 
 Read it beside the share of the held-out text: set phrases occur again without having been copied.
 """
@@ -8,7 +8,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd and random-looking: different runs get different 64-bit numbers
+# odd and random-looking: different runs get different 64-bit numbers
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 2**22
 
 
@@ -22,7 +23,8 @@ def ngram_hashes(tokens: np.ndarray, n: int = 8) -> np.ndarray:
 
 
 def share_seen(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int = 8) -> float:
-    """The share of the runs of `n` tokens in `texts` that occur in a training shard as well, in [0, 1].
+    """The share of the runs of `n` tokens in `texts` that occur in a training shard as well, in [0,
+    1].
 
     ValueError where no text is that long.
 
@@ -37,6 +39,7 @@ def share_seen(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int
     for shard in shards:
         for first in range(0, len(shard), _CHUNK):
             hashes = ngram_hashes(np.asarray(shard[first : first + _CHUNK + n - 1]), n)
-            places = np.searchsorted(runs[:-1], hashes)  # of the few in the many would have to sort the many
+            # of the few in the many would have to sort the many
+            places = np.searchsorted(runs[:-1], hashes)
             seen[places[runs[places] == hashes]] = True
     return float(times[seen].sum() / times.sum())

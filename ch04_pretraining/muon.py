@@ -1,9 +1,10 @@
 """Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix as the update.
 
-Every matrix is a linear map, and its averaged gradient G = U S V^T usually has a few loud directions and
-many faint ones. Muon steps along U V^T instead, so that all directions are learned equally fast. The
-Newton-Schulz iteration approximates U V^T by matrix products alone: each round applies the odd polynomial
-p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the singular vectors as they are.
+Every matrix is a linear map, and its averaged gradient G = U S V^T usually has a few loud
+directions and many faint ones. Muon steps along U V^T instead, so that all directions are learned
+equally fast. The Newton-Schulz iteration approximates U V^T by matrix products alone: each round
+applies the odd polynomial p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the
+singular vectors as they are.
 """
 
 import math
@@ -15,13 +16,17 @@ from torch.optim import Optimizer
 
 from ch04_pretraining.parallel import like, whole
 
-A, B, C = 3.4445, -4.7750, 2.0315  # Jordan's coefficients: any s in (0, 1] ends between about 0.7 and 1.2
+# Jordan's coefficients: any s in (0, 1] ends between about 0.7 and 1.2
+A, B, C = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
 
 
 def orthogonalize_reference(matrix: Tensor) -> Tensor:
-    """(m, n) -> (m, n): the Newton-Schulz iteration as its authors write it, in the dtype of `matrix`."""
-    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix  # wide, so that x x^T is the small product
+    """(m, n) -> (m, n): the Newton-Schulz iteration as its authors write it, in the dtype of
+    `matrix`.
+    """
+    # wide, so that x x^T is the small product
+    x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     x = x / x.norm().clamp(min=1e-7)  # all singular values are at most 1
     for _ in range(ROUNDS):
         gram = x @ x.T
@@ -32,9 +37,10 @@ def orthogonalize_reference(matrix: Tensor) -> Tensor:
 def orthogonalize(matrices: Tensor) -> Tensor:
     """(k, m, n) -> (k, m, n): `orthogonalize_reference` of k matrices at once, in their dtype.
 
-    Every round multiplies x from the left by a polynomial of x x^T. For matrices at least twice as wide as high it is
-    cheaper to collect these (m, m) polynomials and to multiply by x once, at the end. Squaring the singular values
-    takes twice the digits, so bfloat16 multiplies by x in every round.
+    Every round multiplies x from the left by a polynomial of x x^T. For matrices at least twice as
+    wide as high it is cheaper to collect these (m, m) polynomials and to multiply by x once, at the
+    end. Squaring the singular values takes twice the digits, so bfloat16 multiplies by x in every
+    round.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalize(matrices.mT).mT
@@ -61,19 +67,29 @@ def _polynomial(gram: Tensor) -> Tensor:
 
 
 class Muon(Optimizer):
-    """Muon for 2-D weights, with Nesterov momentum and decoupled weight decay as in `torch.optim.Muon`.
+    """Muon for 2-D weights, with Nesterov momentum and decoupled weight decay as in
+    `torch.optim.Muon`.
 
-    Matrices of one shape are orthogonalised together, in `dtype`. ValueError for a parameter that is no matrix.
+    Matrices of one shape are orthogonalised together, in `dtype`. ValueError for a parameter that
+    is no matrix.
     """
 
-    def __init__(self, params, lr: float = 2e-2, momentum: float = 0.95, weight_decay: float = 0.1,
-                 dtype: torch.dtype = torch.float32):
+    def __init__(
+        self,
+        params,
+        lr: float = 2e-2,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+        dtype: torch.dtype = torch.float32,
+    ):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
         self.dtype = dtype
         for p in (p for group in self.param_groups for p in group["params"]):
             if p.ndim != 2:
-                raise ValueError(f"Muon updates matrices, not a parameter of shape {tuple(p.shape)}; "
-                                 "leave embeddings and vectors to AdamW")
+                raise ValueError(
+                    f"Muon updates matrices, not a parameter of shape {tuple(p.shape)}; "
+                    "leave embeddings and vectors to AdamW"
+                )
 
     @torch.no_grad()
     def step(self) -> None:
@@ -84,10 +100,13 @@ class Muon(Optimizer):
                 if p.grad is not None:
                     by_shape[tuple(p.shape)].append(p)
             for parameters in by_shape.values():
-                self._step_together(parameters, **{k: group[k] for k in ("lr", "momentum", "weight_decay")})
+                self._step_together(
+                    parameters, **{k: group[k] for k in ("lr", "momentum", "weight_decay")}
+                )
 
-    def _step_together(self, parameters: list[nn.Parameter], lr: float, momentum: float,
-                       weight_decay: float) -> None:
+    def _step_together(
+        self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float
+    ) -> None:
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
@@ -96,7 +115,10 @@ class Muon(Optimizer):
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov
         updates = orthogonalize(torch.stack([whole(a) for a in ahead]).to(self.dtype))
-        updates = [like(p, u) for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)]
+        updates = [
+            like(p, u) for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
+        ]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        rows, columns = parameters[0].shape  # a tall matrix's update is lengthened, as in its authors' code
+        # a tall matrix's update is lengthened, as in its authors' code
+        rows, columns = parameters[0].shape
         torch._foreach_add_(parameters, updates, alpha=-lr * math.sqrt(max(1, rows / columns)))

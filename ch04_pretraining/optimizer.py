@@ -15,17 +15,31 @@ from ch04_pretraining.muon import Muon
 OPTIMIZERS = ("muon", "adamw")
 
 
-def _adamw(decayed: list[nn.Parameter], others: list[nn.Parameter], lr: float, weight_decay: float) -> Optimizer:
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95), fused=True)
+def _adamw(
+    decayed: list[nn.Parameter], others: list[nn.Parameter], lr: float, weight_decay: float
+) -> Optimizer:
+    groups = [
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95), fused=True
+    )
 
 
-def make_optimizers(model: nn.Module, name: str = "muon", lr: float = 3e-3, muon_lr: float = 2e-2,
-                    weight_decay: float = 0.1, dtype: torch.dtype = torch.float32) -> list[Optimizer]:
+def make_optimizers(
+    model: nn.Module,
+    name: str = "muon",
+    lr: float = 3e-3,
+    muon_lr: float = 2e-2,
+    weight_decay: float = 0.1,
+    dtype: torch.dtype = torch.float32,
+) -> list[Optimizer]:
     """Return the optimizers that together update every trainable parameter of `model` exactly once.
 
     `lr` is AdamW's peak rate, `muon_lr` that of Muon. With "muon" the matrices of the transformer
-    blocks go to Muon, which computes in `dtype`, and everything else to AdamW. ValueError where `name` is unknown.
+    blocks go to Muon, which computes in `dtype`, and everything else to AdamW. ValueError where
+    `name` is unknown.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose {' or '.join(OPTIMIZERS)}")
@@ -40,8 +54,10 @@ def make_optimizers(model: nn.Module, name: str = "muon", lr: float = 3e-3, muon
         return [_adamw(matrices, vectors, lr, weight_decay)]
     in_muon = {id(p) for p in hidden}
     rest = [p for p in matrices if id(p) not in in_muon]
-    return [Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
-            _adamw(rest, vectors, lr, weight_decay)]
+    return [
+        Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
+        _adamw(rest, vectors, lr, weight_decay),
+    ]
 
 
 def set_learning_rate(optimizers: list[Optimizer], multiplier: float) -> None:

@@ -1,9 +1,9 @@
 """Several processes, one training run: torch.distributed behind two strategies.
 
-ddp (Li et al. 2020): every process holds the whole model and averages the gradients. fsdp (Zhao et al. 2023):
-every process holds a part of each weight, its gradient and its optimizer state, and gathers a block's weights
-when it is needed. `torchrun` starts the processes; each takes its part of every batch, so that N processes do
-what one would do with the same batch.
+ddp (Li et al. 2020): every process holds the whole model and averages the gradients. fsdp (Zhao et
+al. 2023): every process holds a part of each weight, its gradient and its optimizer state, and
+gathers a block's weights when it is needed. `torchrun` starts the processes; each takes its part of
+every batch, so that N processes do what one would do with the same batch.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ch03_gpt import GPTModel
 
-PATIENCE = timedelta(hours=6)  # what a process waits for another, which may have a large corpus to tokenize
+# what a process waits for another, which may have a large corpus to tokenize
+PATIENCE = timedelta(hours=6)
 Strategy = Literal["single", "ddp", "fsdp"]
 
 
@@ -50,7 +51,9 @@ def average(sums: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def first_process_first() -> Iterator[None]:
-    """Let the first process through alone, then the others: what it left on disk they only need to read."""
+    """Let the first process through alone, then the others: what it left on disk they only need
+    to read.
+    """
     if not is_first_process():
         dist.barrier()
     yield
@@ -60,19 +63,25 @@ def first_process_first() -> Iterator[None]:
 
 @contextlib.contextmanager
 def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; yields the device of this one. Only the first one prints.
+    """Join the processes that torchrun started; yields the device of this one. Only the first one
+    prints.
 
     ValueError where strategy and torchrun do not go together.
     """
     started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if strategy == "single":
         if started_by_torchrun and int(os.environ["WORLD_SIZE"]) > 1:
-            raise ValueError("torchrun started several processes; say how they share the work: --strategy ddp or fsdp")
+            raise ValueError(
+                "torchrun started several processes; say how they share the work: --strategy ddp or"
+                " fsdp"
+            )
         yield device
         return
     if not started_by_torchrun:
-        raise ValueError(f"--strategy {strategy} needs several processes; start it with torchrun --nproc-per-node 2 "
-                         "in the place of python")
+        raise ValueError(
+            f"--strategy {strategy} needs several processes; start it with torchrun"
+            " --nproc-per-node 2 in the place of python"
+        )
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
@@ -89,7 +98,9 @@ def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device
 
 
 class LossModule(nn.Module):
-    """Model and loss function as one module, because gradients are shared when the outermost forward is left."""
+    """Model and loss function as one module, because gradients are shared when the outermost
+    forward is left.
+    """
 
     def __init__(self, model: GPTModel, loss_fn):
         super().__init__()

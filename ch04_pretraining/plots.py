@@ -1,4 +1,6 @@
-"""Loss curves and the training dashboard, drawn with matplotlib's object interface so that no window opens."""
+"""Loss curves and the training dashboard, drawn with matplotlib's object interface so that no
+window opens.
+"""
 
 import math
 import textwrap
@@ -19,15 +21,32 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     tokens = [entry["tokens"] for entry in log]
-    axes.plot(tokens, [entry["train_loss"] for entry in log], color="tab:blue", alpha=0.7, label="training")
+    axes.plot(
+        tokens,
+        [entry["train_loss"] for entry in log],
+        color="tab:blue",
+        alpha=0.7,
+        label="training",
+    )
     validated = [entry for entry in log if "val_loss" in entry]
-    axes.plot([e["tokens"] for e in validated], [e["val_loss"] for e in validated], "o-", color="tab:orange",
-              label="validation")
+    axes.plot(
+        [e["tokens"] for e in validated],
+        [e["val_loss"] for e in validated],
+        "o-",
+        color="tab:orange",
+        label="validation",
+    )
     axes.set(xlabel="tokens seen", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)
     rate = axes.twinx()
-    rate.plot(tokens, [entry["lr"] for entry in log], color="tab:gray", linewidth=0.8, linestyle=":",
-              label="learning rate")
+    rate.plot(
+        tokens,
+        [entry["lr"] for entry in log],
+        color="tab:gray",
+        linewidth=0.8,
+        linestyle=":",
+        label="learning rate",
+    )
     rate.set_ylabel("learning rate (first group)")
     rate.set_ylim(0, _above([entry["lr"] for entry in log]))
     lines = axes.get_lines() + rate.get_lines()
@@ -41,30 +60,54 @@ def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None
     steps = [entry["step"] for entry in entries]
     names = list(entries[0]["layers"]) if entries else []
     for i, name in enumerate(names):
-        values = [entry["layers"][name][quantity] or math.nan for entry in entries]  # zero has no logarithm
-        axes.plot(steps, values, linewidth=0.9, color=colormaps["viridis"](i / len(names)), label=name)
+        # zero has no logarithm
+        values = [entry["layers"][name][quantity] or math.nan for entry in entries]
+        axes.plot(
+            steps, values, linewidth=0.9, color=colormaps["viridis"](i / len(names)), label=name
+        )
     axes.set(title=title, xlabel="step", yscale="log")
 
 
 def draw_dashboard(log: list[dict]) -> Figure:
-    """Six looks at a training log: loss against time, learning rate, gradient norm with the share of clipped
-    steps, and, where a `Probe` has looked, each layer's gradient norm, update-to-weight ratio and output size."""
+    """Six looks at a training log: loss against time, learning rate, gradient norm with the share
+    of clipped steps, and, where a `Probe` has looked, each layer's gradient norm, update-to-weight
+    ratio and output size.
+    """
     figure = Figure(figsize=(14, 7.5), layout="constrained")
     loss, rate, norm, layer_norm, ratio, activation = figure.subplots(2, 3).flat
     steps = [entry["step"] for entry in log]
-    loss.plot([entry["seconds"] for entry in log], [entry["train_loss"] for entry in log], label="training")
+    loss.plot(
+        [entry["seconds"] for entry in log],
+        [entry["train_loss"] for entry in log],
+        label="training",
+    )
     validated = [entry for entry in log if "val_loss" in entry]
     if validated:
-        loss.plot([e["seconds"] for e in validated], [e["val_loss"] for e in validated], "o-", label="validation")
+        loss.plot(
+            [e["seconds"] for e in validated],
+            [e["val_loss"] for e in validated],
+            "o-",
+            label="validation",
+        )
     if validated and "val_bits_per_byte" in validated[0]:
         bits = loss.twinx()
-        bits.plot([e["seconds"] for e in validated], [e["val_bits_per_byte"] for e in validated], "s:",
-                  color="tab:green", markersize=3, label="validation, bits per byte")
+        bits.plot(
+            [e["seconds"] for e in validated],
+            [e["val_bits_per_byte"] for e in validated],
+            "s:",
+            color="tab:green",
+            markersize=3,
+            label="validation, bits per byte",
+        )
         bits.set_ylabel("bits per byte", color="tab:green")
     loss.set(title="loss (nats per token) against time", xlabel="seconds of training")
     loss.legend()
     rate.plot(steps, [entry["lr"] for entry in log], color="tab:gray")
-    rate.set(title="learning rate (first group)", xlabel="step", ylim=(0, _above([entry["lr"] for entry in log])))
+    rate.set(
+        title="learning rate (first group)",
+        xlabel="step",
+        ylim=(0, _above([entry["lr"] for entry in log])),
+    )
     norm.plot(steps, [entry["grad_norm"] for entry in log], color="tab:purple")
     norm.set(title="gradient norm, before clipping", xlabel="step", yscale="log")
     clipped = norm.twinx()
@@ -81,31 +124,52 @@ def draw_dashboard(log: list[dict]) -> Figure:
     for i in range(n_blocks):
         color = colormaps["viridis"](i / n_blocks)
         for quantity, style in (("rms", "-"), ("max", ":")):
-            activation.plot([e["step"] for e in watched], [e["activations"][i][quantity] for e in watched], style,
-                            color=color, linewidth=0.9, label=f"block {i}, {quantity}")
-    activation.set(title="output of each block: root mean square, maximum", xlabel="step", yscale="log")
+            activation.plot(
+                [e["step"] for e in watched],
+                [e["activations"][i][quantity] for e in watched],
+                style,
+                color=color,
+                linewidth=0.9,
+                label=f"block {i}, {quantity}",
+            )
+    activation.set(
+        title="output of each block: root mean square, maximum", xlabel="step", yscale="log"
+    )
     if n_blocks:
         activation.legend(fontsize=6, ncols=2)
     return figure
 
 
 def draw_samples(log: list[dict], width: int = 110) -> Figure:
-    """The samples of a training log, one below the other, with the step and the validation loss of each."""
+    """The samples of a training log, one below the other, with the step and the validation loss
+    of each.
+    """
     entries = [entry for entry in log if "sample" in entry]
     figure = Figure(figsize=(11, 0.4 + 0.75 * len(entries)))
     for row, entry in enumerate(entries):
         text = " / ".join(line for line in entry["sample"].splitlines() if line.strip())
-        text = "".join(c if c.isprintable() else "\ufffd" for c in text)  # an untrained model writes control characters
+        # an untrained model writes control characters
+        text = "".join(c if c.isprintable() else "\ufffd" for c in text)
         lines = textwrap.wrap(text.replace("$", r"\$"), width)[:3]
         top = 1 - (row + 0.4) / (len(entries) + 0.4)
-        figure.text(0.01, top, f"step {entry['step']:,}\nloss {entry['val_loss']:.2f}", fontsize=8, va="top",
-                    color="tab:orange")
+        figure.text(
+            0.01,
+            top,
+            f"step {entry['step']:,}\nloss {entry['val_loss']:.2f}",
+            fontsize=8,
+            va="top",
+            color="tab:orange",
+        )
         figure.text(0.11, top, "\n".join(lines), fontsize=8, va="top", family="monospace")
     return figure
 
 
-def plot_losses(epochs_seen: Sequence[float], tokens_seen: Sequence[int], train_losses: Sequence[float],
-                val_losses: Sequence[float]) -> Figure:
+def plot_losses(
+    epochs_seen: Sequence[float],
+    tokens_seen: Sequence[int],
+    train_losses: Sequence[float],
+    val_losses: Sequence[float],
+) -> Figure:
     """The book's figure: losses against epochs, with the tokens seen on a second axis above."""
     figure = Figure(figsize=(6, 3.5), layout="constrained")
     axes = figure.subplots()

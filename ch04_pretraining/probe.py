@@ -1,5 +1,6 @@
-"""A look into the layers at single steps: how strong their gradients are, how far an update moves their
-weights, how large their outputs grow. The quantities that tell a healthy run from a sick one before the loss does.
+"""A look into the layers at single steps: how strong their gradients are, how far an update moves
+their weights, how large their outputs grow. The quantities that tell a healthy run from a sick one
+before the loss does.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,8 @@ from ch03_gpt import GPTModel
 
 
 def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
-    """The model's parameters by layer: embeddings, each block's attention and feed-forward, the output head.
+    """The model's parameters by layer: embeddings, each block's attention and feed-forward, the
+    output head.
 
     Norms belong to what they feed; a tied head belongs to the embeddings.
     """
@@ -22,7 +24,10 @@ def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
         layers[f"block {i} attention"] = [*block.norm1.parameters(), *block.att.parameters()]
         layers[f"block {i} feed-forward"] = [*block.norm2.parameters(), *block.ff.parameters()]
     tied = model.out_head.weight is model.tok_emb.weight
-    layers["head"] = [*model.final_norm.parameters(), *([] if tied else model.out_head.parameters())]
+    layers["head"] = [
+        *model.final_norm.parameters(),
+        *([] if tied else model.out_head.parameters()),
+    ]
     return layers
 
 
@@ -38,7 +43,8 @@ class Probe:
         self.layers = layer_parameters(model)
 
     def measure(self, step: Callable[[], tuple[Tensor, int]]) -> tuple[Tensor, int, dict]:
-        """Do `step()`, a `train_step`, and return its two results and a log entry's worth of findings:
+        """Do `step()`, a `train_step`, and return its two results and a log entry's worth of
+        findings:
 
         layers: {layer: {"grad_norm": norm of the mean gradient, before clipping,
                          "update_ratio": norm of the change / norm of the weights before it}},
@@ -55,7 +61,11 @@ class Probe:
 
         parameters = [p for group in self.layers.values() for p in group]
         before = {p: p.detach().clone() for p in parameters}
-        handles = [p.register_post_accumulate_grad_hook(keep_gradient) for p in parameters if p.requires_grad]
+        handles = [
+            p.register_post_accumulate_grad_hook(keep_gradient)
+            for p in parameters
+            if p.requires_grad
+        ]
         handles += [block.register_forward_hook(keep_output) for block in self.blocks]
         try:
             sums, n_inputs = step()
@@ -65,9 +75,13 @@ class Probe:
         findings = {}
         for layer, group in self.layers.items():
             if trained := [p for p in group if p in gradient_norms]:
-                moved = _norm([p.detach() - before[p] for p in trained]) / _norm([before[p] for p in trained])
+                moved = _norm([p.detach() - before[p] for p in trained]) / _norm(
+                    [before[p] for p in trained]
+                )
                 gradient = _norm([gradient_norms[p] for p in trained]) / sums[1]
                 findings[layer] = {"grad_norm": gradient.item(), "update_ratio": moved.item()}
-        activations = [{"rms": x.float().square().mean().sqrt().item(), "max": x.abs().max().item()}
-                       for x in outputs[-len(self.blocks) :]]
+        activations = [
+            {"rms": x.float().square().mean().sqrt().item(), "max": x.abs().max().item()}
+            for x in outputs[-len(self.blocks) :]
+        ]
         return sums, n_inputs, {"layers": findings, "activations": activations}

@@ -1,7 +1,7 @@
 """Does a model understand the stories? Questions about unseen worlds, beside every cheap shortcut.
 
-The prompt is the story told so far without any other question; an answer counts when greedy decoding
-would write it, to the letter, and end the line.
+The prompt is the story told so far without any other question; an answer counts when greedy
+decoding would write it, to the letter, and end the line.
 """
 
 import math
@@ -16,29 +16,48 @@ from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, short
 from ch03_gpt import GPTModel, Precision
 
 Pair = tuple[Story, Question]
-GROUPS = {"where-person": "location", "where-object": "location", "who-has": "possession", "what-has": "possession"}
+GROUPS = {
+    "where-person": "location",
+    "where-object": "location",
+    "who-has": "possession",
+    "what-has": "possession",
+}
 TEST_SETS = {"same length": "base", "longer than trained": "long"}
 
 
 def draw_questions(split: str, level: str, n: int, seed: int) -> list[Pair]:
-    """`n` location and possession questions from as many stories as it takes, with their stories."""
-    pairs = ((story, question) for story in stories(split=split, level=level, seed=seed)
-             for question in story.questions if question.kind in GROUPS)
+    """`n` location and possession questions from as many stories as it takes, with their
+    stories.
+    """
+    pairs = (
+        (story, question)
+        for story in stories(split=split, level=level, seed=seed)
+        for question in story.questions
+        if question.kind in GROUPS
+    )
     return [pair for pair, _ in zip(pairs, range(n), strict=False)]
 
 
-def grade(model: GPTModel, tokenizer, pairs: Sequence[Pair], precision: Precision, batch_size: int = 64) -> list[bool]:
+def grade(
+    model: GPTModel, tokenizer, pairs: Sequence[Pair], precision: Precision, batch_size: int = 64
+) -> list[bool]:
     """Whether the model's greedy answer to each question is the right one, word for word.
 
-    Greedy decoding writes an answer exactly if each of its tokens is the most likely one after those
-    before it, so one forward pass over prompt and answer decides. A prompt beyond the context loses
-    its beginning.
+    Greedy decoding writes an answer exactly if each of its tokens is the most likely one after
+    those before it, so one forward pass over prompt and answer decides. A prompt beyond the context
+    loses its beginning.
     """
     rows = []
     for number, (story, question) in enumerate(pairs):
         answer = tokenizer.encode(f" {question.answer}\n")
         prompt = [tokenizer.eot_id, *tokenizer.encode(story.prompt(question))]
-        rows.append((number, prompt[-(model.config.context_length + 1 - len(answer)) :] + answer, len(answer)))
+        rows.append(
+            (
+                number,
+                prompt[-(model.config.context_length + 1 - len(answer)) :] + answer,
+                len(answer),
+            )
+        )
     rows.sort(key=lambda row: len(row[1]))  # rows of one batch have about the same length
     correct = [False] * len(rows)
     for first in range(0, len(rows), batch_size):
@@ -50,7 +69,9 @@ def grade(model: GPTModel, tokenizer, pairs: Sequence[Pair], precision: Precisio
             likeliest = model(ids[:, :-1].to(model.device)).argmax(dim=-1).cpu()  # (B, T)
         for row, (number, tokens, length) in enumerate(batch):
             end = len(tokens)
-            correct[number] = likeliest[row, end - 1 - length : end - 1].tolist() == tokens[end - length :]
+            correct[number] = (
+                likeliest[row, end - 1 - length : end - 1].tolist() == tokens[end - length :]
+            )
     return correct
 
 
@@ -64,36 +85,58 @@ def confidence_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, floa
     share, spread = hits / n, z * z / n
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))  # rounding may go beyond
+    # rounding may go beyond
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
 def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:
-    """Whether each shortcut happens to answer each question rightly: a row a question, a column a shortcut."""
+    """Whether each shortcut happens to answer each question rightly: a row a question, a column
+    a shortcut.
+    """
     majority = fit_majority(question for _, question in fitted_on)
     rows = []
-    for (story, question), bag_of_words in zip(pairs, fit_bag_of_words(fitted_on)(pairs), strict=True):
+    for (story, question), bag_of_words in zip(
+        pairs, fit_bag_of_words(fitted_on)(pairs), strict=True
+    ):
         texts = shortcut_answers(story, question)
-        answers = {"majority": majority.get(question.kind), "last mentioned": texts["last mentioned"],
-                   "last mover": texts["last mover"], "same sentence": texts["same sentence"],
-                   "bag of words": bag_of_words}
+        answers = {
+            "majority": majority.get(question.kind),
+            "last mentioned": texts["last mentioned"],
+            "last mover": texts["last mover"],
+            "same sentence": texts["same sentence"],
+            "bag of words": bag_of_words,
+        }
         rows.append({name: answer == question.answer for name, answer in answers.items()})
     return pd.DataFrame(rows)
 
 
-def measure_understanding(model: GPTModel, tokenizer, precision: Precision, n: int = 1000,
-                          seed: int = 1) -> pd.DataFrame:
-    """Accuracy on held-out worlds by test set, group of questions and hops, with its 95 % interval, beside
-    the accuracy of each shortcut on the same questions; the rows "all" are over all groups."""
+def measure_understanding(
+    model: GPTModel, tokenizer, precision: Precision, n: int = 1000, seed: int = 1
+) -> pd.DataFrame:
+    """Accuracy on held-out worlds by test set, group of questions and hops, with its 95 % interval,
+    beside the accuracy of each shortcut on the same questions; the rows "all" are over all groups.
+    """
     fitted_on = draw_questions("train", "base", 4 * n, seed)
     rows = []
     for test_set, level in TEST_SETS.items():
         pairs = draw_questions("test", level, n, seed)
         table = guess(fitted_on, pairs)
         table.insert(0, "model", grade(model, tokenizer, pairs, precision))
-        groups = pd.DataFrame([(GROUPS[question.kind], str(question.hops)) for _, question in pairs])
+        groups = pd.DataFrame(
+            [(GROUPS[question.kind], str(question.hops)) for _, question in pairs]
+        )
         parts = [*table.groupby([groups[0], groups[1]]), (("all", "all"), table)]
         for (group, hops), part in parts:
             low, high = confidence_interval(int(part["model"].sum()), len(part))
-            rows.append({"test set": test_set, "questions": group, "hops": hops, "n": len(part),
-                         "ci95_low": low, "ci95_high": high} | part.mean().to_dict())
+            rows.append(
+                {
+                    "test set": test_set,
+                    "questions": group,
+                    "hops": hops,
+                    "n": len(part),
+                    "ci95_low": low,
+                    "ci95_high": high,
+                }
+                | part.mean().to_dict()
+            )
     return pd.DataFrame(rows)

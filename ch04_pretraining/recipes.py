@@ -1,4 +1,6 @@
-"""Named sets of training settings: what suits a text where the command line does not say otherwise."""
+"""Named sets of training settings: what suits a text where the command line does not say
+otherwise.
+"""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -30,15 +32,21 @@ class Recipe:
         return min(limits, default=None)
 
     def lesson_batches(self, steps: int | None) -> int:
-        """How many of `steps` batches are of a corpus's easier texts alone, if it has any: 300, or a seventh."""
+        """How many of `steps` batches are of a corpus's easier texts alone, if it has any: 300,
+        or a seventh.
+        """
         return min(300, steps // 7 if steps else int(self.seconds))
 
 
 # The rates and shapes were chosen by the ablations in speed.md.
-_CHARACTERS = Recipe("tinyshakespeare", tokenizer="char", batch_size=16, lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n")
+_CHARACTERS = Recipe(
+    "tinyshakespeare", tokenizer="char", batch_size=16, lr=5e-3, muon_lr=5e-2, prompt="ROMEO:\n"
+)
 
 RECIPES: dict[str, Recipe] = {
-    "storyworld": Recipe("storyworld", preset="story", tokens=2_500_000, batch_size=16, muon_lr=1.5e-2),
+    "storyworld": Recipe(
+        "storyworld", preset="story", tokens=2_500_000, batch_size=16, muon_lr=1.5e-2
+    ),
     "shakespeare": Recipe("shakespeare", prompt="ROMEO:\n"),
     "chars-500k": replace(_CHARACTERS, preset="chars-3x128", tokens=500_000),
     "chars-2m": replace(_CHARACTERS, preset="chars-4x128", tokens=2_000_000),
@@ -47,9 +55,9 @@ RECIPES: dict[str, Recipe] = {
 
 
 def choose_recipe(name: str | None, data: str | None, **given) -> Recipe:
-    """The recipe called `name`, or that of the text `data` (default: storyworld), with what is `given` (not None)
-    in the place of its own: a budget replaces all of the recipe's budgets, and Muon's rate follows `lr` in proportion.
-    ValueError lists the names.
+    """The recipe called `name`, or that of the text `data` (default: storyworld), with what is
+    `given` (not None) in the place of its own: a budget replaces all of the recipe's budgets, and
+    Muon's rate follows `lr` in proportion. ValueError lists the names.
     """
     if name is not None and name not in RECIPES:
         raise ValueError(f"unknown recipe {name!r}; choose one of {', '.join(RECIPES)}")

@@ -18,6 +18,7 @@ def warmup_cosine(warmup: float = 0.05, final: float = 0.1) -> Schedule:
     >>> [round(schedule(p), 3) for p in (0.05, 0.1, 0.55, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
+
     def multiplier(progress: float) -> float:
         if progress < warmup:
             return progress / warmup
@@ -35,6 +36,7 @@ def trapezoid(warmup: float = 0.05, decay: float = 0.7, final: float = 0.0) -> S
     >>> [schedule(p) for p in (0.05, 0.3, 0.75, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
+
     def multiplier(progress: float) -> float:
         if progress < warmup:
             return progress / warmup

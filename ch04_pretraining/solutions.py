@@ -18,12 +18,15 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
 
 def pooled_perplexity(losses: list[float], counts: list[int]) -> float:
     """Only sums over tokens add up; each text counts with its length."""
-    return math.exp(sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts))
+    return math.exp(
+        sum(loss * count for loss, count in zip(losses, counts, strict=True)) / sum(counts)
+    )
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """A step leaves the directions and takes each singular value s to 1.5 s - 0.5 s^3, which rests at 1. Muon takes
-    other coefficients and five steps, which is rougher and faster."""
+    """A step leaves the directions and takes each singular value s to 1.5 s - 0.5 s^3, which rests
+    at 1. Muon takes other coefficients and five steps, which is rougher and faster.
+    """
     x = matrix / matrix.norm()
     for _ in range(40):
         x = 1.5 * x - 0.5 * x @ x.mT @ x
@@ -31,7 +34,9 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def averaged_weights(steps: list[Tensor], decay: float) -> Tensor:
-    """Without the division the average would begin near 0 and be too small for the first 1 / (1 - decay) steps."""
+    """Without the division the average would begin near 0 and be too small for the first 1 / (1
+    - decay) steps.
+    """
     average = torch.zeros_like(steps[0])
     for weight in steps:
         average = decay * average + (1 - decay) * weight
@@ -39,7 +44,9 @@ def averaged_weights(steps: list[Tensor], decay: float) -> Tensor:
 
 
 def warm_restarts(progress: float, cycles: int, final: float) -> float:
-    """Each restart shakes the weights loose again; at the end of each cycle there is a model worth keeping."""
+    """Each restart shakes the weights loose again; at the end of each cycle there is a model
+    worth keeping.
+    """
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (progress * cycles % 1)))
 
 
@@ -51,14 +58,18 @@ def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Adding just under half of the last kept bit makes the cut round to nearest; that bit itself decides a tie."""
+    """Adding just under half of the last kept bit makes the cut round to nearest; that bit
+    itself decides a tie.
+    """
     bits = x.view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
     return (rounded & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def longest_copied(text: list[int], source: list[int]) -> int:
-    """len(text) * len(source) steps; for a whole corpus one hashes runs instead, as memorisation.py does."""
+    """len(text) * len(source) steps; for a whole corpus one hashes runs instead, as
+    memorisation.py does.
+    """
     longest, before = 0, [0] * (len(source) + 1)
     for token in text:
         row = [0] * (len(source) + 1)
@@ -70,9 +81,13 @@ def longest_copied(text: list[int], source: list[int]) -> int:
 
 
 def split_c_attn(weight: Tensor, n_heads: int) -> Tensor:
-    """The heads' matrices lie side by side in one, so that all queries, keys and values are one product."""
+    """The heads' matrices lie side by side in one, so that all queries, keys and values are one
+    product.
+    """
     C = len(weight)
-    parts = [part.view(C, n_heads, C // n_heads).permute(1, 0, 2) for part in weight.chunk(3, dim=1)]
+    parts = [
+        part.view(C, n_heads, C // n_heads).permute(1, 0, 2) for part in weight.chunk(3, dim=1)
+    ]
     return torch.stack(parts)
 
 
@@ -82,8 +97,11 @@ def power_law(n: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
     return math.exp(intercept), -slope
 
 
-def compute_optimal(flops: float, a: float, alpha: float, b: float, beta: float) -> tuple[float, float]:
-    """At the best point a little more of one gains what the other loses by it: with alpha and beta equal, model and
-    data grow by the same factor."""
+def compute_optimal(
+    flops: float, a: float, alpha: float, b: float, beta: float
+) -> tuple[float, float]:
+    """At the best point a little more of one gains what the other loses by it: with alpha and beta
+    equal, model and data grow by the same factor.
+    """
     N = (alpha * a / (beta * b) * (flops / 6) ** beta) ** (1 / (alpha + beta))
     return N, flops / 6 / N

@@ -4,17 +4,23 @@ from pathlib import Path
 
 
 class TensorBoardLog:
-    """Writes log entries as events under `folder`; ValueError where TensorBoard is not installed."""
+    """Writes log entries as events under `folder`; ValueError where TensorBoard is not
+    installed.
+    """
 
     def __init__(self, folder: Path):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ValueError("--tensorboard needs the package tensorboard; pip install tensorboard") from error
+            raise ValueError(
+                "--tensorboard needs the package tensorboard; pip install tensorboard"
+            ) from error
         self.writer = SummaryWriter(str(folder))
 
     def write(self, entry: dict) -> None:
-        """One entry of `train`'s log: numbers as curves, layers as groups of curves, samples as text."""
+        """One entry of `train`'s log: numbers as curves, layers as groups of curves, samples as
+        text.
+        """
         step = entry["step"]
         for name in ("train_loss", "val_loss", "val_bits_per_byte", "lr", "grad_norm", "clipped"):
             if name in entry:

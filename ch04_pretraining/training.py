@@ -37,7 +37,8 @@ class Progress:
     seconds: float = 0.0  # spent training, without evaluation and saving
     clipped: int = 0  # steps whose gradient was clipped
     log: list[dict] = field(default_factory=list)  # one entry a log step
-    pending: list[Tensor] = field(default_factory=list)  # (loss sum, tokens, norm) of steps not yet logged
+    # (loss sum, tokens, norm) of steps not yet logged
+    pending: list[Tensor] = field(default_factory=list)
 
     def share(self, steps: int | None, seconds: float | None, ahead: int = 0) -> float:
         """The share of the plan that is done, in [0, 1], when `ahead` more steps will be over."""
@@ -46,31 +47,42 @@ class Progress:
         return min(1.0, max(by_steps, by_time))
 
     def check(self) -> None:
-        """ValueError where the loss or gradient of a step since the last log entry is infinite or NaN."""
+        """ValueError where the loss or gradient of a step since the last log entry is infinite
+        or NaN.
+        """
         losses, _, norms = torch.stack(self.pending).T.tolist() if self.pending else ([], [], [])
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 earlier = norms[:i] or [entry["grad_norm"] for entry in self.log[-1:]]
-                raise ValueError(f"the {'gradient' if math.isfinite(loss) else 'loss'} of step "
-                                 f"{self.step - len(losses) + i + 1} is infinite or NaN; {_likely_cause(earlier)}; "
-                                 "nothing was saved since the last checkpoint")
+                raise ValueError(
+                    f"the {'gradient' if math.isfinite(loss) else 'loss'} of step"
+                    f" {self.step - len(losses) + i + 1} is infinite or NaN;"
+                    f" {_likely_cause(earlier)}; nothing was saved since the last checkpoint"
+                )
 
     def summarize(self, max_norm: float | None) -> dict:
         """Average the pending steps by tokens and clear them."""
         losses, counts, norms = torch.stack(self.pending).T.tolist()
         self.clipped += sum(max_norm is not None and norm > max_norm for norm in norms)
         self.pending = []
-        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3),
-                "train_loss": sum(losses) / sum(counts), "grad_norm": sum(norms) / len(norms),
-                "clipped": self.clipped / self.step}
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            "train_loss": sum(losses) / sum(counts),
+            "grad_norm": sum(norms) / len(norms),
+            "clipped": self.clipped / self.step,
+        }
 
 
 def _likely_cause(earlier_norms: list[float]) -> str:
     if not earlier_norms:
         return "it was so from the first step, so look at the weights and the data"
     if earlier_norms[-1] > 10 * statistics.median(earlier_norms) or earlier_norms[-1] > 100:
-        return (f"the gradient norm had risen to {earlier_norms[-1]:.3g}, so the learning rate is too high "
-                "or the warm-up too short")
+        return (
+            f"the gradient norm had risen to {earlier_norms[-1]:.3g}, so the learning rate is too"
+            " high or the warm-up too short"
+        )
     return "try a lower learning rate, a longer warm-up, or --dtype float32"
 
 
@@ -78,11 +90,15 @@ def _announce(description: str, steps: int, seconds_per_step: float) -> None:
     """Print how long the `steps` that are left will take, if that is half a minute or more."""
     left = steps * seconds_per_step
     if left >= 30:
-        tqdm.write(f"{description}: about {left / 60:.1f} minutes for {steps:,} more steps "
-                   f"({seconds_per_step:.2f} s each), validation not counted")
+        tqdm.write(
+            f"{description}: about {left / 60:.1f} minutes for {steps:,} more steps "
+            f"({seconds_per_step:.2f} s each), validation not counted"
+        )
 
 
-def divide_and_clip(parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None) -> Tensor:
+def divide_and_clip(
+    parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None
+) -> Tensor:
     """Turn summed gradients into means over `n_tokens`, shorten them to `max_norm` where they are
     longer (Pascanu et al. 2013), and return the norm of the means before clipping."""
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -94,8 +110,15 @@ def divide_and_clip(parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: 
     return norm
 
 
-def train_step(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction, optimizers: list[Optimizer],
-               grad_accumulation: int, max_norm: float | None, precision: Precision) -> tuple[Tensor, int]:
+def train_step(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    loss_fn: LossFunction,
+    optimizers: list[Optimizer],
+    grad_accumulation: int,
+    max_norm: float | None,
+    precision: Precision,
+) -> tuple[Tensor, int]:
     """Do one update on the next `grad_accumulation` batches.
 
     Returns a (3,) tensor (sum of losses, number of target tokens, gradient norm) that is still on
@@ -120,23 +143,37 @@ def train_step(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction
     return torch.stack((loss_sum, count_sum, norm)), n_inputs
 
 
-def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = next_token_loss, *,
-          steps: int | None = None, seconds: float | None = None,
-          optimizers: list[Optimizer] | None = None, schedule: Schedule | None = None,
-          grad_accumulation: int = 1, max_norm: float | None = 1.0, precision: Precision | None = None,
-          log_every: int = 10, on_log: Callable[[dict], None] | None = None, progress: Progress | None = None,
-          evaluate: Callable[[Progress], dict] | None = None, save: Callable[[Progress], None] | None = None,
-          should_stop: Callable[[], bool] = lambda: False, probe: Probe | None = None,
-          description: str = "training") -> Progress:
+def train(
+    model: nn.Module,
+    batches: Iterator[Batch],
+    loss_fn: LossFunction = next_token_loss,
+    *,
+    steps: int | None = None,
+    seconds: float | None = None,
+    optimizers: list[Optimizer] | None = None,
+    schedule: Schedule | None = None,
+    grad_accumulation: int = 1,
+    max_norm: float | None = 1.0,
+    precision: Precision | None = None,
+    log_every: int = 10,
+    on_log: Callable[[dict], None] | None = None,
+    progress: Progress | None = None,
+    evaluate: Callable[[Progress], dict] | None = None,
+    save: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    probe: Probe | None = None,
+    description: str = "training",
+) -> Progress:
     """Train `model` in place on `batches` of device tensors until `steps` or `seconds` are over.
 
     `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors; a step averages
     over all tokens of its `grad_accumulation` micro-batches, so that splitting a batch changes
-    nothing. At every log step `evaluate(progress)` may return findings to add to the log entry; where
-    it does, `save(progress)` follows. Neither counts as training time. `on_log(entry)` gets each
-    entry. `progress` continues an earlier run. `should_stop()` is asked after every step; it saves and
-    returns early. `probe` looks into the layers at log steps. ValueError where neither `steps` nor
-    `seconds` is given, and, with the step and the likely cause, where the loss stops being finite.
+    nothing. At every log step `evaluate(progress)` may return findings to add to the log entry;
+    where it does, `save(progress)` follows. Neither counts as training time. `on_log(entry)` gets
+    each entry. `progress` continues an earlier run. `should_stop()` is asked after every step; it
+    saves and returns early. `probe` looks into the layers at log steps. ValueError where neither
+    `steps` nor `seconds` is given, and, with the step and the likely cause, where the loss stops
+    being finite.
     """
     if not steps and not seconds:
         raise ValueError("say how long to train: steps, seconds, or both")
@@ -148,7 +185,9 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
     progress = progress or Progress()
     if precision.device.type == "cpu":
         keep_freed_memory()
-    step = partial(train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision)
+    step = partial(
+        train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision
+    )
     model.train()
     stopped, begun = False, (progress.step, progress.seconds)
     with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
@@ -169,14 +208,20 @@ def train(model: nn.Module, batches: Iterator[Batch], loss_fn: LossFunction = ne
                 _announce(description, steps - progress.step, (progress.seconds - begun[1]) / 5)
             if progress.step % log_every == 0 or progress.share(steps, seconds) >= 1:
                 progress.check()
-                entry = progress.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]} | layers
+                entry = (
+                    progress.summarize(max_norm)
+                    | {"lr": optimizers[0].param_groups[0]["lr"]}
+                    | layers
+                )
                 findings = evaluate(progress) if evaluate else {}
                 progress.log.append(entry | findings)
                 if on_log:
                     on_log(progress.log[-1])
                 bar.update(round(100 * progress.share(steps, seconds), 1) - bar.n)
-                bar.set_postfix_str(f"step {progress.step:,}, loss {entry['train_loss']:.3f}, "
-                                    f"{progress.tokens / progress.seconds:,.0f} tokens/s")
+                bar.set_postfix_str(
+                    f"step {progress.step:,}, loss {entry['train_loss']:.3f}, "
+                    f"{progress.tokens / progress.seconds:,.0f} tokens/s"
+                )
                 if save and findings and not stopped:
                     save(progress)
         if save and stopped:

@@ -1,7 +1,8 @@
 """Chapter 5: text classification: head, fine-tuning, LoRA, baselines, error bars.
 
-Its modules, in the order in which to read them: examples, sms, story_tasks, encoding, base_model, classifier,
-ensemble, bidirectional, lora, fine_tuning, steps, scores, baselines, experiment, ablations, plots, saved, book.
+Its modules, in the order in which to read them: examples, sms, story_tasks, encoding, base_model,
+classifier, ensemble, bidirectional, lora, fine_tuning, steps, scores, baselines, experiment,
+ablations, plots, saved, book.
 """
 
 from ch05_classification.baselines import fit_baselines
@@ -15,10 +16,29 @@ from ch05_classification.book import (
     train_classifier_simple,
 )
 from ch05_classification.classifier import GPTClassifier, train_only
-from ch05_classification.encoding import Encoded, batches, collate, encode_examples, shuffled_batches
-from ch05_classification.examples import Examples, Task, group_duplicates, make_task, read_table, split_rows
+from ch05_classification.encoding import (
+    Encoded,
+    batches,
+    collate,
+    encode_examples,
+    shuffled_batches,
+)
+from ch05_classification.examples import (
+    Examples,
+    Task,
+    group_duplicates,
+    make_task,
+    read_table,
+    split_rows,
+)
 from ch05_classification.experiment import STORIES, TEXTS, Recipe, Result, run_task, score_table
-from ch05_classification.fine_tuning import Plan, class_weights, classification_loss, fit, predict_logits
+from ch05_classification.fine_tuning import (
+    Plan,
+    class_weights,
+    classification_loss,
+    fit,
+    predict_logits,
+)
 from ch05_classification.lora import (
     LinearWithLoRA,
     LoRALayer,

@@ -1,4 +1,6 @@
-"""The language model that a classifier begins as: pretrained on stories, on the task's own texts, elsewhere, or not."""
+"""The language model that a classifier begins as: pretrained on stories, on the task's own
+texts, elsewhere, or not.
+"""
 
 import json
 import shutil
@@ -31,8 +33,10 @@ def train_tokenizer(texts: list[str], trained_on: str = "") -> BPETokenizer:
 
 
 def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
-    """A small language model of the training texts and the unlabelled ones: made by chapter 4 in `folder`, or found
-    there. The one with the lowest validation loss, since so few texts are soon learned by heart."""
+    """A small language model of the training texts and the unlabelled ones: made by chapter 4 in
+    `folder`, or found there. The one with the lowest validation loss, since so few texts are soon
+    learned by heart.
+    """
     texts = [*task.train.texts, *task.unlabelled]
     file = folder / "texts.jsonl"
     content = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
@@ -41,16 +45,28 @@ def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
         (folder / "ch01_text").mkdir(parents=True)
         train_tokenizer(texts, str(file)).save(folder / "ch01_text")
         write_atomically(file, content)
-    run_checkpoint(folder, "--data", str(file), "--preset", "messages", "--steps", str(steps), "--seed", str(seed),
-                   "--tokenizer", str(folder / "ch01_text"))
+    run_checkpoint(
+        folder,
+        "--data",
+        str(file),
+        "--preset",
+        "messages",
+        "--steps",
+        str(steps),
+        "--seed",
+        str(seed),
+        "--tokenizer",
+        str(folder / "ch01_text"),
+    )
     return folder / "ch04_pretraining" / "best"
 
 
 def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
-    """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what `from_pretrained` knows.
+    """(model on the CPU, its tokenizer). `source`: "pretrained", "scratch", or what
+    `from_pretrained` knows.
 
-    Pretrained is the run's story model where the task is about stories, else a small model that chapter 4 trains for
-    `steps` on the training texts; from scratch has its shape and tokenizer.
+    Pretrained is the run's story model where the task is about stories, else a small model that
+    chapter 4 trains for `steps` on the training texts; from scratch has its shape and tokenizer.
     """
     if source not in ("pretrained", "scratch"):
         return from_pretrained(source), tokenizer_of(source)

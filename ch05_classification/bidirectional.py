@@ -20,7 +20,8 @@ class WholeText:
         self.lengths = np.zeros(len(lengths), dtype=np.int64)  # nothing was read before
 
     def begin(self, T: int, counts=None) -> Place:
-        mask = torch.arange(T, device=self.real.device) < self.real[:, None, None, None]  # (B, 1, 1, T)
+        # (B, 1, 1, T)
+        mask = torch.arange(T, device=self.real.device) < self.real[:, None, None, None]
         self.place = Place(T, T, mask, start=0)
         return self.place
 

@@ -1,6 +1,7 @@
 """The book's names of its classification chapter, as thin names over this project's functions.
 
-Its classifier is a GPTModel whose `out_head` was replaced, asked at the last position of padded rows.
+Its classifier is a GPTModel whose `out_head` was replaced, asked at the last position of padded
+rows.
 """
 
 from itertools import chain, islice, repeat
@@ -20,7 +21,9 @@ from ch05_classification.sms import BOOK_SEED
 
 
 def random_split(df: pd.DataFrame, train_frac: float, validation_frac: float):
-    """Shuffle rows, cut them into (training, validation, test). The book's split; equal texts may fall on two sides."""
+    """Shuffle rows, cut them into (training, validation, test). The book's split; equal texts
+    may fall on two sides.
+    """
     df = df.sample(frac=1, random_state=BOOK_SEED).reset_index(drop=True)
     first = int(len(df) * train_frac)
     second = first + int(len(df) * validation_frac)
@@ -28,21 +31,31 @@ def random_split(df: pd.DataFrame, train_frac: float, validation_frac: float):
 
 
 class SpamDataset(Dataset):
-    """Rows of a CSV file or a table (Text, Label as a number), every text filled up with `pad_token_id` to the longest
-    one, or to `max_length`: items are (ids (T,), label), int64."""
+    """Rows of a CSV file or a table (Text, Label as a number), every text filled up with
+    `pad_token_id` to the longest one, or to `max_length`: items are (ids (T,), label), int64.
+    """
 
-    def __init__(self, csv_file: str | Path | pd.DataFrame, tokenizer, max_length: int | None = None,
-                 pad_token_id: int = 50_256):
+    def __init__(
+        self,
+        csv_file: str | Path | pd.DataFrame,
+        tokenizer,
+        max_length: int | None = None,
+        pad_token_id: int = 50_256,
+    ):
         self.data = csv_file if isinstance(csv_file, pd.DataFrame) else pd.read_csv(csv_file)
         encoded = [tokenizer.encode(text)[:max_length] for text in self.data["Text"]]
         self.max_length = max_length or max(map(len, encoded))
-        self.encoded_texts = [ids + [pad_token_id] * (self.max_length - len(ids)) for ids in encoded]
+        self.encoded_texts = [
+            ids + [pad_token_id] * (self.max_length - len(ids)) for ids in encoded
+        ]
 
     def __len__(self) -> int:
         return len(self.encoded_texts)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        return torch.tensor(self.encoded_texts[index]), torch.tensor(int(self.data["Label"].iloc[index]))
+        return torch.tensor(self.encoded_texts[index]), torch.tensor(
+            int(self.data["Label"].iloc[index])
+        )
 
 
 def _last_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -52,7 +65,9 @@ def _last_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Te
 
 
 @torch.inference_mode()
-def calc_accuracy_loader(data_loader: DataLoader, model: GPTModel, device, num_batches: int | None = None) -> float:
+def calc_accuracy_loader(
+    data_loader: DataLoader, model: GPTModel, device, num_batches: int | None = None
+) -> float:
     """The share of right classes in the first `num_batches` batches (all by default)."""
     was_training = model.training
     model.eval()
@@ -65,12 +80,20 @@ def calc_accuracy_loader(data_loader: DataLoader, model: GPTModel, device, num_b
     return right / total
 
 
-def train_classifier_simple(model: GPTModel, train_loader: DataLoader, val_loader: DataLoader, optimizer: Optimizer,
-                            device, num_epochs: int, eval_freq: int, eval_iter: int):
+def train_classifier_simple(
+    model: GPTModel,
+    train_loader: DataLoader,
+    val_loader: DataLoader,
+    optimizer: Optimizer,
+    device,
+    num_epochs: int,
+    eval_freq: int,
+    eval_iter: int,
+):
     """The book's loop for classifiers: constant learning rate, no clipping.
 
-    Returns (training losses, validation losses, one each `eval_freq` steps; training and validation accuracy, one an
-    epoch; examples seen).
+    Returns (training losses, validation losses, one each `eval_freq` steps; training and validation
+    accuracy, one an epoch; examples seen).
     """
     losses: tuple[list[float], list[float]] = [], []
     accuracies: tuple[list[float], list[float]] = [], []
@@ -84,7 +107,10 @@ def train_classifier_simple(model: GPTModel, train_loader: DataLoader, val_loade
         if progress.step % len(train_loader) == 0:
             for values, loader in zip(accuracies, loaders, strict=True):
                 values.append(calc_accuracy_loader(loader, model, device, eval_iter))
-            print(f"epoch {len(accuracies[0])}: accuracy {accuracies[0][-1]:.1%}, validation {accuracies[1][-1]:.1%}")
+            print(
+                f"epoch {len(accuracies[0])}: accuracy {accuracies[0][-1]:.1%}, validation"
+                f" {accuracies[1][-1]:.1%}"
+            )
         return {}
 
     seen = 0
@@ -97,15 +123,30 @@ def train_classifier_simple(model: GPTModel, train_loader: DataLoader, val_loade
             seen += len(labels)
             yield inputs.to(device), labels.to(device)
 
-    train(model, supply(), _last_token_loss, steps=steps, optimizers=[optimizer], max_norm=None,
-          schedule=lambda progress: 1.0, log_every=1, evaluate=evaluate)
+    train(
+        model,
+        supply(),
+        _last_token_loss,
+        steps=steps,
+        optimizers=[optimizer],
+        max_norm=None,
+        schedule=lambda progress: 1.0,
+        log_every=1,
+        evaluate=evaluate,
+    )
     return *losses, *accuracies, seen
 
 
 @torch.inference_mode()
-def classify_review(text: str, model: GPTModel, tokenizer, device, max_length: int | None = None,
-                    pad_token_id: int = 50_256) -> str:
-    """"spam" or "not spam", as the book's model says."""
+def classify_review(
+    text: str,
+    model: GPTModel,
+    tokenizer,
+    device,
+    max_length: int | None = None,
+    pad_token_id: int = 50_256,
+) -> str:
+    """ "spam" or "not spam", as the book's model says."""
     room = min(max_length or model.config.context_length, model.config.context_length)
     ids = tokenizer.encode(text)[:room]
     ids += [pad_token_id] * ((max_length or len(ids)) - len(ids))
@@ -114,7 +155,9 @@ def classify_review(text: str, model: GPTModel, tokenizer, device, max_length: i
     return "spam" if logits.argmax(dim=-1).item() == 1 else "not spam"
 
 
-def plot_values(epochs_seen, examples_seen, train_values, val_values, label: str = "loss") -> Figure:
+def plot_values(
+    epochs_seen, examples_seen, train_values, val_values, label: str = "loss"
+) -> Figure:
     """The book's figure: two curves against epochs, with the examples seen above."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()

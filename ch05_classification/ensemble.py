@@ -1,4 +1,6 @@
-"""Classifiers that vote (Lakshminarayanan et al. 2017): what one learned by chance, the others outvote."""
+"""Classifiers that vote (Lakshminarayanan et al. 2017): what one learned by chance, the others
+outvote.
+"""
 
 from collections.abc import Sequence
 
@@ -11,7 +13,9 @@ from ch05_classification.classifier import GPTClassifier
 
 
 class Ensemble(nn.Module):
-    """ids (B, T), lengths (B,) int64 -> (B, n_classes): the mean of the members' log-probabilities."""
+    """ids (B, T), lengths (B,) int64 -> (B, n_classes): the mean of the members'
+    log-probabilities.
+    """
 
     def __init__(self, members: Sequence[GPTClassifier]):
         super().__init__()
@@ -23,4 +27,6 @@ class Ensemble(nn.Module):
         return self.members[0].model
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        return torch.stack([F.log_softmax(member(ids, lengths).float(), dim=1) for member in self.members]).mean(dim=0)
+        return torch.stack(
+            [F.log_softmax(member(ids, lengths).float(), dim=1) for member in self.members]
+        ).mean(dim=0)

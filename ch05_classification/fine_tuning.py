@@ -1,4 +1,6 @@
-"""Fine-tuning a classifier with chapter 4's training loop, until validation stops getting better."""
+"""Fine-tuning a classifier with chapter 4's training loop, until validation stops getting
+better.
+"""
 
 from dataclasses import dataclass, field
 
@@ -38,7 +40,8 @@ class History:
 
 
 def class_weights(labels: Tensor, n_classes: int) -> Tensor:
-    """(n,) class numbers -> (n_classes,) weights, inverse to how often each occurs, 1 on average over the rows.
+    """(n,) class numbers -> (n_classes,) weights, inverse to how often each occurs, 1 on average
+    over the rows.
 
     >>> class_weights(torch.tensor([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])
@@ -48,24 +51,31 @@ def class_weights(labels: Tensor, n_classes: int) -> Tensor:
 
 
 def classification_loss(weights: Tensor | None = None, label_smoothing: float = 0.0):
-    """A loss function for `train`: (sum of the cross-entropies of a batch, number of rows or of their weights)."""
+    """A loss function for `train`: (sum of the cross-entropies of a batch, number of rows or of
+    their weights).
+    """
 
     def loss(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         ids, lengths, labels = batch
         logits = classifier(ids, lengths).float()
-        total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
+        total = F.cross_entropy(
+            logits, labels, weights, reduction="sum", label_smoothing=label_smoothing
+        )
         return total, total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
 
     return loss
 
 
 @torch.inference_mode()
-def predict_logits(classifier: GPTClassifier, encoded: Encoded, precision: Precision,
-                   batch_size: int = 64) -> np.ndarray:
+def predict_logits(
+    classifier: GPTClassifier, encoded: Encoded, precision: Precision, batch_size: int = 64
+) -> np.ndarray:
     """(n, n_classes) float32 logits for all rows."""
     classifier.eval()
     order = sorted(range(len(encoded.rows)), key=lambda row: len(encoded.rows[row]))
-    by_length = Encoded([encoded.rows[row] for row in order], encoded.labels[order], encoded.truncated)
+    by_length = Encoded(
+        [encoded.rows[row] for row in order], encoded.labels[order], encoded.truncated
+    )
     found = []
     for ids, lengths, _ in batches(by_length, batch_size, 0, precision.device):
         with precision.autocast():
@@ -75,15 +85,25 @@ def predict_logits(classifier: GPTClassifier, encoded: Encoded, precision: Preci
     return logits
 
 
-def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded | None, plan: Plan, precision: Precision,
-        pad_id: int, description: str = "fine-tuning") -> History:
-    """Train what is not frozen; ends with the weights of the lowest validation loss, or, without validation rows, with
-    the last ones."""
+def fit(
+    classifier: GPTClassifier,
+    training: Encoded,
+    validation: Encoded | None,
+    plan: Plan,
+    precision: Precision,
+    pad_id: int,
+    description: str = "fine-tuning",
+) -> History:
+    """Train what is not frozen; ends with the weights of the lowest validation loss, or, without
+    validation rows, with the last ones.
+    """
     device = precision.device
     n_classes = classifier.head.out_features
     weights = class_weights(training.labels, n_classes).to(device) if plan.class_weights else None
     loss_fn = classification_loss(weights, plan.label_smoothing)
-    supply = shuffled_batches(training, plan.batch_size, pad_id, np.random.default_rng(plan.seed), device)
+    supply = shuffled_batches(
+        training, plan.batch_size, pad_id, np.random.default_rng(plan.seed), device
+    )
     an_epoch = -(-len(training.rows) // plan.batch_size)
     steps, every = max(1, round(plan.epochs * an_epoch)), max(1, round(an_epoch / plan.validations))
     history = History()
@@ -100,15 +120,28 @@ def fit(classifier: GPTClassifier, training: Encoded, validation: Encoded | None
         accuracy = (logits.argmax(dim=1) == validation.labels).numpy().mean().item()
         waited += 1
         if not history.log or loss < min(entry["val_loss"] for entry in history.log):
-            best = {name: p.detach().clone() for name, p in classifier.named_parameters() if p.requires_grad}
+            best = {
+                name: p.detach().clone()
+                for name, p in classifier.named_parameters()
+                if p.requires_grad
+            }
             waited = 0
         history.log.append({"val_loss": loss, "val_accuracy": accuracy})
         return history.log[-1]
 
-    progress = train(classifier, supply, loss_fn, steps=steps, log_every=every, evaluate=evaluate,
-                     optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
-                     schedule=SCHEDULES["trapezoid"](), precision=precision,
-                     should_stop=lambda: waited >= plan.patience, description=description)
+    progress = train(
+        classifier,
+        supply,
+        loss_fn,
+        steps=steps,
+        log_every=every,
+        evaluate=evaluate,
+        optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
+        schedule=SCHEDULES["trapezoid"](),
+        precision=precision,
+        should_stop=lambda: waited >= plan.patience,
+        description=description,
+    )
     if best:
         classifier.load_state_dict(best, strict=False)
     history.log, history.seconds, history.steps = progress.log, progress.seconds, progress.step

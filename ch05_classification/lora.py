@@ -1,8 +1,9 @@
-"""LoRA: leave a weight matrix as it is and learn a small correction of low rank (Hu et al. 2021, section 4.1).
+"""LoRA: leave a weight matrix as it is and learn a small correction of low rank (Hu et al. 2021,
+    section 4.1).
 
-y = W x + (alpha / rank) B (A x). B begins as zero, so that nothing changes at first. The base layer may hold its
-weights in any format, quantized ones included: it is only asked for its product. The names are the book's
-(appendix E).
+y = W x + (alpha / rank) B (A x). B begins as zero, so that nothing changes at first. The base layer
+may hold its weights in any format, quantized ones included: it is only asked for its product. The
+names are the book's (appendix E).
 """
 
 import math
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 
 from ch01_text.saving import replacing
 
-TARGETS = ("qkv", "out_proj", "layers.0", "layers.2", "gate", "up", "down")  # every matrix of a block
+# every matrix of a block
+TARGETS = ("qkv", "out_proj", "layers.0", "layers.2", "gate", "up", "down")
 
 
 class LoRALayer(nn.Module):
@@ -55,14 +57,18 @@ class LinearWithLoRA(nn.Module):
     def merge(self) -> None:
         """Add the correction to the matrix; ValueError where the matrix is quantized."""
         if not isinstance(self.linear, nn.Linear):
-            raise ValueError(f"a {type(self.linear).__name__} cannot take up its correction; keep the two apart")
+            raise ValueError(
+                f"a {type(self.linear).__name__} cannot take up its correction; keep the two apart"
+            )
         if self.base is None:
             self.base = self.linear.weight.clone()
             self.linear.weight += self.lora.weight().to(self.base.dtype)
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Put back the very matrix that was there before (subtracting would leave rounding errors)."""
+        """Put back the very matrix that was there before (subtracting would leave rounding
+        errors).
+        """
         if self.base is not None:
             self.linear.weight.copy_(self.base)
             self.base = None
@@ -70,17 +76,27 @@ class LinearWithLoRA(nn.Module):
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, LinearWithLoRA]]:
     """All corrected layers with their names."""
-    return ((name, module) for name, module in model.named_modules() if isinstance(module, LinearWithLoRA))
+    return (
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, LinearWithLoRA)
+    )
 
 
-def replace_linear_with_lora(model: nn.Module, rank: int, alpha: float, targets: Sequence[str] = TARGETS) -> int:
-    """Freeze `model` and correct every linear layer whose name ends in one of `targets`; returns how many.
+def replace_linear_with_lora(
+    model: nn.Module, rank: int, alpha: float, targets: Sequence[str] = TARGETS
+) -> int:
+    """Freeze `model` and correct every linear layer whose name ends in one of `targets`; returns
+    how many.
 
     ValueError where there is none.
     """
     model.requires_grad_(False)
-    found = [(name, module) for name, module in model.named_modules()
-             if name.endswith(tuple(targets)) and hasattr(module, "in_features")]
+    found = [
+        (name, module)
+        for name, module in model.named_modules()
+        if name.endswith(tuple(targets)) and hasattr(module, "in_features")
+    ]
     if not found:
         raise ValueError(f"no layer's name ends in {', '.join(targets)}")
     for name, module in found:
@@ -90,7 +106,9 @@ def replace_linear_with_lora(model: nn.Module, rank: int, alpha: float, targets:
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Make plain layers of all corrected ones; the model's outputs stay what they are, but for rounding."""
+    """Make plain layers of all corrected ones; the model's outputs stay what they are, but for
+    rounding.
+    """
     for name, module in list(lora_layers(model)):
         module.merge()
         parent, _, last = name.rpartition(".")
@@ -99,7 +117,11 @@ def merge_lora(model: nn.Module) -> None:
 
 def adapter(model: nn.Module) -> dict[str, Tensor]:
     """What was trained: the corrections, and whatever else learns (a new head, say), by name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {
+        name: parameter.detach()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
 
 
 def save_adapter(model: nn.Module, path: str | Path) -> None:
@@ -110,9 +132,14 @@ def save_adapter(model: nn.Module, path: str | Path) -> None:
 
 @torch.no_grad()
 def load_adapter(model: nn.Module, path: str | Path) -> None:
-    """Put a saved adapter into a model with the same corrected layers; ValueError where they differ."""
+    """Put a saved adapter into a model with the same corrected layers; ValueError where they
+    differ.
+    """
     saved, ours = load_file(path), adapter(model)
     if saved.keys() != ours.keys() or any(saved[name].shape != ours[name].shape for name in saved):
-        raise ValueError(f"{path} belongs to other layers or another rank; load it with the settings it was saved with")
+        raise ValueError(
+            f"{path} belongs to other layers or another rank; load it with the settings it was"
+            " saved with"
+        )
     for name, tensor in saved.items():
         ours[name].copy_(tensor)

@@ -1,4 +1,6 @@
-"""Pictures of a classifier: how it learned, what it confuses, how it ranks, whether its confidence is honest."""
+"""Pictures of a classifier: how it learned, what it confuses, how it ranks, whether its
+confidence is honest.
+"""
 
 from collections.abc import Sequence
 
@@ -28,23 +30,51 @@ def draw_training(log: list[dict], title: str = "") -> Figure:
     return figure
 
 
-def draw_confusion(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], most: int = 12) -> Figure:
-    """Rows: what is true; columns: what was said. Of many classes those with most errors are shown."""
+def draw_confusion(
+    labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], most: int = 12
+) -> Figure:
+    """Rows: what is true; columns: what was said. Of many classes those with most errors are
+    shown.
+    """
     wrong = np.bincount(labels[labels != predicted], minlength=len(classes)) + np.bincount(
-        predicted[labels != predicted], minlength=len(classes))
+        predicted[labels != predicted], minlength=len(classes)
+    )
     shown = np.sort(np.argsort(-wrong, kind="stable")[:most])
-    counts = metrics.confusion_matrix(labels, predicted, labels=range(len(classes)))[np.ix_(shown, shown)]
+    counts = metrics.confusion_matrix(labels, predicted, labels=range(len(classes)))[
+        np.ix_(shown, shown)
+    ]
     side = 2.5 + 0.5 * len(shown)
     figure = Figure(figsize=(side + 0.5, side), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(counts / np.maximum(1, counts.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    axes.imshow(
+        counts / np.maximum(1, counts.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1
+    )
     for row, column in np.ndindex(counts.shape):
         share = counts[row, column] / max(1, counts[row].sum())
-        axes.text(column, row, counts[row, column], ha="center", va="center", color="white" if share > 0.5 else "black")
+        axes.text(
+            column,
+            row,
+            counts[row, column],
+            ha="center",
+            va="center",
+            color="white" if share > 0.5 else "black",
+        )
     names = [classes[number] for number in shown]
-    axes.set(xticks=range(len(shown)), yticks=range(len(shown)), yticklabels=names, xlabel="said", ylabel="true",
-             title="Confusion" if len(shown) == len(classes) else f"Confusion among the {most} most confused classes")
-    axes.set_xticklabels(names, rotation=45 if len(shown) > 2 else 0, ha="right" if len(shown) > 2 else "center")
+    axes.set(
+        xticks=range(len(shown)),
+        yticks=range(len(shown)),
+        yticklabels=names,
+        xlabel="said",
+        ylabel="true",
+        title=(
+            "Confusion"
+            if len(shown) == len(classes)
+            else f"Confusion among the {most} most confused classes"
+        ),
+    )
+    axes.set_xticklabels(
+        names, rotation=45 if len(shown) > 2 else 0, ha="right" if len(shown) > 2 else "center"
+    )
     return figure
 
 
@@ -56,7 +86,11 @@ def draw_curves(scores: dict[str, np.ndarray], positive: np.ndarray) -> Figure:
         false, true, _ = metrics.roc_curve(positive, score)
         precision, recall, _ = metrics.precision_recall_curve(positive, score)
         roc.plot(false, true, label=f"{name} (area {metrics.auc(false, true):.4f})")
-        pr.plot(recall, precision, label=f"{name} (mean {metrics.average_precision_score(positive, score):.4f})")
+        pr.plot(
+            recall,
+            precision,
+            label=f"{name} (mean {metrics.average_precision_score(positive, score):.4f})",
+        )
     roc.plot([0, 1], [0, 1], ":", color="gray", label="chance")
     pr.axhline(positive.mean(), linestyle=":", color="gray", label="chance")
     roc.set(xlabel="false positives", ylabel="true positives", title="ROC")
@@ -67,17 +101,30 @@ def draw_curves(scores: dict[str, np.ndarray], positive: np.ndarray) -> Figure:
     return figure
 
 
-def _reliability_panel(axes: Axes, probabilities: np.ndarray, labels: np.ndarray, title: str) -> None:
+def _reliability_panel(
+    axes: Axes, probabilities: np.ndarray, labels: np.ndarray, title: str
+) -> None:
     rows = reliability(probabilities, labels)
     confidence = [row["confidence"] for row in rows]
     axes.plot([0, 1], [0, 1], ":", color="gray")
     axes.bar(confidence, [row["accuracy"] for row in rows], width=0.6 / BINS, alpha=0.5)
     axes.plot(confidence, [row["accuracy"] for row in rows], "o-")
     for row in rows:
-        axes.annotate(f"{row['n']}", (row["confidence"], row["accuracy"]), xytext=(0, 6), textcoords="offset points",
-                      ha="center", fontsize=7)
-    axes.set(xlabel="how sure", ylabel="how often right", xlim=(0, 1.02), ylim=(0, 1.1),
-             title=f"{title}: ECE {calibration_error(probabilities, labels):.3f}")
+        axes.annotate(
+            f"{row['n']}",
+            (row["confidence"], row["accuracy"]),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=7,
+        )
+    axes.set(
+        xlabel="how sure",
+        ylabel="how often right",
+        xlim=(0, 1.02),
+        ylim=(0, 1.1),
+        title=f"{title}: ECE {calibration_error(probabilities, labels):.3f}",
+    )
 
 
 def draw_reliability(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Figure:
@@ -99,8 +146,12 @@ def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
     axes = figure.subplots()
     rows = range(len(table))
     axes.errorbar(table["accuracy"], rows, xerr=_spread(table), fmt="o", capsize=3)
-    axes.set(yticks=rows, yticklabels=table["classifier"], title=title,
-             xlabel="accuracy on the test rows, 95 % interval")
+    axes.set(
+        yticks=rows,
+        yticklabels=table["classifier"],
+        title=title,
+        xlabel="accuracy on the test rows, 95 % interval",
+    )
     axes.invert_yaxis()
     axes.grid(alpha=0.3, axis="x")
     return figure
@@ -109,14 +160,23 @@ def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
 def draw_ablation(table: pd.DataFrame) -> Figure:
     """One panel a question: the answers side by side, each run a point with its 95 % interval."""
     questions = list(dict.fromkeys(table["question"]))
-    figure = Figure(figsize=(5 * min(3, len(questions)), 3.2 * -(-len(questions) // 3)), layout="constrained")
+    figure = Figure(
+        figsize=(5 * min(3, len(questions)), 3.2 * -(-len(questions) // 3)), layout="constrained"
+    )
     panels = figure.subplots(-(-len(questions) // 3), min(3, len(questions)), squeeze=False).flat
     for question, axes in zip(questions, panels, strict=False):
         part = table[table["question"] == question]
         answers = list(dict.fromkeys(part["answer"]))
         if question == "labels":
             for start, rows in part.groupby(part["answer"].str.split(", ").str[1]):
-                axes.errorbar(rows["n_train"], rows["accuracy"], yerr=_spread(rows), fmt="o", capsize=3, label=start)
+                axes.errorbar(
+                    rows["n_train"],
+                    rows["accuracy"],
+                    yerr=_spread(rows),
+                    fmt="o",
+                    capsize=3,
+                    label=start,
+                )
                 means = rows.groupby("n_train")["accuracy"].mean()
                 axes.plot(means.index, means, color="gray", linewidth=0.8)
             axes.set(xscale="log", xlabel="labelled examples")

@@ -1,6 +1,8 @@
-"""How good is a classifier, and how sure may one be of that? scikit-learn's metrics, with error bars.
+"""How good is a classifier, and how sure may one be of that? scikit-learn's metrics, with error
+bars.
 
-Probabilities are judged, too: a model that says 90 % should be right nine times in ten (Guo et al. 2017).
+Probabilities are judged, too: a model that says 90 % should be right nine times in ten (Guo et al.
+2017).
 """
 
 import math
@@ -27,10 +29,16 @@ def f1(labels: np.ndarray, predicted: np.ndarray, positive: int | None) -> float
     return metrics.f1_score(labels == positive, predicted == positive, zero_division=0)
 
 
-def bootstrap(labels: np.ndarray, predicted: np.ndarray, score: Callable[[np.ndarray, np.ndarray], float],
-              seed: int = 0, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The 95 % interval of `score(labels, predicted)` over test sets like this one (Efron 1979): rows drawn with
-    replacement, 2.5th and 97.5th percentile."""
+def bootstrap(
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    score: Callable[[np.ndarray, np.ndarray], float],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[float, float]:
+    """The 95 % interval of `score(labels, predicted)` over test sets like this one (Efron 1979):
+    rows drawn with replacement, 2.5th and 97.5th percentile.
+    """
     rows = np.random.default_rng(seed).integers(len(labels), size=(resamples, len(labels)))
     values = [score(labels[draw], predicted[draw]) for draw in rows]
     low, high = np.percentile(values, (2.5, 97.5))
@@ -42,7 +50,8 @@ def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mcnemar(right: np.ndarray, baseline_right: np.ndarray) -> tuple[int, int, float]:
-    """Do two classifiers differ on the same rows? (rows only the first gets right, rows only the second does, p).
+    """Do two classifiers differ on the same rows? (rows only the first gets right, rows only the
+    second does, p).
 
     Exact: were they equally good, each disagreement would be a toss of a coin (McNemar 1947).
 
@@ -51,22 +60,36 @@ def mcnemar(right: np.ndarray, baseline_right: np.ndarray) -> tuple[int, int, fl
     """
     from scipy.stats import binomtest
 
-    only_first, only_second = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    only_first = int((right & ~baseline_right).sum())
+    only_second = int((~right & baseline_right).sum())
     disagreements = only_first + only_second
-    return only_first, only_second, float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    return (
+        only_first,
+        only_second,
+        float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0,
+    )
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict]:
-    """Rows by how sure the classifier was, in equal steps from 0 to 1: how many, how sure on average, how often right.
-    Empty steps are left out."""
+    """Rows by how sure the classifier was, in equal steps from 0 to 1: how many, how sure on
+    average, how often right. Empty steps are left out.
+    """
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     step = np.minimum((sure * bins).astype(int), bins - 1)
-    return [{"n": int(inside.sum()), "confidence": float(sure[inside].mean()), "accuracy": float(right[inside].mean())}
-            for inside in (step == number for number in range(bins)) if inside.any()]
+    return [
+        {
+            "n": int(inside.sum()),
+            "confidence": float(sure[inside].mean()),
+            "accuracy": float(right[inside].mean()),
+        }
+        for inside in (step == number for number in range(bins))
+        if inside.any()
+    ]
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """ECE: the mean distance of confidence and accuracy over the steps of `reliability`, by their rows.
+    """ECE: the mean distance of confidence and accuracy over the steps of `reliability`, by their
+        rows.
 
     >>> round(calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1])), 3)
     0.4
@@ -82,17 +105,22 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number to divide logits by that gives validation rows the lowest cross-entropy (Guo et al. 2017, section
-    4.2); it changes how sure a classifier is, not what it chooses."""
+    """The number to divide logits by that gives validation rows the lowest cross-entropy (Guo et
+    al. 2017, section 4.2); it changes how sure a classifier is, not what it chooses.
+    """
     from scipy.optimize import minimize_scalar
 
-    found = minimize_scalar(lambda t: log_loss(logits, labels, math.exp(t)), bounds=(-3, 3), method="bounded")
+    found = minimize_scalar(
+        lambda t: log_loss(logits, labels, math.exp(t)), bounds=(-3, 3), method="bounded"
+    )
     return math.exp(found.x)
 
 
 def choose_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The probability from which on "positive" is said that gives the highest F1 on validation rows: `scores` (n,)
-    and `labels` (n,) booleans. Halfway between the two scores that it separates."""
+    """The probability from which on "positive" is said that gives the highest F1 on validation
+    rows: `scores` (n,) and `labels` (n,) booleans. Halfway between the two scores that it
+    separates.
+    """
     precision, recall, thresholds = metrics.precision_recall_curve(labels, scores)
     both = precision + recall
     values = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)[:-1]
@@ -101,16 +129,30 @@ def choose_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((best + below.max()) / 2) if len(below) else float(best)
 
 
-def summarize(labels: np.ndarray, predicted: np.ndarray, positive: int | None, seed: int = 0) -> dict[str, float]:
+def summarize(
+    labels: np.ndarray, predicted: np.ndarray, positive: int | None, seed: int = 0
+) -> dict[str, float]:
     """Accuracy with its 95 % interval, and F1 with its."""
     low, high = bootstrap(labels, predicted, accuracy, seed)
-    f1_low, f1_high = bootstrap(labels, predicted, lambda y, p: f1(y, p, positive), seed, RESAMPLES // 4)
-    return {"accuracy": accuracy(labels, predicted), "ci95_low": low, "ci95_high": high,
-            "f1": f1(labels, predicted, positive), "f1_low": f1_low, "f1_high": f1_high}
+    f1_low, f1_high = bootstrap(
+        labels, predicted, lambda y, p: f1(y, p, positive), seed, RESAMPLES // 4
+    )
+    return {
+        "accuracy": accuracy(labels, predicted),
+        "ci95_low": low,
+        "ci95_high": high,
+        "f1": f1(labels, predicted, positive),
+        "f1_low": f1_low,
+        "f1_high": f1_high,
+    }
 
 
 def ranking(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How well `scores` (n,) put the positive rows (`labels` (n,) booleans) before the others, whatever the
-    threshold: area under the ROC curve, and average precision."""
-    return {"roc_auc": float(metrics.roc_auc_score(labels, scores)),
-            "average_precision": float(metrics.average_precision_score(labels, scores))}
+    """How well `scores` (n,) put the positive rows (`labels` (n,) booleans) before the others,
+    whatever the
+    threshold: area under the ROC curve, and average precision.
+    """
+    return {
+        "roc_auc": float(metrics.roc_auc_score(labels, scores)),
+        "average_precision": float(metrics.average_precision_score(labels, scores)),
+    }

@@ -26,8 +26,11 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 def calibration_gap(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     step = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
-            for inside in (step == number for number in range(bins)) if inside.any()]
+    gaps = [
+        inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+        for inside in (step == number for number in range(bins))
+        if inside.any()
+    ]
     return float(sum(gaps) / len(right))
 
 
@@ -52,9 +55,31 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 
 def order_features(text: str) -> list[str]:
     sentences = [re.findall(r"\w+", sentence) for sentence in re.split(r"(?<=[.!?\"]) ", text)]
-    hopes = ("wanted", "wished", "dreamed", "longed", "If only", "love to have", "promised", "must", "had to take",
-             "meant to", "hope", "missed", "secret", "think only", "again")
-    hoped = [word for sentence in sentences if any(hope in " ".join(sentence) for hope in hopes) for word in sentence]
+    hopes = (
+        "wanted",
+        "wished",
+        "dreamed",
+        "longed",
+        "If only",
+        "love to have",
+        "promised",
+        "must",
+        "had to take",
+        "meant to",
+        "hope",
+        "missed",
+        "secret",
+        "think only",
+        "again",
+    )
+    hoped = [
+        word
+        for sentence in sentences
+        if any(hope in " ".join(sentence) for hope in hopes)
+        for word in sentence
+    ]
     last = sentences[-1]
-    named = [word for word in last if word in hoped and word not in sentences[-1][:1] and len(word) > 3]
+    named = [
+        word for word in last if word in hoped and word not in sentences[-1][:1] and len(word) > 3
+    ]
     return [f"last:{word}" for word in last] + [f"hoped and last: {bool(named)}"]

@@ -1,8 +1,8 @@
-"""Questions that take two steps: where is the ring? Who has it, and where is she? A classifier asks itself the first,
-and then, behind its own answer, the second (self-ask; Press et al. 2022).
+"""Questions that take two steps: where is the ring? Who has it, and where is she? A classifier asks
+itself the first, and then, behind its own answer, the second (self-ask; Press et al. 2022).
 
-In training the second question stands behind the true first answer, in use behind the classifier's own: where that is
-wrong, the second answer is right by luck only.
+In training the second question stands behind the true first answer, in use behind the classifier's
+own: where that is wrong, the second answer is right by luck only.
 """
 
 import re
@@ -19,7 +19,8 @@ from ch05_classification.fine_tuning import predict_logits
 
 
 def ask_for_the_place(text: str, holder: str) -> str:
-    """A text that ends in "Q: Who has the ring?", "A:" -> the same, answered, and the next question behind it.
+    """A text that ends in "Q: Who has the ring?", "A:" -> the same, answered, and the next question
+    behind it.
 
     >>> ask_for_the_place("Q: Who has the ring?\\nA:", "Tom")
     'Q: Who has the ring?\\nA: Tom\\nQ: Where is Tom?\\nA: the'
@@ -28,7 +29,9 @@ def ask_for_the_place(text: str, holder: str) -> str:
     """
     thing = re.findall(r"Who has the (\w+)\?", text)[-1:]
     if not thing:
-        raise ValueError(f"the text must end in a question like 'Q: Who has the ring?', not in {text[-20:]!r}")
+        raise ValueError(
+            f"the text must end in a question like 'Q: Who has the ring?', not in {text[-20:]!r}"
+        )
     wanted = holder if holder in PRONOUNS else the(thing[0])
     return f"{text} {holder}\n{question_lines(f'Where is {wanted}?')} the"
 
@@ -37,7 +40,9 @@ FOLLOW_UPS = {"place": ask_for_the_place}  # by task: what to ask after the firs
 
 
 def both_steps(task: str, examples: Examples, classes: tuple[str, ...]) -> Examples:
-    """The rows to learn from: as they are, or, of a task in two steps, first questions and then second ones."""
+    """The rows to learn from: as they are, or, of a task in two steps, first questions and then
+    second ones.
+    """
     if task not in FOLLOW_UPS:
         return examples
     found = [classes[number] for number in examples.first]
@@ -45,13 +50,24 @@ def both_steps(task: str, examples: Examples, classes: tuple[str, ...]) -> Examp
     return Examples(examples.texts + second, np.concatenate((examples.first, examples.labels)))
 
 
-def predict(task: str, classifier: GPTClassifier, tokenizer, texts: list[str], classes: tuple[str, ...], keep: str,
-            precision: Precision) -> tuple[np.ndarray, int]:
-    """((n, K) float32 logits of the last step, how many texts did not fit). ValueError where a text is empty."""
+def predict(
+    task: str,
+    classifier: GPTClassifier,
+    tokenizer,
+    texts: list[str],
+    classes: tuple[str, ...],
+    keep: str,
+    precision: Precision,
+) -> tuple[np.ndarray, int]:
+    """((n, K) float32 logits of the last step, how many texts did not fit). ValueError where a
+    text is empty.
+    """
 
     def ask(texts: list[str]) -> tuple[np.ndarray, Encoded]:
         nothing = np.zeros(len(texts), dtype=np.int64)
-        encoded = encode_examples(tokenizer, Examples(texts, nothing), classifier.model.config.context_length, keep)
+        encoded = encode_examples(
+            tokenizer, Examples(texts, nothing), classifier.model.config.context_length, keep
+        )
         return predict_logits(classifier, encoded, precision), encoded
 
     logits, encoded = ask(texts)

@@ -1,12 +1,15 @@
-"""Storyworld questions as classes: tasks where counting words does not help, because the order of events decides.
+"""Storyworld questions as classes: tasks where counting words does not help, because the order of
+events decides.
 
     holder   who has the thing? one of 60 people, or nobody
-    place    where is the thing? one of 32 places; asked in two steps (steps.py), so the people are classes, too
+    place    where is the thing? one of 32 places; asked in two steps (steps.py), so the people
+             are classes, too
     reason   why is she happy, or sad? The name, thing or place that the reason ends with
-    ending   will it end well? told up to the last event; as many happy as sad stories with the same words
+    ending   will it end well? told up to the last event; as many happy as sad stories with the
+             same words
 
-Test stories are told about pairs of people and things that no training story has. Each task comes with cheap rules
-that do without following the story.
+Test stories are told about pairs of people and things that no training story has. Each task comes
+with cheap rules that do without following the story.
 """
 
 import re
@@ -24,22 +27,42 @@ from ch01_text.storyworld.world import World
 from ch05_classification.examples import Examples, Task
 
 TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "reason": 12_000, "ending": 12_000}
-LEVELS = {"train": "base-drill", "val": "base", "test": "base"}  # the same stories, with more questions to learn from
+# the same stories, with more questions to learn from
+LEVELS = {"train": "base-drill", "val": "base", "test": "base"}
 RULES = ("last mentioned", "last mover", "first mention", "same sentence")
-SORTS = dict.fromkeys(PEOPLE, "person") | dict.fromkeys(THINGS, "thing") | dict.fromkeys(PLACES, "place")
-CLASSES = {"holder": (*PEOPLE, "nobody"), "place": (*PLACES, *PEOPLE, "nobody"), "reason": tuple(SORTS),
-           "ending": ("sad", "happy")}
-Row = tuple[str, str, dict[str, str], str]  # text, class, what the cheap rules say, class to be found out first or ""
+SORTS = (
+    dict.fromkeys(PEOPLE, "person")
+    | dict.fromkeys(THINGS, "thing")
+    | dict.fromkeys(PLACES, "place")
+)
+CLASSES = {
+    "holder": (*PEOPLE, "nobody"),
+    "place": (*PLACES, *PEOPLE, "nobody"),
+    "reason": tuple(SORTS),
+    "ending": ("sad", "happy"),
+}
+# text, class, what the cheap rules say, class to be found out first or ""
+Row = tuple[str, str, dict[str, str], str]
 
 
 def asked(kind: str, split: str, seed: int) -> Iterator[tuple[Story, Question, dict[str, str]]]:
-    """Questions of one kind, asked at any time, and what the rules say; one a story at most where not for training,
-    so that rows do not depend on each other."""
-    for story in stories(split="test" if split == "test" else "train", level=LEVELS[split], seed=seed):
+    """Questions of one kind, asked at any time, and what the rules say; one a story at most where
+    not for training, so that rows do not depend on each other.
+    """
+    for story in stories(
+        split="test" if split == "test" else "train", level=LEVELS[split], seed=seed
+    ):
         questions = [question for question in story.questions if question.kind == kind]
         for question in questions if split == "train" else questions[-1:]:
-            yield story, question, {name: answer.removeprefix("the ")
-                                    for name, answer in shortcut_answers(story, question).items() if name in RULES}
+            yield (
+                story,
+                question,
+                {
+                    name: answer.removeprefix("the ")
+                    for name, answer in shortcut_answers(story, question).items()
+                    if name in RULES
+                },
+            )
 
 
 def holder_rows(split: str, seed: int) -> Iterator[Row]:
@@ -53,18 +76,34 @@ def place_rows(split: str, seed: int) -> Iterator[Row]:
     for story, question, rules in asked("where-object", split, seed):
         thing = question.about[0]
         text = f"{story.prose[: question.position]}\n{question_lines(f'Who has the {thing}?')}"
-        yield text, question.answer.removeprefix("the "), rules, story.world(question).holder(thing) or "nobody"
+        yield (
+            text,
+            question.answer.removeprefix("the "),
+            rules,
+            story.world(question).holder(thing) or "nobody",
+        )
 
 
 def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
-    """(who, the feeling, the reason, the sentences told) at the last moment when somebody feels something."""
+    """(who, the feeling, the reason, the sentences told) at the last moment when somebody feels
+    something.
+    """
     world, found = World(), None
     for number, event in enumerate(story.events):
         world.apply(event)
-        following = story.events[number + 1].sentence if number + 1 < len(story.events) else len(story.sentences)
+        following = (
+            story.events[number + 1].sentence
+            if number + 1 < len(story.events)
+            else len(story.sentences)
+        )
         if world.feels and following > event.sentence:
             person = max(world.feels)
-            found = person, world.feels[person].feeling, world.reason(person), story.sentences[:following]
+            found = (
+                person,
+                world.feels[person].feeling,
+                world.reason(person),
+                story.sentences[:following],
+            )
     return found
 
 
@@ -74,34 +113,61 @@ def names_in(text: str) -> list[str]:
 
 
 def reason_rows(split: str, seed: int) -> Iterator[Row]:
-    """Why somebody feels so, all but the last name of the reason; at the last moment when it is so."""
+    """Why somebody feels so, all but the last name of the reason; at the last moment when it is
+    so.
+    """
     for story in stories(split="test" if split == "test" else "train", level="base", seed=seed):
         if found := felt_last(story):
             person, mood, reason, told = found
             last = names_in(reason)[-1]
-            rivals = [(name, person in names) for names in map(names_in, told) for name in names
-                      if SORTS[name] == SORTS[last] and name != person]
-            mentioned, beside = [name for name, _ in rivals], [name for name, with_person in rivals if with_person]
-            rules = {"last mentioned": mentioned[-1:], "same sentence": beside[-1:], "first mention": mentioned[:1]}
-            text = f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA: {reason[: reason.rindex(last)].rstrip()}"
+            rivals = [
+                (name, person in names)
+                for names in map(names_in, told)
+                for name in names
+                if SORTS[name] == SORTS[last] and name != person
+            ]
+            mentioned = [name for name, _ in rivals]
+            beside = [name for name, with_person in rivals if with_person]
+            rules = {
+                "last mentioned": mentioned[-1:],
+                "same sentence": beside[-1:],
+                "first mention": mentioned[:1],
+            }
+            text = (
+                f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA:"
+                f" {reason[: reason.rindex(last)].rstrip()}"
+            )
             yield text, last, {name: "".join(answer) for name, answer in rules.items()}, ""
 
 
 def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
-    """Stories before their end is told. For every happy one there is a sad one that a counter of words rates the
-    same, so that word counts alone are of no use."""
-    source = stories(3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed)
+    """Stories before their end is told. For every happy one there is a sad one that a counter of
+    words rates the same, so that word counts alone are of no use.
+    """
+    source = stories(
+        3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed
+    )
     told = [(story.prose[: story.closing], story.ending, story) for story in source]
-    for row in match_by_words([text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])):
+    for row in match_by_words(
+        [text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])
+    ):
         text, ending, story = told[row]
-        rules = {"last feeling": last_feeling(story), "wish named at the end": wish_at_the_end(story)}
+        rules = {
+            "last feeling": last_feeling(story),
+            "wish named at the end": wish_at_the_end(story),
+        }
         yield text, ending, rules, ""
 
 
 def last_feeling(story: Story) -> str:
     """The feeling told last before the end."""
-    told = sum(story.closing >= end for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1)
-    feelings = [event.feeling for event in story.events if event.verb == "feel" and event.sentence < told]
+    told = sum(
+        story.closing >= end
+        for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1
+    )
+    feelings = [
+        event.feeling for event in story.events if event.verb == "feel" and event.sentence < told
+    ]
     return feelings[-1] if feelings else ""
 
 
@@ -114,10 +180,11 @@ def wish_at_the_end(story: Story) -> str:
 
 
 def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> np.ndarray:
-    """Row numbers, as many positive as not at every height of a bag-of-words score, in random order.
+    """Row numbers, as many positive as not at every height of a bag-of-words score, in random
+    order.
 
-    The score of a text comes from logistic regression on the other half of the texts; balancing it is matching on a
-    propensity score (Rosenbaum & Rubin 1983).
+    The score of a text comes from logistic regression on the other half of the texts; balancing it
+    is matching on a propensity score (Rosenbaum & Rubin 1983).
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -137,7 +204,9 @@ def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> n
     return rng.permutation(kept)
 
 
-def story_task(name: str, seed: int, n_train: int | None = None, n_val: int = 600, n_test: int = 1000) -> Task:
+def story_task(
+    name: str, seed: int, n_train: int | None = None, n_val: int = 600, n_test: int = 1000
+) -> Task:
     """One of the tasks, told anew for each `seed`."""
     rows = {"train": n_train or TRAINING_ROWS[name], "val": n_val, "test": n_test}
     makers: dict[str, Callable[[str], Iterator[Row]]] = {
@@ -154,11 +223,30 @@ def story_task(name: str, seed: int, n_train: int | None = None, n_val: int = 60
     parts, rules = {}, ()
     for number, (split, n) in enumerate(rows.items()):
         seed = 3 * seed + number  # training and validation stories differ
-        found = list(tqdm(islice(makers[name](split), n), f"telling stories ({split})", n, disable=None, leave=False))
+        found = list(
+            tqdm(
+                islice(makers[name](split), n),
+                f"telling stories ({split})",
+                n,
+                disable=None,
+                leave=False,
+            )
+        )
         texts, labels, rules, firsts = zip(*found, strict=True)
-        parts[split] = Examples(list(texts), numbers(labels), numbers(firsts) if all(firsts) else None)
-    shortcuts = {rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
-                 for rule in rules[0]}
+        parts[split] = Examples(
+            list(texts), numbers(labels), numbers(firsts) if all(firsts) else None
+        )
+    shortcuts = {
+        rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
+        for rule in rules[0]
+    }
     answers = None if name == "ending" else tuple(f" {label}" for label in classes)
-    return Task(name, classes, **parts, positive=1 if len(classes) == 2 else None, shortcuts=shortcuts,
-                about_stories=True, answers=answers)
+    return Task(
+        name,
+        classes,
+        **parts,
+        positive=1 if len(classes) == 2 else None,
+        shortcuts=shortcuts,
+        about_stories=True,
+        answers=answers,
+    )

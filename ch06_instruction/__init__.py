@@ -1,11 +1,17 @@
 """Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, every stage measured.
 
-Its modules, in the order in which to read them: chat, batches, conversations, instructions, grading, leaks,
-log_probs, rehearsal, sft, reward_model, preferences, preference_losses, dpo, advantages, policy_losses, rollouts,
-reinforcement, best_of_n, answering, evaluation, stages, file_data, judge, plots, book.
+Its modules, in the order in which to read them: chat, batches, conversations, instructions,
+grading, leaks, log_probs, rehearsal, sft, reward_model, preferences, preference_losses, dpo,
+advantages, policy_losses, rollouts, reinforcement, best_of_n, answering, evaluation, stages,
+file_data, judge, plots, book.
 """
 
-from ch06_instruction.advantages import generalized_advantages, group_advantages, kl_estimate, whiten
+from ch06_instruction.advantages import (
+    generalized_advantages,
+    group_advantages,
+    kl_estimate,
+    whiten,
+)
 from ch06_instruction.answering import Chat, answered
 from ch06_instruction.batches import IGNORED, chat_batches, collate, pack
 from ch06_instruction.book import (
@@ -17,7 +23,12 @@ from ch06_instruction.book import (
     format_input,
 )
 from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat, prompt_ids
-from ch06_instruction.conversations import book_conversations, book_preferences, read_conversations, read_preferences
+from ch06_instruction.conversations import (
+    book_conversations,
+    book_preferences,
+    read_conversations,
+    read_preferences,
+)
 from ch06_instruction.dpo import Preferring, prefer
 from ch06_instruction.evaluation import examine, shortcut_scores
 from ch06_instruction.grading import exact_match, grade_responses, summarize_answers, token_f1

@@ -1,8 +1,8 @@
 """Conversations of unequal lengths as one tensor: filled up, or several packed into one row.
 
-The book's rule for filling (section 7.3): the ids are filled with `<|endoftext|>`, and in the targets every filling but
-the first becomes -100, which cross-entropy ignores. Here a message has an end of its own, so no filling is learned, and
-neither is what the user says.
+The book's rule for filling (section 7.3): the ids are filled with `<|endoftext|>`, and in the
+targets every filling but the first becomes -100, which cross-entropy ignores. Here a message has an
+end of its own, so no filling is learned, and neither is what the user says.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,14 +15,21 @@ from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
 
 IGNORED = -100
-Batch = tuple[Tensor, Tensor]  # inputs (B, T) int64, targets (B, T) int64, IGNORED where nothing is learned
+# inputs (B, T) int64, targets (B, T) int64, IGNORED where nothing is learned
+Batch = tuple[Tensor, Tensor]
 
 
-def collate(chats: Sequence[EncodedChat], pad_id: int, device: torch.device | str = "cpu",
-            everything: bool = False) -> Batch:
-    """Conversations -> inputs (B, T), targets (B, T), T the longest less one; `everything`: learn the user's words too.
+def collate(
+    chats: Sequence[EncodedChat],
+    pad_id: int,
+    device: torch.device | str = "cpu",
+    everything: bool = False,
+) -> Batch:
+    """Conversations -> inputs (B, T), targets (B, T), T the longest less one; `everything`: learn
+    the user's words too.
 
-    >>> collate([EncodedChat([9, 1, 2, 3], [False, False, True, True]), EncodedChat([9, 4], [False, True])], 9)
+    >>> long = EncodedChat([9, 1, 2, 3], [False, False, True, True])
+    >>> collate([long, EncodedChat([9, 4], [False, True])], 9)
     (tensor([[9, 1, 2],
             [9, 9, 9]]), tensor([[-100,    2,    3],
             [   4, -100, -100]]))
@@ -39,9 +46,10 @@ def collate(chats: Sequence[EncodedChat], pad_id: int, device: torch.device | st
 
 
 def pack(chats: Sequence[EncodedChat], length: int) -> list[EncodedChat]:
-    """Put conversations one behind the other into rows of at most `length` ids, the longest first, each where it
-    leaves least room (best-fit decreasing; Ding et al. 2024). A row's later conversations see its earlier ones, as
-    documents do in pretraining; `<|endoftext|>` between them says that they have nothing to do with each other.
+    """Put conversations one behind the other into rows of at most `length` ids, the longest first,
+    each where it leaves least room (best-fit decreasing; Ding et al. 2024). A row's later
+    conversations see its earlier ones, as documents do in pretraining; `<|endoftext|>` between them
+    says that they have nothing to do with each other.
     """
     rows: list[EncodedChat] = []
     for chat in sorted(chats, key=lambda chat: -len(chat.ids)):
@@ -55,14 +63,22 @@ def pack(chats: Sequence[EncodedChat], length: int) -> list[EncodedChat]:
     return rows
 
 
-def chat_batches(chats: Sequence[EncodedChat], batch_size: int, pad_id: int, generator: np.random.Generator,
-                 device: torch.device | str = "cpu", everything: bool = False) -> Iterator[Batch]:
+def chat_batches(
+    chats: Sequence[EncodedChat],
+    batch_size: int,
+    pad_id: int,
+    generator: np.random.Generator,
+    device: torch.device | str = "cpu",
+    everything: bool = False,
+) -> Iterator[Batch]:
     """Endless shuffled batches of conversations."""
     for rows in shuffled_groups([len(chat.ids) for chat in chats], batch_size, generator):
         yield collate([chats[row] for row in rows], pad_id, device, everything)
 
 
-def share_of_filling(chats: Sequence[EncodedChat], batch_size: int, generator: np.random.Generator) -> float:
+def share_of_filling(
+    chats: Sequence[EncodedChat], batch_size: int, generator: np.random.Generator
+) -> float:
     """The share of a pass's positions that hold filling."""
     groups = shuffled_groups([len(chat.ids) for chat in chats], batch_size, generator)
     seen = filled = total = 0

@@ -1,7 +1,8 @@
 """The baseline that learning from rewards must beat: draw several answers and give the best one.
 
-Chosen by a reward model (Stiennon et al. 2020), or without one: the last line that most draws agree on
-(self-consistency, Wang et al. 2022). The best there was says how much choosing could give at most.
+Chosen by a reward model (Stiennon et al. 2020), or without one: the last line that most draws agree
+on (self-consistency, Wang et al. 2022). The best there was says how much choosing could give at
+most.
 """
 
 from collections import Counter
@@ -16,11 +17,18 @@ from ch06_instruction.instructions import Instruction
 from ch06_instruction.reward_model import ScoreModel, scores
 
 
-def draw_answers(chat: Chat, asked: Sequence[Instruction], n: int, seed: int,
-                 temperature: float = 1.0) -> list[list[str]]:
+def draw_answers(
+    chat: Chat, asked: Sequence[Instruction], n: int, seed: int, temperature: float = 1.0
+) -> list[list[str]]:
     """`n` answers to each instruction."""
     generator = torch.Generator(chat.precision.device).manual_seed(seed)
-    drawn = chat.respond([one.messages for one in asked], n, temperature, generator, description=f"drawing {n} answers")
+    drawn = chat.respond(
+        [one.messages for one in asked],
+        n,
+        temperature,
+        generator,
+        description=f"drawing {n} answers",
+    )
     return [drawn[first : first + n] for first in range(0, len(drawn), n)]
 
 
@@ -34,19 +42,36 @@ def most_agreed(answers: Sequence[str]) -> str:
     return next(answer for answer in answers if final_answer(answer) == winner)
 
 
-def best_scored(scorer: ScoreModel, chat: Chat, asked: Sequence[Instruction],
-                drawn: Sequence[Sequence[str]]) -> list[str]:
+def best_scored(
+    scorer: ScoreModel, chat: Chat, asked: Sequence[Instruction], drawn: Sequence[Sequence[str]]
+) -> list[str]:
     """The answer to each instruction that the reward model likes best."""
     context = chat.model.config.context_length - 1
-    chats = [encode_chat(chat.tokenizer, [*one.messages, {"role": "assistant", "content": answer}], context)
-             if answer.strip() else None for one, answers in zip(asked, drawn, strict=True) for answer in answers]
-    liked = iter(scores(scorer, [one for one in chats if one], chat.tokenizer.eot_id, chat.precision))
+    chats = [
+        (
+            encode_chat(
+                chat.tokenizer, [*one.messages, {"role": "assistant", "content": answer}], context
+            )
+            if answer.strip()
+            else None
+        )
+        for one, answers in zip(asked, drawn, strict=True)
+        for answer in answers
+    ]
+    liked = iter(
+        scores(scorer, [one for one in chats if one], chat.tokenizer.eot_id, chat.precision)
+    )
     every = [next(liked) if one else float("-inf") for one in chats]
     n = len(drawn[0])
-    return [max(zip(every[row * n : (row + 1) * n], answers, strict=True))[1] for row, answers in enumerate(drawn)]
+    return [
+        max(zip(every[row * n : (row + 1) * n], answers, strict=True))[1]
+        for row, answers in enumerate(drawn)
+    ]
 
 
 def best_there_was(asked: Sequence[Instruction], drawn: Sequence[Sequence[str]]) -> float:
     """The share of instructions with a right answer among those drawn (pass@n)."""
-    return sum(any(exact_match(answer, one.answer) for answer in answers)
-               for one, answers in zip(asked, drawn, strict=True)) / len(asked)
+    return sum(
+        any(exact_match(answer, one.answer) for answer in answers)
+        for one, answers in zip(asked, drawn, strict=True)
+    ) / len(asked)

@@ -1,7 +1,8 @@
-"""Conversations and preferences from files: Alpaca entries, lists of messages, ShareGPT's turns; JSON or JSON lines.
+"""Conversations and preferences from files: Alpaca entries, lists of messages, ShareGPT's turns;
+JSON or JSON lines.
 
-What comes out is checked (`chat.check_conversation`) and always has the same form, so that the rest of the chapter does
-not ask where it came from. The book's two files are read the same way.
+What comes out is checked (`chat.check_conversation`) and always has the same form, so that the rest
+of the chapter does not ask where it came from. The book's two files are read the same way.
 """
 
 import json
@@ -14,8 +15,10 @@ from ch01_text import fetch
 from ch01_text.corpora import read_text_file
 from ch06_instruction.chat import Message, check_conversation
 
-TEMPLATE = ("Below is an instruction that describes a task. "
-            "Write a response that appropriately completes the request.\n\n### Instruction:\n")
+TEMPLATE = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request.\n\n### Instruction:\n"
+)
 SPEAKERS = {"human": "user", "gpt": "assistant"}  # ShareGPT's names; its "system" is ours
 
 Conversation = list[Message]
@@ -41,7 +44,9 @@ def require(value: Any, kind: type, what: str) -> None:
 def require_texts(entry: Mapping[str, Any], *names: str) -> None:
     """ValueError where one of the fields is missing, is no text, or is empty."""
     if missing := [name for name in names if name not in entry]:
-        raise ValueError(f"there is no {' and no '.join(missing)}, but {', '.join(entry) or 'no field at all'}")
+        raise ValueError(
+            f"there is no {' and no '.join(missing)}, but {', '.join(entry) or 'no field at all'}"
+        )
     for name in names:
         require(entry[name], str, name)
         if not entry[name].strip():
@@ -49,7 +54,8 @@ def require_texts(entry: Mapping[str, Any], *names: str) -> None:
 
 
 def alpaca_prompt(entry: Mapping[str, Any]) -> str:
-    """An instruction with its input, if any, as the book's prompt (Taori et al. 2023): what the user says.
+    """An instruction with its input, if any, as the book's prompt (Taori et al. 2023): what the
+    user says.
 
     ValueError where the instruction is missing or empty, or the input is no text.
 
@@ -63,44 +69,65 @@ def alpaca_prompt(entry: Mapping[str, Any]) -> str:
 
 
 def as_messages(turns: Any) -> Conversation:
-    """A list of {"role", "content"} or ShareGPT's {"from", "value"} -> messages without other fields, checked."""
+    """A list of {"role", "content"} or ShareGPT's {"from", "value"} -> messages without other
+    fields, checked.
+    """
     require(turns, list, "the messages")
     messages = list(turns)
     for number, turn in enumerate(turns):
         for role, content in (("from", "value"), ("role", "content")):
             if isinstance(turn, dict) and {role, content} <= set(turn):
-                messages[number] = {"role": SPEAKERS.get(str(turn[role]), turn[role]), "content": turn[content]}
+                messages[number] = {
+                    "role": SPEAKERS.get(str(turn[role]), turn[role]),
+                    "content": turn[content],
+                }
     check_conversation(messages)
     return messages
 
 
 def as_conversation(entry: Any) -> Conversation:
-    """An entry of a file -> a conversation that ends with the assistant; ValueError says what is wrong with it."""
+    """An entry of a file -> a conversation that ends with the assistant; ValueError says what is
+    wrong with it.
+    """
     if not isinstance(entry, list):
         require(entry, dict, "an entry")
         if name := next((name for name in ("messages", "conversations") if name in entry), None):
             entry = entry[name]
         else:
             require_texts(entry, "instruction", "output")
-            entry = [{"from": "human", "value": alpaca_prompt(entry)}, {"from": "gpt", "value": entry["output"]}]
+            entry = [
+                {"from": "human", "value": alpaca_prompt(entry)},
+                {"from": "gpt", "value": entry["output"]},
+            ]
     messages = as_messages(entry)
     if messages[-1]["role"] != "assistant":
-        raise ValueError(f"the last message is the {messages[-1]['role']}'s; end with the assistant's, to learn from")
+        raise ValueError(
+            f"the last message is the {messages[-1]['role']}'s; end with the assistant's, to learn"
+            " from"
+        )
     return messages
 
 
 def as_prompt(entry: Mapping[str, Any]) -> Conversation:
-    """What both responses of an entry answer: its prompt, its messages, or its instruction; ends with the user."""
+    """What both responses of an entry answer: its prompt, its messages, or its instruction; ends
+    with the user.
+    """
     name = next((name for name in ("prompt", "messages") if name in entry), None)
     turns = entry[name] if name else alpaca_prompt(entry)
-    messages = as_messages([{"role": "user", "content": turns}] if isinstance(turns, str) else turns)
+    messages = as_messages(
+        [{"role": "user", "content": turns}] if isinstance(turns, str) else turns
+    )
     if messages[-1]["role"] != "user":
-        raise ValueError(f"{name} ends with the {messages[-1]['role']}; a prompt ends with the user")
+        raise ValueError(
+            f"{name} ends with the {messages[-1]['role']}; a prompt ends with the user"
+        )
     return messages
 
 
 def as_response(entry: Mapping[str, Any], name: str, prompt: Conversation) -> str:
-    """The text of `chosen` or `rejected`: itself, or the last of its messages, which may repeat the prompt."""
+    """The text of `chosen` or `rejected`: itself, or the last of its messages, which may repeat
+    the prompt.
+    """
     if not isinstance(entry.get(name), list):
         require_texts(entry, name)
         return entry[name]
@@ -111,7 +138,9 @@ def as_response(entry: Mapping[str, Any], name: str, prompt: Conversation) -> st
 
 
 def as_preference(entry: Any, equal: bool) -> Preference:
-    """An entry of a file -> a preference; ValueError says what is wrong with it; `equal` responses may be allowed."""
+    """An entry of a file -> a preference; ValueError says what is wrong with it; `equal`
+    responses may be allowed.
+    """
     require(entry, dict, "an entry")
     prompt = as_prompt(entry)
     chosen, rejected = (as_response(entry, name, prompt) for name in ("chosen", "rejected"))
@@ -126,8 +155,14 @@ def parse(text: str, path: Path, line: int = 1) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         line += getattr(error, "lineno", 1) - 1
-        remedy = "where each line is an entry, name it .jsonl" if "Extra data" in str(error) else "mend it there"
-        raise ValueError(f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)}); {remedy}") from error
+        remedy = (
+            "where each line is an entry, name it .jsonl"
+            if "Extra data" in str(error)
+            else "mend it there"
+        )
+        raise ValueError(
+            f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)}); {remedy}"
+        ) from error
 
 
 def entries(path: Path) -> Iterator[tuple[str, Any]]:
@@ -145,7 +180,9 @@ def entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_entries(path: Path, convert: Callable[[Any], Item]) -> list[Item]:
-    """All entries of a file, converted; the errors of `convert` with the file and the place before them."""
+    """All entries of a file, converted; the errors of `convert` with the file and the place
+    before them.
+    """
     items = []
     for where, entry in entries(path):
         try:
@@ -160,8 +197,9 @@ def read_entries(path: Path, convert: Callable[[Any], Item]) -> list[Item]:
 def read_conversations(path: Path | str) -> list[Conversation]:
     """The conversations of a .json or .jsonl file (UTF-8), in its order.
 
-    An entry is {"instruction", "input", "output"}, {"messages": [...]}, {"conversations": [...]} or a list of messages.
-    ValueError, naming the file and the line or entry, where one is malformed, incomplete, or out of turn.
+    An entry is {"instruction", "input", "output"}, {"messages": [...]}, {"conversations": [...]} or
+    a list of messages. ValueError, naming the file and the line or entry, where one is malformed,
+    incomplete, or out of turn.
     """
     return read_entries(Path(path), as_conversation)
 
@@ -169,8 +207,9 @@ def read_conversations(path: Path | str) -> list[Conversation]:
 def read_preferences(path: Path | str, skip_equal: bool = False) -> list[Preference]:
     """The preferences of a .json or .jsonl file (UTF-8), in its order.
 
-    An entry has "chosen" and "rejected", texts or messages, and "instruction" (and "input"), "prompt" or "messages".
-    ValueError as `read_conversations`; where both responses are equal, too, unless such entries are to be skipped.
+    An entry has "chosen" and "rejected", texts or messages, and "instruction" (and "input"),
+    "prompt" or "messages". ValueError as `read_conversations`; where both responses are equal, too,
+    unless such entries are to be skipped.
     """
     found = read_entries(Path(path), lambda entry: as_preference(entry, equal=skip_equal))
     return [one for one in found if one.chosen != one.rejected]
@@ -182,13 +221,17 @@ def book_conversations() -> list[Conversation]:
 
 
 def book_preferences() -> list[Preference]:
-    """The book's preferences about these: 1,094 of 1,100, since in six both responses are the same."""
+    """The book's preferences about these: 1,094 of 1,100, since in six both responses are the
+    same.
+    """
     return read_preferences(fetch("book-preferences"), skip_equal=True)
 
 
-def split_conversations(items: Sequence[Item], test: float = 0.1,
-                        val: float = 0.05) -> tuple[list[Item], list[Item], list[Item]]:
-    """Cut into (training, test, validation), in the order of the file, as the book does; nothing is shuffled.
+def split_conversations(
+    items: Sequence[Item], test: float = 0.1, val: float = 0.05
+) -> tuple[list[Item], list[Item], list[Item]]:
+    """Cut into (training, test, validation), in the order of the file, as the book does; nothing is
+    shuffled.
 
     >>> [len(part) for part in split_conversations(range(1100))]
     [935, 110, 55]
@@ -196,5 +239,7 @@ def split_conversations(items: Sequence[Item], test: float = 0.1,
     first = int(len(items) * round(1 - test - val, 9))
     second = first + int(len(items) * test)
     if not 0 < first < second < len(items):
-        raise ValueError(f"test {test} and val {val} of {len(items)} entries leave a part empty; choose others")
+        raise ValueError(
+            f"test {test} and val {val} of {len(items)} entries leave a part empty; choose others"
+        )
     return list(items[:first]), list(items[first:second]), list(items[second:])

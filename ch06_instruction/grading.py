@@ -1,7 +1,8 @@
 """Is an answer right? Judged by program: no other model is needed.
 
-Exact match and token F1 are those of SQuAD (Rajpurkar et al. 2016, section 6.1) on the last line of a response; SQuAD's
-normalization is left out, since the form of an answer is part of what was asked.
+Exact match and token F1 are those of SQuAD (Rajpurkar et al. 2016, section 6.1) on the last line of
+a response; SQuAD's normalization is left out, since the form of an answer is part of what was
+asked.
 """
 
 import json
@@ -42,8 +43,9 @@ def token_f1(response: str, answer: str) -> float:
 
 
 def valid_form(response: str, form: str) -> bool:
-    """Whether the last line has the form that was asked for: an object with the key "answer", one word, a sentence.
-    A refusal is a valid form of all but JSON."""
+    """Whether the last line has the form that was asked for: an object with the key "answer", one
+    word, a sentence. A refusal is a valid form of all but JSON.
+    """
     answer = final_answer(response)
     if form == "json":
         try:
@@ -67,11 +69,23 @@ def refuses(response: str) -> bool:
 
 def grade_responses(instructions: Sequence[Instruction], responses: Sequence[str]) -> pd.DataFrame:
     """A row for every response: what was asked, and how good it is."""
-    return pd.DataFrame([
-        {"task": one.task, "kind": one.kind, "form": one.form, "hops": one.hops, "answerable": one.answerable,
-         "exact_match": exact_match(response, one.answer), "f1": token_f1(response, one.answer),
-         "valid": valid_form(response, one.form), "refuses": refuses(response), "words": len(response.split())}
-        for one, response in zip(instructions, responses, strict=True)])
+    return pd.DataFrame(
+        [
+            {
+                "task": one.task,
+                "kind": one.kind,
+                "form": one.form,
+                "hops": one.hops,
+                "answerable": one.answerable,
+                "exact_match": exact_match(response, one.answer),
+                "f1": token_f1(response, one.answer),
+                "valid": valid_form(response, one.form),
+                "refuses": refuses(response),
+                "words": len(response.split()),
+            }
+            for one, response in zip(instructions, responses, strict=True)
+        ]
+    )
 
 
 def share(hits: pd.Series) -> dict:
@@ -81,11 +95,15 @@ def share(hits: pd.Series) -> dict:
 
 
 def refusal_scores(rows: pd.DataFrame) -> dict:
-    """Precision and recall of saying that the story does not say; None where nothing could be counted."""
+    """Precision and recall of saying that the story does not say; None where nothing could be
+    counted.
+    """
     refused, due = rows["refuses"], ~rows["answerable"]
     both = int((refused & due).sum())
-    return {"refusal_precision": both / int(refused.sum()) if refused.any() else None,
-            "refusal_recall": both / int(due.sum()) if due.any() else None}
+    return {
+        "refusal_precision": both / int(refused.sum()) if refused.any() else None,
+        "refusal_recall": both / int(due.sum()) if due.any() else None,
+    }
 
 
 def summarize_answers(rows: pd.DataFrame) -> dict:
@@ -94,15 +112,25 @@ def summarize_answers(rows: pd.DataFrame) -> dict:
     answerable = questions[questions["answerable"]]
     found = share(questions["exact_match"]) | {"f1": float(questions["f1"].mean())}
     hops = answerable["hops"]
-    for name, part in (("one_hop", answerable[hops == 1]), ("two_hop", answerable[hops == 2]),
-                       ("three_hop", answerable[hops > 2])):
+    for name, part in (
+        ("one_hop", answerable[hops == 1]),
+        ("two_hop", answerable[hops == 2]),
+        ("three_hop", answerable[hops > 2]),
+    ):
         if len(part):
             found[name] = share(part["exact_match"])
-    return found | {"valid_form": float(questions["valid"].mean()), "words": float(questions["words"].mean()),
-                    **refusal_scores(questions)}
+    return found | {
+        "valid_form": float(questions["valid"].mean()),
+        "words": float(questions["words"].mean()),
+        **refusal_scores(questions),
+    }
 
 
 def by_group(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Exact match and F1 for every value of a column, with the interval."""
-    return pd.DataFrame([{column: value, **share(part["exact_match"]), "f1": float(part["f1"].mean())}
-                         for value, part in rows.groupby(column, sort=False)])
+    return pd.DataFrame(
+        [
+            {column: value, **share(part["exact_match"]), "f1": float(part["f1"].mean())}
+            for value, part in rows.groupby(column, sort=False)
+        ]
+    )

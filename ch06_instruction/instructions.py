@@ -1,10 +1,12 @@
-"""What the story model is asked to do: questions in several forms, lists, retellings, rewriting, repeating, going on.
+"""What the story model is asked to do: questions in several forms, lists, retellings, rewriting,
+repeating, going on.
 
-A question is first put again in plain words and answered as in chapter 4's stories, which the model has read by the
-thousand; a last line has the form that was asked for (rephrase and respond, Deng et al. 2023). What takes several
-look-ups is asked in as many small questions (`ch01_text.storyworld.steps`; self-ask, Press et al. 2022). Every answer
-follows from the true state of a story, so that a program can check it. Test instructions are about unseen casts
-(chapter 1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
+A question is first put again in plain words and answered as in chapter 4's stories, which the model
+has read by the thousand; a last line has the form that was asked for (rephrase and respond, Deng et
+al. 2023). What takes several look-ups is asked in as many small questions
+(`ch01_text.storyworld.steps`; self-ask, Press et al. 2022). Every answer follows from the true
+state of a story, so that a program can check it. Test instructions are about unseen casts (chapter
+1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
 """
 
 import json
@@ -25,28 +27,79 @@ OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
 # How a question is put; those for the test are never seen in training.
-BEFORE = ("", "", "", "", "Please tell me: ", "I wonder: ", "Here is my question. ", "Can you help me? ", "Question: ",
-          "You have read the story. ", "One question: ", "Tell me this: ", "I want to know: ", "Please, ")
-BEHIND = ("", "", "", "", " Tell me, please.", " Thank you.", " I would like to know.", " Please answer.",
-          " Do you know?", " What do you say?", " Please.")
+BEFORE = (
+    "",
+    "",
+    "",
+    "",
+    "Please tell me: ",
+    "I wonder: ",
+    "Here is my question. ",
+    "Can you help me? ",
+    "Question: ",
+    "You have read the story. ",
+    "One question: ",
+    "Tell me this: ",
+    "I want to know: ",
+    "Please, ",
+)
+BEHIND = (
+    "",
+    "",
+    "",
+    "",
+    " Tell me, please.",
+    " Thank you.",
+    " I would like to know.",
+    " Please answer.",
+    " Do you know?",
+    " What do you say?",
+    " Please.",
+)
 WRAPPINGS = {
     "train": tuple(f"{before}{{}}{behind}" for before in BEFORE for behind in BEHIND),
-    "test": ("{}", "Now tell me: {}", "{} Please tell me.", "Here is a question. {}", "I have read the story. {}"),
+    "test": (
+        "{}",
+        "Now tell me: {}",
+        "{} Please tell me.",
+        "Here is a question. {}",
+        "I have read the story. {}",
+    ),
 }
 FORM_WORDS = {
     "phrase": {"train": ("",), "test": ("",)},
-    "word": {"train": ("Answer in one word.", "One word only.", "Say it in one word.", "Just one word, please."),
-             "test": ("Answer in one word, please.", "In one word only.")},
-    "sentence": {"train": ("Answer in a full sentence.", "Use a full sentence.", "Say it in a sentence.",
-                           "A full sentence, please."),
-                 "test": ("Answer in a full sentence, please.", "Say it in a full sentence.")},
-    "json": {"train": ("Answer in JSON.", "Use JSON.", "Say it in JSON.", "JSON only, please."),
-             "test": ("Answer in JSON, please.", "In JSON only.")},
+    "word": {
+        "train": (
+            "Answer in one word.",
+            "One word only.",
+            "Say it in one word.",
+            "Just one word, please.",
+        ),
+        "test": ("Answer in one word, please.", "In one word only."),
+    },
+    "sentence": {
+        "train": (
+            "Answer in a full sentence.",
+            "Use a full sentence.",
+            "Say it in a sentence.",
+            "A full sentence, please.",
+        ),
+        "test": ("Answer in a full sentence, please.", "Say it in a full sentence."),
+    },
+    "json": {
+        "train": ("Answer in JSON.", "Use JSON.", "Say it in JSON.", "JSON only, please."),
+        "test": ("Answer in JSON, please.", "In JSON only."),
+    },
 }
 REWRITES = (  # now, in the past, not
-    ("goes to", "went to", "does not go to"), ("takes", "took", "does not take"),
-    ("finds", "found", "does not find"), ("loses", "lost", "does not lose"), ("drops", "dropped", "does not drop"),
-    ("has", "had", "does not have"), ("wants", "wanted", "does not want"), ("meets", "met", "does not meet"),
+    ("goes to", "went to", "does not go to"),
+    ("takes", "took", "does not take"),
+    ("finds", "found", "does not find"),
+    ("loses", "lost", "does not lose"),
+    ("drops", "dropped", "does not drop"),
+    ("has", "had", "does not have"),
+    ("wants", "wanted", "does not want"),
+    ("meets", "met", "does not meet"),
 )
 
 
@@ -81,9 +134,16 @@ def sentence(question: Question, answer: str) -> str:
     place = answer.removeprefix("the ")
     where = f"{PLACES[place]} {answer}" if place in PLACES else answer
     text = {
-        "where-person": f"{who} is {where}", "where-object": f"{who} is {where}", "before": f"{who} was {where} before",
-        "who-has": f"{answer} has {who}", "what-has": f"{who} has {answer}", "with": f"{answer} is with {who}",
-        "yes-no": answer, "count": f"{who} has {answer}", "feel": f"{who} is {answer}", "why": answer,
+        "where-person": f"{who} is {where}",
+        "where-object": f"{who} is {where}",
+        "before": f"{who} was {where} before",
+        "who-has": f"{answer} has {who}",
+        "what-has": f"{who} has {answer}",
+        "with": f"{answer} is with {who}",
+        "yes-no": answer,
+        "count": f"{who} has {answer}",
+        "feel": f"{who} is {answer}",
+        "why": answer,
         "wants": f"{answer} wants {who}" if answer in PRONOUNS else f"{who} wants {answer}",
     }[question.kind]
     return f"{text[0].upper()}{text[1:]}."
@@ -100,9 +160,11 @@ def in_form(question: Question, answer: str | None, form: str) -> str:
     return answer.removeprefix("the ") if form == "word" else answer
 
 
-def in_plain_words(question: Question, answer: str | None, reply: str, steps: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole response to a question: `steps` to it, each asked and answered; the question plainly, if the last step
-    has not answered it; and `reply` below, where that is not the same.
+def in_plain_words(
+    question: Question, answer: str | None, reply: str, steps: Sequence[tuple[str, str]] = ()
+) -> str:
+    """The whole response to a question: `steps` to it, each asked and answered; the question
+    plainly, if the last step has not answered it; and `reply` below, where that is not the same.
 
     >>> lake = Question("Where is Tom?", "the lake", "where-person", 1, 0, ("Tom",))
     >>> in_plain_words(lake, "the lake", "the lake")
@@ -120,7 +182,9 @@ def in_plain_words(question: Question, answer: str | None, reply: str, steps: Se
 
 
 def steps_to(question: Question, world: World) -> list[tuple[str, str]]:
-    """The small questions that lead to the answer: chapter 4's; and whose feelings are told, before anybody's are."""
+    """The small questions that lead to the answer: chapter 4's; and whose feelings are told,
+    before anybody's are.
+    """
     if question.kind == "feel":
         felt = dict.fromkeys(event.actor for event in world.events if event.verb == "feel")
         return [("Who was happy or sad?", ", ".join(felt) or "nobody")]
@@ -138,26 +202,54 @@ class Author:
         rng = self.rng
         forms = ("phrase", "sentence", "json") if question.kind == "why" else FORMS
         form = rng.choice(("phrase", *forms))
-        words = (rng.choice(WRAPPINGS[self.split]).format(question.text), rng.choice(FORM_WORDS[form][self.split]))
+        words = (
+            rng.choice(WRAPPINGS[self.split]).format(question.text),
+            rng.choice(FORM_WORDS[form][self.split]),
+        )
         text = " ".join(word for word in words if word)
         prose = f"{self.story.prose[: question.position]}\n" if first else ""
         reply = in_form(question, answer, form)
-        response = in_plain_words(question, answer, reply, steps_to(question, self.story.world(question)))
-        return Instruction(({"role": "user", "content": prose + text},), response, reply,
-                           "question", question.kind, form, question.hops, answer is not None, self.story, question)
+        response = in_plain_words(
+            question, answer, reply, steps_to(question, self.story.world(question))
+        )
+        return Instruction(
+            ({"role": "user", "content": prose + text},),
+            response,
+            reply,
+            "question",
+            question.kind,
+            form,
+            question.hops,
+            answer is not None,
+            self.story,
+            question,
+        )
 
     def unanswerable(self, position: int) -> Question:
-        """A question about somebody or something that the story does not tell of, or about a feeling untold."""
+        """A question about somebody or something that the story does not tell of, or about a
+        feeling untold.
+        """
         rng, cast = self.rng, self.story.cast
         people = [one for one in PEOPLE if one not in self.story.prose]
         things = [one for one in THINGS if one not in self.story.prose]
         draw = rng.random()
         if draw < 0.4:
-            return Question(f"Where is {(one := rng.choice(people))}?", "", "where-person", 1, position, (one,))
+            return Question(
+                f"Where is {(one := rng.choice(people))}?", "", "where-person", 1, position, (one,)
+            )
         if draw < 0.6:
-            return Question(f"Who has the {(one := rng.choice(things))}?", "", "who-has", 1, position, (one,))
+            return Question(
+                f"Who has the {(one := rng.choice(things))}?", "", "who-has", 1, position, (one,)
+            )
         if draw < 0.8:
-            return Question(f"Where is the {(one := rng.choice(things))}?", "", "where-object", 1, position, (one,))
+            return Question(
+                f"Where is the {(one := rng.choice(things))}?",
+                "",
+                "where-object",
+                1,
+                position,
+                (one,),
+            )
         told = {event.actor for event in self.story.events if event.verb == "feel"}
         calm = [one for one in cast.people if one not in told]
         one = rng.choice(calm or people)
@@ -167,14 +259,21 @@ class Author:
         """Up to `turns` questions about the same part of the story; the first comes with it."""
         rng = self.rng
         first = rng.choice(self.story.questions)
-        same = [one for one in self.story.questions if one.position == first.position and one is not first]
+        same = [
+            one
+            for one in self.story.questions
+            if one.position == first.position and one is not first
+        ]
         exchanges = []
         for number, question in enumerate((first, *rng.sample(same, min(len(same), turns - 1)))):
             if rng.random() < UNANSWERABLE_RATE:
                 question, answer = self.unanswerable(first.position), None
             elif question.kind == "unknown":
                 kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
-                question, answer = Question(question.text, "", kind, 1, question.position, question.about), None
+                question, answer = (
+                    Question(question.text, "", kind, 1, question.position, question.about),
+                    None,
+                )
             else:
                 answer = question.answer
             exchanges.append(self.ask(question, answer, not number))
@@ -182,71 +281,117 @@ class Author:
 
     def other(self) -> Instruction:
         """Something else than a question."""
-        return self.rng.choice((self.list, self.retell, self.rewrite, self.repeat, self.repeat, self.going_on))()
+        return self.rng.choice(
+            (self.list, self.retell, self.rewrite, self.repeat, self.repeat, self.going_on)
+        )()
 
-    def _instruct(self, text: str, answer: str, task: str, prose: str = "", mark: str = "") -> Instruction:
+    def _instruct(
+        self, text: str, answer: str, task: str, prose: str = "", mark: str = ""
+    ) -> Instruction:
         content = f"{prose}\n{text}" if prose else text
-        return Instruction(({"role": "user", "content": content},), mark + answer, answer, task, task,
-                           story=self.story)
+        return Instruction(
+            ({"role": "user", "content": content},),
+            mark + answer,
+            answer,
+            task,
+            task,
+            story=self.story,
+        )
 
     def list(self) -> Instruction:
         """Name all people, or all things, in the order in which the story does."""
         cast, prose = self.story.cast, self.story.prose
-        what, all_of_them = self.rng.choice((("people", (*cast.people, cast.missing)),
-                                             ("things", (*cast.things, cast.container))))
+        what, all_of_them = self.rng.choice(
+            (("people", (*cast.people, cast.missing)), ("things", (*cast.things, cast.container)))
+        )
         named = sorted((one for one in all_of_them if one and one in prose), key=prose.index)
-        request = {"train": ("List the {} in the story.", "Name all {} in the story.", "Which {} are in the story?"),
-                   "test": ("List all {} in the story.",)}[self.split]
-        return self._instruct(self.rng.choice(request).format(what), ", ".join(named), "list", prose, "A: ")
+        request = {
+            "train": (
+                "List the {} in the story.",
+                "Name all {} in the story.",
+                "Which {} are in the story?",
+            ),
+            "test": ("List all {} in the story.",),
+        }[self.split]
+        return self._instruct(
+            self.rng.choice(request).format(what), ", ".join(named), "list", prose, "A: "
+        )
 
     def retell(self) -> Instruction:
         """Say in order where somebody was."""
         person = self.rng.choice(self.story.cast.people)
         visited = self.story.world().visited[person]
-        request = {"train": ("Where was {} first, and then? Tell it in order.", "Retell in order where {} was."),
-                   "test": ("Tell in order where {} was.",)}[self.split]
-        return self._instruct(self.rng.choice(request).format(person), ", ".join(visited), "retell", self.story.prose,
-                              "A: ")
+        request = {
+            "train": (
+                "Where was {} first, and then? Tell it in order.",
+                "Retell in order where {} was.",
+            ),
+            "test": ("Tell in order where {} was.",),
+        }[self.split]
+        return self._instruct(
+            self.rng.choice(request).format(person),
+            ", ".join(visited),
+            "retell",
+            self.story.prose,
+            "A: ",
+        )
 
     def rewrite(self) -> Instruction:
         """Put a sentence into the past, or deny it."""
         rng, cast = self.rng, self.story.cast
         now, past, negative = rng.choice(REWRITES)
         what = {"goes to": the(rng.choice(cast.places)), "meets": rng.choice(cast.people[1:])}.get(
-            now, the(rng.choice(cast.things)))
-        request, verb = rng.choice((("Put it into the past", past), ("Say that it is not so", negative)))
+            now, the(rng.choice(cast.things))
+        )
+        request, verb = rng.choice(
+            (("Put it into the past", past), ("Say that it is not so", negative))
+        )
         end = {"train": (": {}", ", please: {}"), "test": (". {}",)}[self.split]
         text = (request + rng.choice(end)).format(f"{cast.people[0]} {now} {what}.")
         return self._instruct(text, f"{cast.people[0]} {verb} {what}.", "rewrite")
 
     def repeat(self) -> Instruction:
-        """Say again, to the letter: sentences of the story, or questions. It trains looking back."""
+        """Say again, to the letter: sentences of the story, or questions. It trains looking
+        back.
+        """
         rng, story = self.rng, self.story
         lines = rng.choice((story.sentences, [question.text for question in story.questions]))
         first = rng.randrange(len(lines))
         text = " ".join(lines[first : first + rng.randint(1, 3)])
-        request = {"train": ("Repeat: {}", "Say it again: {}", "Repeat after me: {}"), "test": ("Please repeat: {}",)}
+        request = {
+            "train": ("Repeat: {}", "Say it again: {}", "Repeat after me: {}"),
+            "test": ("Please repeat: {}",),
+        }
         return self._instruct(rng.choice(request[self.split]).format(text), text, "repeat")
 
     def going_on(self) -> Instruction:
         """Write the next sentence of the story."""
         number = self.rng.randrange(2, len(self.story.sentences))
-        request = {"train": ("Go on with the story.", "What comes next? Go on."),
-                   "test": ("Please go on with the story.",)}
-        return self._instruct(self.rng.choice(request[self.split]), self.story.sentences[number], "continue",
-                              " ".join(self.story.sentences[:number]))
+        request = {
+            "train": ("Go on with the story.", "What comes next? Go on."),
+            "test": ("Please go on with the story.",),
+        }
+        return self._instruct(
+            self.rng.choice(request[self.split]),
+            self.story.sentences[number],
+            "continue",
+            " ".join(self.story.sentences[:number]),
+        )
 
 
 def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
-    """Yield `n` training conversations, each a list of exchanges: one instruction, or several questions in turn."""
+    """Yield `n` training conversations, each a list of exchanges: one instruction, or several
+    questions in turn.
+    """
     for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
         asks = author.rng.random() >= OTHER_RATE
         yield author.questions(TURNS) if asks else [author.other()]
 
 
-def instructions(n: int, seed: int = 0, split: str = "test", level: str | None = None,
-                 only: str | None = None) -> Iterator[Instruction]:
+def instructions(
+    n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None
+) -> Iterator[Instruction]:
     """Yield `n` single instructions; `only`: of this task."""
     made = 0
     for index, story in enumerate(stories(split=split, level=level or LEVELS["test"], seed=seed)):

@@ -1,7 +1,9 @@
-"""Near duplicates: what a test measures where its texts, a few words changed, are in the training data as well.
+"""Near duplicates: what a test measures where its texts, a few words changed, are in the training
+data as well.
 
-Two texts are as alike as their sets of word n-grams (Broder 1997): |A and B| / |A or B|, the Jaccard similarity. It is
-counted exactly, as one sparse matrix product; sets too many for that are sketched with MinHash, which is left out here.
+Two texts are as alike as their sets of word n-grams (Broder 1997): |A and B| / |A or B|, the
+Jaccard similarity. It is counted exactly, as one sparse matrix product; sets too many for that are
+sketched with MinHash, which is left out here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +18,8 @@ BLOCK = 2_000_000  # similarities in memory at a time, at most (or one row)
 
 
 def shingles(text: str, n: int = 5) -> list[str]:
-    """All runs of `n` words, whatever the case and the punctuation; of a shorter text, all its words as one.
+    """All runs of `n` words, whatever the case and the punctuation; of a shorter text, all its
+    words as one.
 
     >>> shingles("The cat sat on the mat.", 4)
     ['the cat sat on', 'cat sat on the', 'sat on the mat']
@@ -24,15 +27,21 @@ def shingles(text: str, n: int = 5) -> list[str]:
     ['the cat']
     """
     words = fingerprint(text).split()
-    return [" ".join(words[first : first + n]) for first in range(max(1, len(words) - n + 1))] if words else []
+    return (
+        [" ".join(words[first : first + n]) for first in range(max(1, len(words) - n + 1))]
+        if words
+        else []
+    )
 
 
-def near_duplicates(texts: Sequence[str], others: Sequence[str] | None = None, threshold: float = 0.8,
-                    n: int = 5) -> list[tuple[int, int, float]]:
-    """Pairs of at least this similarity: (row of `texts`, row of `others`, similarity), in order of rows.
+def near_duplicates(
+    texts: Sequence[str], others: Sequence[str] | None = None, threshold: float = 0.8, n: int = 5
+) -> list[tuple[int, int, float]]:
+    """Pairs of at least this similarity: (row of `texts`, row of `others`, similarity), in order of
+    rows.
 
-    Without `others`: pairs within `texts`, the earlier row first. A text without a word is like no other. ValueError
-    where the threshold is not above 0 and at most 1, or n is below 1.
+    Without `others`: pairs within `texts`, the earlier row first. A text without a word is like no
+    other. ValueError where the threshold is not above 0 and at most 1, or n is below 1.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold} must be above 0 and at most 1; 0.8 is usual")
@@ -46,12 +55,17 @@ def near_duplicates(texts: Sequence[str], others: Sequence[str] | None = None, t
     return [(i, j, score) for i, j, score in found if others is not None or i < j]
 
 
-def _similar(texts: Sequence[str], n_rows: int, first_other: int, threshold: float,
-             n: int) -> Iterator[tuple[int, int, float]]:
-    """Yield (i, j, similarity) of the first `n_rows` texts with all from `first_other` on, which is number 0."""
+def _similar(
+    texts: Sequence[str], n_rows: int, first_other: int, threshold: float, n: int
+) -> Iterator[tuple[int, int, float]]:
+    """Yield (i, j, similarity) of the first `n_rows` texts with all from `first_other` on, which
+    is number 0.
+    """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    sets = CountVectorizer(analyzer=lambda text: shingles(text, n), binary=True).fit_transform(texts)
+    sets = CountVectorizer(analyzer=lambda text: shingles(text, n), binary=True).fit_transform(
+        texts
+    )
     sizes = np.asarray(sets.sum(axis=1)).ravel()
     others, other_sizes = sets[first_other:].T.tocsr(), sizes[first_other:]
     rows = max(1, BLOCK // max(1, len(other_sizes)))
@@ -61,27 +75,44 @@ def _similar(texts: Sequence[str], n_rows: int, first_other: int, threshold: flo
         similarity = shared.data / (sizes[i] + other_sizes[j] - shared.data)
         alike = np.flatnonzero(similarity >= threshold)
         order = alike[np.lexsort((j[alike], i[alike]))]
-        yield from zip(i[order].tolist(), j[order].tolist(), similarity[order].tolist(), strict=True)
+        yield from zip(
+            i[order].tolist(), j[order].tolist(), similarity[order].tolist(), strict=True
+        )
 
 
-def leak_report(train_texts: Sequence[str], test_texts: Sequence[str], threshold: float = 0.8, n: int = 5,
-                examples: int = 3) -> dict:
+def leak_report(
+    train_texts: Sequence[str],
+    test_texts: Sequence[str],
+    threshold: float = 0.8,
+    n: int = 5,
+    examples: int = 3,
+) -> dict:
     """How much of a test is known from training.
 
-    Counts: training texts that repeat an earlier one (but for case and punctuation), test texts that repeat one of
-    training, pairs of near duplicates across, test texts in such pairs and their share; and the most alike pairs.
-    Leave out a template that all texts share: it makes short texts alike. ValueError where a side has no text.
+    Counts: training texts that repeat an earlier one (but for case and punctuation), test texts
+    that repeat one of training, pairs of near duplicates across, test texts in such pairs and their
+    share; and the most alike pairs. Leave out a template that all texts share: it makes short texts
+    alike. ValueError where a side has no text.
     """
     if not train_texts or not test_texts:
-        raise ValueError(f"{len(train_texts)} training and {len(test_texts)} test texts: give at least one of each")
+        raise ValueError(
+            f"{len(train_texts)} training and {len(test_texts)} test texts: give at least one of"
+            " each"
+        )
     pairs = near_duplicates(test_texts, train_texts, threshold, n)
     known = set(map(fingerprint, train_texts))
     affected = {i for i, _, _ in pairs}
     return {
-        "n_train": len(train_texts), "n_test": len(test_texts), "threshold": threshold,
+        "n_train": len(train_texts),
+        "n_test": len(test_texts),
+        "threshold": threshold,
         "train_repeats": group_duplicates(train_texts)[1],
         "test_in_train": sum(fingerprint(text) in known for text in test_texts),
-        "near_pairs": len(pairs), "test_affected": len(affected), "share_affected": len(affected) / len(test_texts),
-        "examples": [{"similarity": score, "test": test_texts[i], "train": train_texts[j]}
-                     for i, j, score in sorted(pairs, key=lambda pair: -pair[2])[:examples]],
+        "near_pairs": len(pairs),
+        "test_affected": len(affected),
+        "share_affected": len(affected) / len(test_texts),
+        "examples": [
+            {"similarity": score, "test": test_texts[i], "train": train_texts[j]}
+            for i, j, score in sorted(pairs, key=lambda pair: -pair[2])[:examples]
+        ],
     }

@@ -1,8 +1,9 @@
-"""Pairs of a better and a worse response: made from stories, where a program knows which is which, or drawn from the
-model itself and judged.
+"""Pairs of a better and a worse response: made from stories, where a program knows which is which,
+or drawn from the model itself and judged.
 
-Made pairs are of four kinds: right or wrong, honest ("the story does not say") or invented, brief or rambling, polite
-or rude. They teach a reward model what people ask for; the drawn ones show a model its own mistakes.
+Made pairs are of four kinds: right or wrong, honest ("the story does not say") or invented, brief
+or rambling, polite or rude. They teach a reward model what people ask for; the drawn ones show a
+model its own mistakes.
 """
 
 from collections.abc import Sequence
@@ -19,8 +20,14 @@ from ch06_instruction.instructions import REFUSAL, Instruction, in_form, instruc
 from ch06_instruction.reward_model import Pair
 
 KINDS = ("right", "honest", "brief", "polite")
-RAMBLING = ("That is a good question.", "Let me think about it for a while.", "Everybody in the village knows that.",
-            "It was a long day.", "I could tell you much more.", "As I said before, so it is.")
+RAMBLING = (
+    "That is a good question.",
+    "Let me think about it for a while.",
+    "Everybody in the village knows that.",
+    "It was a long day.",
+    "I could tell you much more.",
+    "As I said before, so it is.",
+)
 RUDE = ("Read it yourself.", "What a silly question.", "I will not tell you.", "Leave me alone.")
 NUMBERS = ("none", "one", "two", "three")
 
@@ -29,26 +36,48 @@ def another_answer(one: Instruction, rng: Random) -> str | None:
     """A wrong answer of the right kind and form, from the same story; None where there is none."""
     question, cast = one.question, one.story.cast
     right = question.answer
-    kinds = {"where-person": cast.places, "where-object": cast.places, "before": cast.places, "who-has": cast.people,
-             "with": cast.people, "what-has": cast.things, "count": NUMBERS, "yes-no": ("yes", "no"),
-             "feel": ("happy", "sad")}
+    kinds = {
+        "where-person": cast.places,
+        "where-object": cast.places,
+        "before": cast.places,
+        "who-has": cast.people,
+        "with": cast.people,
+        "what-has": cast.things,
+        "count": NUMBERS,
+        "yes-no": ("yes", "no"),
+        "feel": ("happy", "sad"),
+    }
     if question.kind not in kinds:
         return None
-    named = [word if word in PRONOUNS or question.kind in ("count", "yes-no", "feel") else the(word)
-             for word in kinds[question.kind] if word]
-    others = [answer for answer in named if answer != right and answer.removeprefix("the ") != right]
+    named = [
+        word if word in PRONOUNS or question.kind in ("count", "yes-no", "feel") else the(word)
+        for word in kinds[question.kind]
+        if word
+    ]
+    others = [
+        answer for answer in named if answer != right and answer.removeprefix("the ") != right
+    ]
     return in_form(question, rng.choice(others), one.form) if others else None
 
 
 def worse(one: Instruction, kind: str, rng: Random) -> str | None:
-    """The last line of a worse response than the right one, in one respect; None where that does not apply."""
+    """The last line of a worse response than the right one, in one respect; None where that does
+    not apply.
+    """
     if kind == "right":
         return another_answer(one, rng) if one.answerable else None
     if kind == "honest":
         if one.answerable:
             return None
-        invented = "happy" if one.question.kind == "feel" else rng.choice(one.story.cast.people) \
-            if one.question.kind == "who-has" else the(rng.choice(tuple(PLACES)))
+        invented = (
+            "happy"
+            if one.question.kind == "feel"
+            else (
+                rng.choice(one.story.cast.people)
+                if one.question.kind == "who-has"
+                else the(rng.choice(tuple(PLACES)))
+            )
+        )
         return in_form(one.question, invented, one.form)
     if one.form == "json":
         return None
@@ -57,18 +86,27 @@ def worse(one: Instruction, kind: str, rng: Random) -> str | None:
     return rng.choice(RUDE) if one.answer == REFUSAL else f"{rng.choice(RUDE)} {one.answer}"
 
 
-def pair(tokenizer: BPETokenizer, messages: Sequence[Message], chosen: str, rejected: str, kind: str,
-         context_length: int) -> Pair:
+def pair(
+    tokenizer: BPETokenizer,
+    messages: Sequence[Message],
+    chosen: str,
+    rejected: str,
+    kind: str,
+    context_length: int,
+) -> Pair:
     """Two responses as ids; ValueError where they are equal."""
     if chosen == rejected:
         raise ValueError(f"the chosen and the rejected response are equal: {chosen[:60]!r}")
-    encoded = [encode_chat(tokenizer, [*messages, {"role": "assistant", "content": text}], context_length)
-               for text in (chosen, rejected)]
+    encoded = [
+        encode_chat(tokenizer, [*messages, {"role": "assistant", "content": text}], context_length)
+        for text in (chosen, rejected)
+    ]
     return Pair(*encoded, kind)
 
 
-def story_pairs(tokenizer: BPETokenizer, n: int, context_length: int, seed: int = 0,
-                split: str = "train") -> list[Pair]:
+def story_pairs(
+    tokenizer: BPETokenizer, n: int, context_length: int, seed: int = 0, split: str = "train"
+) -> list[Pair]:
     """`n` made pairs, the four kinds in turn as far as they apply; both responses begin alike."""
     rng = Random(f"pairs/{split}/{seed}")
     pairs: list[Pair] = []
@@ -78,16 +116,25 @@ def story_pairs(tokenizer: BPETokenizer, n: int, context_length: int, seed: int 
         if last_line is None or last_line == one.answer:
             continue
         beginning = one.response.removesuffix(one.answer)
-        pairs.append(pair(tokenizer, one.messages, one.response, beginning + last_line, kind, context_length))
+        pairs.append(
+            pair(tokenizer, one.messages, one.response, beginning + last_line, kind, context_length)
+        )
         if len(pairs) == n:
             break
     return pairs
 
 
-def drawn_pairs(chat: Chat, asked: Sequence[Instruction], samples: int, generator: torch.Generator,
-                temperature: float = 1.0, batch_size: int = 128) -> tuple[list[Pair], float]:
-    """Pairs of a right and a wrong response that the model itself drew, one from each prompt that had both; and the
-    share of right ones among all that were drawn."""
+def drawn_pairs(
+    chat: Chat,
+    asked: Sequence[Instruction],
+    samples: int,
+    generator: torch.Generator,
+    temperature: float = 1.0,
+    batch_size: int = 128,
+) -> tuple[list[Pair], float]:
+    """Pairs of a right and a wrong response that the model itself drew, one from each prompt that
+    had both; and the share of right ones among all that were drawn.
+    """
     pairs, right = [], 0
     at_once = max(1, batch_size // samples)
     for first in range(0, len(asked), at_once):
@@ -100,5 +147,11 @@ def drawn_pairs(chat: Chat, asked: Sequence[Instruction], samples: int, generato
             right += sum(hits)
             if any(hits) and not all(hits):
                 chosen, rejected = own[hits.index(True)], own[hits.index(False)]
-                pairs.append(Pair(answered(prompts[number], chosen), answered(prompts[number], rejected), "drawn"))
+                pairs.append(
+                    Pair(
+                        answered(prompts[number], chosen),
+                        answered(prompts[number], rejected),
+                        "drawn",
+                    )
+                )
     return pairs, right / (len(asked) * samples)

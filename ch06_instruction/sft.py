@@ -33,27 +33,39 @@ class Tuning:
 
 
 def response_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A loss function for `train`: the sum of the losses of all learned tokens, and their number."""
+    """A loss function for `train`: the sum of the losses of all learned tokens, and their
+    number.
+    """
     logits, wanted = target_logits(model, *batch)
-    return F.cross_entropy(logits, wanted, reduction="sum"), torch.tensor(len(wanted), device=logits.device)
+    return F.cross_entropy(logits, wanted, reduction="sum"), torch.tensor(
+        len(wanted), device=logits.device
+    )
 
 
 @torch.inference_mode()
-def mean_response_loss(model: GPTModel, chats: Sequence[EncodedChat], pad_id: int, precision: Precision,
-                       batch_size: int = 32) -> float:
+def mean_response_loss(
+    model: GPTModel,
+    chats: Sequence[EncodedChat],
+    pad_id: int,
+    precision: Precision,
+    batch_size: int = 32,
+) -> float:
     """Mean loss of all learned tokens, in nats."""
     model.eval()
     total = count = 0.0
     for first in range(0, len(chats), batch_size):
         with precision.autocast():
-            loss, n = response_loss(model, collate(chats[first : first + batch_size], pad_id, precision.device))
+            loss, n = response_loss(
+                model, collate(chats[first : first + batch_size], pad_id, precision.device)
+            )
         total, count = total + loss.item(), count + n.item()
     return total / count
 
 
 def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
-    """Let only corrections of the blocks' matrices (chapter 5), and what reads and says the new tokens, learn. A model
-    that has them is left as it is."""
+    """Let only corrections of the blocks' matrices (chapter 5), and what reads and says the new
+    tokens, learn. A model that has them is left as it is.
+    """
     if any(".lora." in name for name, _ in model.named_parameters()):
         return
     replace_linear_with_lora(model.trf_blocks, rank, alpha)
@@ -62,15 +74,28 @@ def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
         parameter.requires_grad_(".lora." in name or name in ("tok_emb.weight", "out_head.weight"))
 
 
-def tune(model: GPTModel, chats: Sequence[EncodedChat], validation: Sequence[EncodedChat], plan: Tuning, pad_id: int,
-         precision: Precision, description: str = "instruction tuning") -> Progress:
+def tune(
+    model: GPTModel,
+    chats: Sequence[EncodedChat],
+    validation: Sequence[EncodedChat],
+    plan: Tuning,
+    pad_id: int,
+    precision: Precision,
+    description: str = "instruction tuning",
+) -> Progress:
     """Train `model` in place on conversations; the log has the validation loss ten times."""
     torch.manual_seed(plan.seed)
     if plan.lora_rank:
         add_lora(model, plan.lora_rank, plan.lora_alpha)
     steps = max(1, round(plan.epochs * len(chats) / plan.batch_size))
-    supply = chat_batches(chats, plan.batch_size, pad_id, np.random.default_rng(plan.seed), precision.device,
-                          plan.everything)
+    supply = chat_batches(
+        chats,
+        plan.batch_size,
+        pad_id,
+        np.random.default_rng(plan.seed),
+        precision.device,
+        plan.everything,
+    )
 
     def evaluate(progress: Progress) -> dict:
         loss = mean_response_loss(model, validation, pad_id, precision)
@@ -78,7 +103,17 @@ def tune(model: GPTModel, chats: Sequence[EncodedChat], validation: Sequence[Enc
         return {"val_loss": loss}
 
     optimizer = "adamw" if plan.lora_rank else plan.optimizer
-    return train(model, supply, response_loss, steps=steps, log_every=max(1, steps // 10), evaluate=evaluate,
-                 optimizers=make_optimizers(model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay,
-                                            precision.dtype),
-                 schedule=SCHEDULES["trapezoid"](), precision=precision, description=description)
+    return train(
+        model,
+        supply,
+        response_loss,
+        steps=steps,
+        log_every=max(1, steps // 10),
+        evaluate=evaluate,
+        optimizers=make_optimizers(
+            model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay, precision.dtype
+        ),
+        schedule=SCHEDULES["trapezoid"](),
+        precision=precision,
+        description=description,
+    )

@@ -35,9 +35,12 @@ def pack_lengths(lengths: list[int], room: int) -> list[list[int]]:
 
 
 def plain_question(request: str) -> tuple[str, str]:
-    # "Can you help me?" and "Do you know?" are questions, too, but to you; the wordings of a form all share one word
+    # "Can you help me?" and "Do you know?" are questions, too, but to you; the wordings of a form
+    # all share one word
     questions = [one for one in re.findall(r"[A-Z][^.?:,]*\?", request) if " you" not in one]
-    return questions[-1], next((form for form in ("word", "sentence", "json") if form in request.lower()), "phrase")
+    return questions[-1], next(
+        (form for form in ("word", "sentence", "json") if form in request.lower()), "phrase"
+    )
 
 
 def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """What a client may send, in OpenAI's form, and its errors.
 
-Whatever has no effect here is refused by name instead of being ignored. Left out of OpenAI's: tools, images, audio,
-echo, best_of. Beyond it: top_k, min_p and repetition_penalty, as other open servers have them.
+Whatever has no effect here is refused by name instead of being ignored. Left out of OpenAI's:
+tools, images, audio, echo, best_of. Beyond it: top_k, min_p and repetition_penalty, as other open
+servers have them.
 """
 
 import json
@@ -25,21 +26,30 @@ SEEDS = 2**63 - MOST_TEXTS
 class ApiError(Exception):
     """A request that is answered with an error, in OpenAI's shape."""
 
-    def __init__(self, status: int, message: str, param: str | None = None, code: str | None = None):
+    def __init__(
+        self, status: int, message: str, param: str | None = None, code: str | None = None
+    ):
         super().__init__(message)
         self.status, self.param, self.code = status, param, code
 
 
-def error_body(status: int, message: str, param: str | None = None, code: str | None = None) -> dict[str, Any]:
-    """OpenAI's error object; half a surrogate pair, which UTF-8 cannot write, becomes a question mark."""
+def error_body(
+    status: int, message: str, param: str | None = None, code: str | None = None
+) -> dict[str, Any]:
+    """OpenAI's error object; half a surrogate pair, which UTF-8 cannot write, becomes a question
+    mark.
+    """
     kind = {429: "rate_limit_error", 401: "authentication_error"}.get(
-        status, "invalid_request_error" if status < 500 else "server_error")
+        status, "invalid_request_error" if status < 500 else "server_error"
+    )
     text = " ".join(message.split()).encode("utf-8", "replace").decode()
     return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
 
 def error_response(status: int, *details: str | None) -> JSONResponse:
-    return JSONResponse(error_body(status, *details), status, {"Retry-After": "1"} if status == 429 else None)
+    return JSONResponse(
+        error_body(status, *details), status, {"Retry-After": "1"} if status == 429 else None
+    )
 
 
 async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -50,7 +60,9 @@ async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
     """The first thing that is wrong with a body."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return error_response(400, f"the body is no JSON: {first['ctx']['error']}", None, "invalid_json")
+        return error_response(
+            400, f"the body is no JSON: {first['ctx']['error']}", None, "invalid_json"
+        )
     where = ".".join(map(str, first["loc"][1:]))
     what = first["msg"].removeprefix("Value error, ")
     return error_response(400, f"{where}: {what}" if where else f"the body: {what}", where or None)
@@ -61,7 +73,9 @@ async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
 
 
 async def on_failure(_: Request, error: Exception) -> JSONResponse:
-    return error_response(500, f"this is a mistake of the server ({type(error).__name__}); its log says more")
+    return error_response(
+        500, f"this is a mistake of the server ({type(error).__name__}); its log says more"
+    )
 
 
 class Strict(BaseModel):
@@ -72,7 +86,11 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _without_null(cls, data: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+        return (
+            {name: value for name, value in data.items() if value is not None}
+            if isinstance(data, dict)
+            else data
+        )
 
 
 class StreamOptions(Strict):
@@ -121,7 +139,9 @@ class Body(Strict):
     presence_penalty: float = Field(0.0, ge=-2, le=2)
     frequency_penalty: float = Field(0.0, ge=-2, le=2)
     repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]] = {}
+    logit_bias: dict[
+        Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
+    ] = {}
     n: int = Field(1, ge=1, le=MOST_TEXTS)
     seed: int = Field(default_factory=lambda: random.randrange(2**31), ge=-SEEDS, le=SEEDS)
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] = []
@@ -130,11 +150,19 @@ class Body(Strict):
 
     def sampling(self) -> Sampling:
         """How tokens are drawn. At temperature 0 nothing is, so that filters do not matter."""
-        drawn = {"top_k": self.top_k, "top_p": self.top_p if self.top_p < 1 else None, "min_p": self.min_p}
-        return Sampling(temperature=self.temperature, repetition_penalty=self.repetition_penalty,
-                        presence_penalty=self.presence_penalty, frequency_penalty=self.frequency_penalty,
-                        logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
-                        **(drawn if self.temperature else {}))
+        drawn = {
+            "top_k": self.top_k,
+            "top_p": self.top_p if self.top_p < 1 else None,
+            "min_p": self.min_p,
+        }
+        return Sampling(
+            temperature=self.temperature,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+            logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
+            **(drawn if self.temperature else {}),
+        )
 
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop
@@ -146,13 +174,18 @@ class Part(Strict):
 
 
 class ChatMessage(Strict):
-    model_config = ConfigDict(extra="ignore")  # an answer sent back as it came has fields of its own
+    # an answer sent back as it came has fields of its own
+    model_config = ConfigDict(extra="ignore")
 
     role: str
     content: str | list[Part]
 
     def plain(self) -> dict[str, str]:
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        text = (
+            self.content
+            if isinstance(self.content, str)
+            else "".join(part.text for part in self.content)
+        )
         return {"role": self.role, "content": text}
 
 
@@ -179,5 +212,7 @@ class CompletionBody(Body):
     logprobs: int | None = Field(None, ge=0, le=20)
 
     def prompts(self) -> list[str] | list[list[int]]:
-        several = isinstance(self.prompt, list) and not (self.prompt and isinstance(self.prompt[0], int))
+        several = isinstance(self.prompt, list) and not (
+            self.prompt and isinstance(self.prompt[0], int)
+        )
         return self.prompt if several else [self.prompt]

@@ -1,4 +1,6 @@
-"""Continue a text as a command does: piece by piece to the terminal, under whatever constraint was asked for."""
+"""Continue a text as a command does: piece by piece to the terminal, under whatever constraint
+was asked for.
+"""
 
 import json
 import sys
@@ -31,7 +33,9 @@ class Format:
     json_schema: str | None = None  # the schema itself or a file with it
 
     def expression(self) -> str | None:
-        """The regular expression for it; ValueError where two formats are asked for, or the schema is not JSON."""
+        """The regular expression for it; ValueError where two formats are asked for, or the
+        schema is not JSON.
+        """
         given = [value for value in (self.regex, self.choices, self.json_schema) if value]
         if len(given) > 1:
             raise ValueError("choose one of --regex, --choices and --json-schema")
@@ -54,9 +58,12 @@ class Completer:
     def __init__(self, model: GPTModel, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
-    def tokens(self, prompt: str, max_new_tokens: int, seed: int, form: Format, lookup: bool,
-               **options) -> Iterator[int]:
-        """Ids as they are written; ValueError, before any work, where something is wrong with the request."""
+    def tokens(
+        self, prompt: str, max_new_tokens: int, seed: int, form: Format, lookup: bool, **options
+    ) -> Iterator[int]:
+        """Ids as they are written; ValueError, before any work, where something is wrong with
+        the request.
+        """
         ids = document_start(self.tokenizer, prompt)
         check_prompts(self.model, [ids])
         if max_new_tokens < 1:
@@ -65,19 +72,38 @@ class Completer:
         expression = form.expression()
         if lookup:
             if expression is not None:
-                raise ValueError("guesses are not checked against a format; leave out --speculate or the format")
-            rounds = Speculation(self.model, ids, max_new_tokens, PromptLookup(), generator=generator,
-                                 stop_ids=[self.tokenizer.eot_id], **options)
+                raise ValueError(
+                    "guesses are not checked against a format; leave out --speculate or the format"
+                )
+            rounds = Speculation(
+                self.model,
+                ids,
+                max_new_tokens,
+                PromptLookup(),
+                generator=generator,
+                stop_ids=[self.tokenizer.eot_id],
+                **options,
+            )
             return (token for ids in rounds for token in ids)
         constraint = None
         if expression is not None:
-            constraint = RegexConstraint(Pattern(expression, Vocabulary(self.tokenizer)), max_new_tokens)
-        sampler = Sampler(Sampling(**options), [ids], self.model.config.vocab_size, self.model.device, generator,
-                          constraint and [constraint])
+            constraint = RegexConstraint(
+                Pattern(expression, Vocabulary(self.tokenizer)), max_new_tokens
+            )
+        sampler = Sampler(
+            Sampling(**options),
+            [ids],
+            self.model.config.vocab_size,
+            self.model.device,
+            generator,
+            constraint and [constraint],
+        )
         return (chosen.item() for chosen in write(self.model, [ids], max_new_tokens, sampler))
 
     def show(self, prompt: str, tokens: Iterator[int], stops: Sequence[str]) -> dict:
-        """Write prompt and continuation to the terminal as they come; returns text, count and speed."""
+        """Write prompt and continuation to the terminal as they come; returns text, count and
+        speed.
+        """
         check_stops(stops)
         started = first = time.perf_counter()
         n = 0
@@ -97,4 +123,9 @@ class Completer:
             sys.stdout.flush()
         print()
         seconds = time.perf_counter() - started
-        return {"text": text, "tokens": n, "seconds": seconds, "first_token_seconds": first - started}
+        return {
+            "text": text,
+            "tokens": n,
+            "seconds": seconds,
+            "first_token_seconds": first - started,
+        }

@@ -35,10 +35,15 @@ class Size(Protocol):
 def installed(contenders: Iterable[Contender]) -> list[Contender]:
     """Those whose package is installed; says which are left out, and how to install them."""
     contenders = list(contenders)
-    missing = {c.package for c in contenders if c.package and not importlib.util.find_spec(c.package)}
+    missing = {
+        c.package for c in contenders if c.package and not importlib.util.find_spec(c.package)
+    }
     for package in sorted(missing):
         flag = " --no-deps" if package == "llms_from_scratch" else ""
-        print(f"{package} is not installed, so it is left out; pip install{flag} {package.replace('_', '-')}")
+        print(
+            f"{package} is not installed, so it is left out; pip install{flag}"
+            f" {package.replace('_', '-')}"
+        )
     return [contender for contender in contenders if contender.package not in missing]
 
 
@@ -52,8 +57,11 @@ def native(formats: Iterable[str], device: torch.device) -> list[str]:
 
 
 def _begin(connection: Connection, work: Callable, arguments: tuple) -> None:
-    """What the new process does: work, send every finding, and in the end the error, if there was one."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # was ignored while the process started
+    """What the new process does: work, send every finding, and in the end the error, if there
+    was one.
+    """
+    # was ignored while the process started
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         try:
             work(lambda found: connection.send((found, None)), *arguments)
@@ -64,16 +72,21 @@ def _begin(connection: Connection, work: Callable, arguments: tuple) -> None:
             connection.send((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-def apart(name: str, work: Callable[..., None], *arguments, seconds: float | None = None) -> Iterator:
+def apart(
+    name: str, work: Callable[..., None], *arguments, seconds: float | None = None
+) -> Iterator:
     """What `work(report, *arguments)` reports in a fresh process, as it comes.
 
-    TimeoutError after `seconds`; ValueError or RuntimeError where the work failed; OSError where its process was
-    ended from outside.
+    TimeoutError after `seconds`; ValueError or RuntimeError where the work failed; OSError where
+    its process was ended from outside.
     """
     receiver, sender = get_context("spawn").Pipe(duplex=False)
-    process = get_context("spawn").Process(target=_begin, args=(sender, work, arguments), daemon=True)
+    process = get_context("spawn").Process(
+        target=_begin, args=(sender, work, arguments), daemon=True
+    )
     deadline = None if seconds is None else time.monotonic() + seconds
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for us; the process gets its end from us
+    # Ctrl-C is for us; the process gets its end from us
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
     signal.signal(signal.SIGINT, previous)
     sender.close()
@@ -87,8 +100,10 @@ def apart(name: str, work: Callable[..., None], *arguments, seconds: float | Non
     except EOFError:
         process.join()
         if process.exitcode:
-            raise OSError(f"the process of {name} was ended from outside, probably because memory ran out; "
-                          "take a smaller --size") from None
+            raise OSError(
+                f"the process of {name} was ended from outside, probably because memory ran out; "
+                "take a smaller --size"
+            ) from None
     finally:
         process.terminate()
         process.join()
@@ -98,9 +113,14 @@ def _once(report: Callable, work: Callable, contender: Contender, number: int) -
     report(work(contender, number))
 
 
-def in_turn(work: Callable[[Contender, int], Found], contenders: Sequence[Contender], rounds: int,
-            title: str) -> Iterator[dict[str, list[Found]]]:
-    """`work(contender, round)` for each, in a fresh process, `rounds` times; the order turns around every time.
+def in_turn(
+    work: Callable[[Contender, int], Found],
+    contenders: Sequence[Contender],
+    rounds: int,
+    title: str,
+) -> Iterator[dict[str, list[Found]]]:
+    """`work(contender, round)` for each, in a fresh process, `rounds` times; the order turns around
+    every time.
 
     Yields after every measurement what has been found so far, by contender.
     """
@@ -109,15 +129,22 @@ def in_turn(work: Callable[[Contender, int], Found], contenders: Sequence[Conten
         for number in range(rounds):
             for contender in reversed(contenders) if number % 2 else contenders:
                 bar.set_postfix_str(contender.name)
-                found[contender.name] += apart(f"{contender.name} at {title}", _once, work, contender, number)
+                found[contender.name] += apart(
+                    f"{contender.name} at {title}", _once, work, contender, number
+                )
                 bar.update()
                 yield found
 
 
-def size_by_size(measure: Callable[[Size, str], Iterator[Rows]], sizes: Sequence[Size],
-                 save: Callable[[Rows], None]) -> Rows:
-    """All rows of `measure(size, title)`, which yields a size's rows as they stand after every measurement: `save` gets
-    all rows so far each time. A size's table is printed when it is complete, or as far as it got."""
+def size_by_size(
+    measure: Callable[[Size, str], Iterator[Rows]],
+    sizes: Sequence[Size],
+    save: Callable[[Rows], None],
+) -> Rows:
+    """All rows of `measure(size, title)`, which yields a size's rows as they stand after every
+    measurement: `save` gets all rows so far each time. A size's table is printed when it is
+    complete, or as far as it got.
+    """
     done: Rows = []
     for number, size in enumerate(sizes, 1):
         rows: Rows = []

@@ -1,9 +1,11 @@
-"""Continuous batching: requests join and leave the batch between steps, so that none waits for the longest (Yu et
-al. 2022, Orca).
+"""Continuous batching: requests join and leave the batch between steps, so that none waits for the
+longest (Yu et al. 2022, Orca).
 
-Each request has a row of one key/value cache. A step admits waiting requests to free rows in the order of their
-arrival, reads at most `prefill` tokens of their prompts, and then writes one token for every request whose prompt is
-read: long prompts never hold up those who are writing. What another row has read already of the same prompt is copied.
+Each request has a row of one key/value cache. A step admits waiting requests to free rows in the
+order of their arrival, reads at most `prefill` tokens of their prompts, and then writes one token
+for every request whose prompt is
+read: long prompts never hold up those who are writing. What another row has read already of the
+    same prompt is copied.
 """
 
 from collections import deque
@@ -23,7 +25,9 @@ from ch03_gpt.sampling import log_probabilities
 
 @dataclass(eq=False)
 class Request:
-    """What to write, and what has been written: `ids` grows until `finish_reason` says why it ended."""
+    """What to write, and what has been written: `ids` grows until `finish_reason` says why it
+    ended.
+    """
 
     prompt: Sequence[int]
     max_new_tokens: int
@@ -31,9 +35,11 @@ class Request:
     stop_ids: Sequence[int] = ()
     seed: int = 0
     constraint: Constraint | None = None
-    logprobs: int | None = None  # how many of the most likely tokens to report beside the chosen one
+    # how many of the most likely tokens to report beside the chosen one
+    logprobs: int | None = None
     ids: list[int] = field(default_factory=list)  # without the stop token
-    found: list[tuple[float, dict[int, float]]] = field(default_factory=list)  # log-probabilities of each id
+    # log-probabilities of each id
+    found: list[tuple[float, dict[int, float]]] = field(default_factory=list)
     finish_reason: str | None = None  # "stop", "length", "cancelled"
 
     def __post_init__(self):
@@ -44,12 +50,16 @@ class Request:
 
 def _n_common(a: Sequence[int], b: Sequence[int]) -> int:
     """How many tokens two texts have in common from the beginning on."""
-    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    return next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
 
 
 @dataclass(eq=False)
 class _Row:
-    """A row of the cache and the request in it: tokens that it holds, and tokens still to be read."""
+    """A row of the cache and the request in it: tokens that it holds, and tokens still to be
+    read.
+    """
 
     request: Request
     arrival: int
@@ -60,17 +70,21 @@ class _Row:
 class Engine:
     """Writes for many requests at once: `submit` them, and call `step` until they are finished.
 
-    `rows`: how many are written at a time. `prefill`: prompt tokens read in one step, of all requests together.
-    A text that fills the context goes on with the newer half of it, as in `ch03_gpt.generate`.
+    `rows`: how many are written at a time. `prefill`: prompt tokens read in one step, of all
+    requests together. A text that fills the context goes on with the newer half of it, as in
+    `ch03_gpt.generate`.
     """
 
-    def __init__(self, model: GPTModel, rows: int = 32, prefill: int = 256, cache: KVCache | None = None):
+    def __init__(
+        self, model: GPTModel, rows: int = 32, prefill: int = 256, cache: KVCache | None = None
+    ):
         self.model, self.n_rows, self.prefill = model.eval(), rows, prefill
         self.cache = model.make_cache(rows) if cache is None else cache
         self.rows: list[_Row] = []
         self.waiting: deque[Request] = deque()
         self.arrivals = count()
-        self.sampled: list[_Row] = []  # whom `sampler` chooses for; it is made anew when they change
+        # whom `sampler` chooses for; it is made anew when they change
+        self.sampled: list[_Row] = []
         self.sampler: Sampler | None = None
 
     def check(self, request: Request) -> None:
@@ -109,7 +123,9 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """Read some prompt tokens, write one token each; returns the requests that wrote one or ended."""
+        """Read some prompt tokens, write one token each; returns the requests that wrote one or
+        ended.
+        """
         while self.waiting and len(self.rows) < self.n_rows:
             request = self.waiting.popleft()
             self.rows.append(_Row(request, next(self.arrivals), list(request.prompt)))
@@ -118,7 +134,9 @@ class Engine:
         return self._write([row for row in self.rows if row in logits], logits)
 
     def _read_prompts(self) -> dict[_Row, Tensor]:
-        """Read up to `prefill` tokens, the earliest requests first; logits of those whose prompt is read."""
+        """Read up to `prefill` tokens, the earliest requests first; logits of those whose prompt
+        is read.
+        """
         logits, left = {}, self.prefill
         for row in sorted(self.rows, key=lambda row: row.arrival):
             if not row.unread or left == 0:
@@ -135,7 +153,9 @@ class Engine:
         return logits
 
     def _copy_common(self, row: _Row) -> None:
-        """Take over from another row what both have in common from the beginning on, but for the last token."""
+        """Take over from another row what both have in common from the beginning on, but for the
+        last token.
+        """
         if self.cache.n_slots < self.cache.max_length:
             return  # a bounded cache has forgotten its beginning
         lengths = [_n_common(other.held, row.unread[:-1]) for other in self.rows]
@@ -144,17 +164,25 @@ class Engine:
             row.held, row.unread = row.unread[:length], row.unread[length:]
 
     def _predict(self, writing: list[_Row]) -> dict[_Row, Tensor]:
-        """Logits after the newest token of each row that writes; the others' places in the batch stay idle."""
+        """Logits after the newest token of each row that writes; the others' places in the batch
+        stay idle.
+        """
         if not writing:
             return {}
         newest = [[row.request.ids[-1] if row in writing else 0] for row in self.rows]
         used, counts = self.cache.rows(0, len(self.rows)), [row in writing for row in self.rows]
         with single_row_kernels(len(self.rows), self.model.tok_emb.weight.dtype):
-            hidden = self.model.hidden_states(torch.tensor(newest, device=self.model.device), used, counts)
+            hidden = self.model.hidden_states(
+                torch.tensor(newest, device=self.model.device), used, counts
+            )
             predictions = self.model.out_head(hidden[:, -1])
         for row in writing:
             row.held.append(row.request.ids[-1])
-        return {row: prediction for row, prediction in zip(self.rows, predictions, strict=True) if row in writing}
+        return {
+            row: prediction
+            for row, prediction in zip(self.rows, predictions, strict=True)
+            if row in writing
+        }
 
     def _write(self, rows: list[_Row], logits: dict[_Row, Tensor]) -> list[Request]:
         """Choose a token for each of `rows`; those who have finished leave."""
@@ -163,13 +191,23 @@ class Engine:
         requests = [row.request for row in rows]
         if rows != self.sampled:
             self.sampled = rows
-            self.sampler = Sampler([r.sampling for r in requests], [r.prompt for r in requests],
-                                   self.model.config.vocab_size, self.model.device, [r.generator for r in requests],
-                                   [r.constraint for r in requests], written=[r.ids for r in requests])
+            self.sampler = Sampler(
+                [r.sampling for r in requests],
+                [r.prompt for r in requests],
+                self.model.config.vocab_size,
+                self.model.device,
+                [r.generator for r in requests],
+                [r.constraint for r in requests],
+                written=[r.ids for r in requests],
+            )
         predictions = torch.stack([logits[row] for row in rows])
         chosen = self.sampler.choose(predictions)
         wanted = [r.logprobs for r in requests if r.logprobs is not None]
-        found = [x.tolist() for x in log_probabilities(predictions, chosen, max(wanted))] if wanted else None
+        found = (
+            [x.tolist() for x in log_probabilities(predictions, chosen, max(wanted))]
+            if wanted
+            else None
+        )
         for i, (row, token) in enumerate(zip(rows, chosen.flatten().tolist(), strict=True)):
             request = row.request
             if token in request.stop_ids:

@@ -1,8 +1,9 @@
 """Linear layers on the kernels that PyTorch ships for decoding on a CPU, chosen by measuring them.
 
-Decoding multiplies few rows by large matrices. `PackedLinear` stores float32 or bfloat16 weights in the blocks that
-oneDNN reads them in; without it, every product of several rows brings them into that order anew. The quantized layers
-equal the readable ones of `quantization.py`, which say what they compute. None of them has gradients.
+Decoding multiplies few rows by large matrices. `PackedLinear` stores float32 or bfloat16 weights in
+the blocks that oneDNN reads them in; without it, every product of several rows brings them into
+that order anew. The quantized layers equal the readable ones of `quantization.py`, which say what
+they compute. None of them has gradients.
 """
 
 import functools
@@ -26,7 +27,8 @@ from ch07_practice.quantization import (
 )
 
 PROBE_ROWS = (1, 8)  # prompts decoded together, for which a layer is measured
-PROBE_OUTPUTS = 4096  # a larger matrix is measured by this many of its rows, so that it takes milliseconds
+# a larger matrix is measured by this many of its rows, so that it takes milliseconds
+PROBE_OUTPUTS = 4096
 
 
 class PackedLinear(nn.Module):
@@ -52,7 +54,9 @@ class WeightOnlyInt8Linear(Int8Linear):
 
 
 class IntegerInt8Linear(Quantized):
-    """`DynamicInt8Linear` on FBGEMM's kernel: float32 inputs rounded to 7 bits, products and sums of integers."""
+    """`DynamicInt8Linear` on FBGEMM's kernel: float32 inputs rounded to 7 bits, products and
+    sums of integers.
+    """
 
     def __init__(self, linear: nn.Linear):
         super().__init__(linear)
@@ -60,20 +64,27 @@ class IntegerInt8Linear(Quantized):
         self.packed_bytes = integers.numel() + 4 * len(scales)
         engine = torch.backends.quantized.engine
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the tensor type that the kernel takes its weights in is deprecated
+            # the tensor type that the kernel takes its weights in is deprecated
+            warnings.simplefilter("ignore")
             try:
                 torch.backends.quantized.engine = "fbgemm"
                 weight = torch._make_per_channel_quantized_tensor(
-                    integers, scales.flatten().double(), torch.zeros(len(scales), dtype=torch.long), 0)
+                    integers,
+                    scales.flatten().double(),
+                    torch.zeros(len(scales), dtype=torch.long),
+                    0,
+                )
                 self.packed = torch.ops.quantized.linear_prepack(weight, None)
             finally:
                 torch.backends.quantized.engine = engine
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(0, -2).float()
-        largest = rows.abs().amax(dim=-1, keepdim=True).clamp(min=1e-8)  # a scale of its own for every row
+        # a scale of its own for every row
+        largest = rows.abs().amax(dim=-1, keepdim=True).clamp(min=1e-8)
         y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            rows / largest, 1 / INPUT_LEVELS, INPUT_LEVELS + 1, self.packed)
+            rows / largest, 1 / INPUT_LEVELS, INPUT_LEVELS + 1, self.packed
+        )
         return self.add_bias((y * largest).to(x.dtype).view(*x.shape[:-1], -1))
 
 
@@ -89,8 +100,10 @@ class FastInt4Linear(Quantized):
         integers, *scales_and_zeros = quantize_int4(weight, group)
         self.group = group
         self.register_buffer("packed", torch._convert_weight_to_int4pack_for_cpu(integers.int(), 1))
-        self.register_buffer("scales_and_zeros", torch.stack(scales_and_zeros, dim=-1).transpose(0, 1)
-                             .to(torch.bfloat16).contiguous())
+        self.register_buffer(
+            "scales_and_zeros",
+            torch.stack(scales_and_zeros, dim=-1).transpose(0, 1).to(torch.bfloat16).contiguous(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(0, -2).to(torch.bfloat16)
@@ -98,13 +111,16 @@ class FastInt4Linear(Quantized):
         return self.add_bias(y[:, : self.out_features].to(x.dtype).view(*x.shape[:-1], -1))
 
 
-CANDIDATES: dict[str, tuple[type[nn.Module], ...]] = {  # the readable one comes first and works everywhere
+# the readable one comes first and works everywhere
+CANDIDATES: dict[str, tuple[type[nn.Module], ...]] = {
     "int8": (Int8Linear, WeightOnlyInt8Linear, IntegerInt8Linear),
     "int4": (Int4Linear, FastInt4Linear),
 }
 
 
-def _work(make: Callable[[nn.Linear], nn.Module], outputs: int, inputs: int, dtype: torch.dtype) -> Work:
+def _work(
+    make: Callable[[nn.Linear], nn.Module], outputs: int, inputs: int, dtype: torch.dtype
+) -> Work:
     """Multiply `PROBE_ROWS` rows by a layer that `make` makes of an `nn.Linear` the first time."""
     outputs = min(outputs, PROBE_OUTPUTS)
     layer = functools.cache(lambda: make(nn.Linear(inputs, outputs, bias=False).to(dtype)))
@@ -119,7 +135,9 @@ def _work(make: Callable[[nn.Linear], nn.Module], outputs: int, inputs: int, dty
 
 @functools.cache
 def fastest_layer(kind: str, outputs: int, inputs: int, dtype: torch.dtype) -> type[nn.Module]:
-    """The class in `CANDIDATES[kind]` that multiplies `dtype` rows by (outputs, inputs) weights fastest on this CPU."""
+    """The class in `CANDIDATES[kind]` that multiplies `dtype` rows by (outputs, inputs) weights
+    fastest on this CPU.
+    """
     best, *others = CANDIDATES[kind]
     for other in others:
         if is_faster(_work(other, outputs, inputs, dtype), _work(best, outputs, inputs, dtype)):
@@ -129,6 +147,7 @@ def fastest_layer(kind: str, outputs: int, inputs: int, dtype: torch.dtype) -> t
 
 def make_fastest(kind: str) -> Callable[[nn.Linear], nn.Module]:
     """A function that makes the fastest layer with weights of `kind` of an `nn.Linear`."""
+
     def make(linear: nn.Linear) -> nn.Module:
         shape = (linear.out_features, linear.in_features)
         return fastest_layer(kind, *shape, linear.weight.dtype)(linear)
@@ -139,7 +158,9 @@ def make_fastest(kind: str) -> Callable[[nn.Linear], nn.Module]:
 @functools.cache
 def packing_pays(outputs: int, inputs: int, dtype: torch.dtype) -> bool:
     """Whether weights of this shape are multiplied faster on this CPU when they are packed."""
-    return is_faster(_work(PackedLinear, outputs, inputs, dtype), _work(nn.Identity(), outputs, inputs, dtype))
+    return is_faster(
+        _work(PackedLinear, outputs, inputs, dtype), _work(nn.Identity(), outputs, inputs, dtype)
+    )
 
 
 def pack(linear: nn.Linear) -> nn.Module:
@@ -149,10 +170,15 @@ def pack(linear: nn.Linear) -> nn.Module:
 
 
 def speed_note(kind: str, config: GPTConfig, dtype: torch.dtype) -> str:
-    """One line that says whether weights of `kind` are faster on this CPU or only smaller, by a feed-forward layer."""
+    """One line that says whether weights of `kind` are faster on this CPU or only smaller, by a
+    feed-forward layer.
+    """
     shape = (config.hidden_dim, config.emb_dim, dtype)
     ratio = seconds(_work(pack, *shape)) / seconds(_work(make_fastest(kind), *shape))
     name = str(dtype).removeprefix("torch.")
     if ratio > MARGIN:
         return f"{kind} weights: products with them run {ratio:.1f} times as fast as in {name} here"
-    return f"{kind} weights save memory only: products with them take {1 / ratio:.1f} times as long as in {name} here"
+    return (
+        f"{kind} weights save memory only: products with them take {1 / ratio:.1f} times as long as"
+        f" in {name} here"
+    )

@@ -1,4 +1,6 @@
-"""What a request must pass before it is read: a size limit, the key, where there is one, and the right host name."""
+"""What a request must pass before it is read: a size limit, the key, where there is one, and the
+right host name.
+"""
 
 import hmac
 from collections.abc import Callable, Collection
@@ -15,13 +17,24 @@ OPEN = ("/", "/health")  # without a key
 class Gate:
     """An ASGI application around another.
 
-    `hosts`: names that this server may be called by; without it another site's page could reach a server on loopback
-    through a name of its own (DNS rebinding). `count` is told the path and status of every answer.
+    `hosts`: names that this server may be called by; without it another site's page could reach a
+    server on loopback through a name of its own (DNS rebinding). `count` is told the path and
+    status of every answer.
     """
 
-    def __init__(self, app: ASGIApp, most_bytes: int, api_key: str | None, hosts: Collection[str] | None,
-                 count: Callable[[str, int], None]):
-        self.app, self.most_bytes, self.api_key, self.hosts, self.count = app, most_bytes, api_key, hosts, count
+    def __init__(
+        self,
+        app: ASGIApp,
+        most_bytes: int,
+        api_key: str | None,
+        hosts: Collection[str] | None,
+        count: Callable[[str, int], None],
+    ):
+        self.app = app
+        self.most_bytes = most_bytes
+        self.api_key = api_key
+        self.hosts = hosts
+        self.count = count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -43,10 +56,20 @@ class Gate:
         if self.hosts is not None and host not in self.hosts:
             return error_response(403, f"this server is called {' or '.join(sorted(self.hosts))}")
         given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        if self.api_key and path not in OPEN and not hmac.compare_digest(given, self.api_key.encode()):
-            return error_response(401, "this server wants its key: Authorization: Bearer KEY", None, "invalid_api_key")
+        if (
+            self.api_key
+            and path not in OPEN
+            and not hmac.compare_digest(given, self.api_key.encode())
+        ):
+            return error_response(
+                401, "this server wants its key: Authorization: Bearer KEY", None, "invalid_api_key"
+            )
         length = headers.get(b"content-length", b"0")
-        return error_response(413, self._too_large()) if length.isdigit() and int(length) > self.most_bytes else None
+        return (
+            error_response(413, self._too_large())
+            if length.isdigit() and int(length) > self.most_bytes
+            else None
+        )
 
     def _too_large(self) -> str:
         return f"the body is too large; at most {self.most_bytes} bytes are read"

@@ -25,19 +25,29 @@ class Part:
 
 def parts(device: torch.device, run: Path) -> list[Part]:
     """The four, ten minutes together."""
-    return [Part("gpt2-124m", 130, gpt2_speed, (device,)), Part("characters", 130, characters, (device,)),
-            Part("tests", 150, run_tests, (110,)), Part("make run", 190, make_run, (run,))]
+    return [
+        Part("gpt2-124m", 130, gpt2_speed, (device,)),
+        Part("characters", 130, characters, (device,)),
+        Part("tests", 150, run_tests, (110,)),
+        Part("make run", 190, make_run, (run,)),
+    ]
 
 
-def run_parts(all_parts: Sequence[Part], device: torch.device, save: Callable[[Rows], None]) -> Rows:
-    """One row a part: its time, how it ended, and what it reported; `save`d whenever there is something new."""
+def run_parts(
+    all_parts: Sequence[Part], device: torch.device, save: Callable[[Rows], None]
+) -> Rows:
+    """One row a part: its time, how it ended, and what it reported; `save`d whenever there is
+    something new.
+    """
     rows: Rows = []
     deadline = time.perf_counter()
     for number, part in enumerate(all_parts, 1):
         deadline += part.seconds
         began, found = time.perf_counter(), []
-        print(f"{part.name} ({number} of {len(all_parts)}): at most {deadline - began:.0f} seconds, "
-              f"then at most {sum(later.seconds for later in all_parts[number:]):.0f}")
+        print(
+            f"{part.name} ({number} of {len(all_parts)}): at most {deadline - began:.0f} seconds, "
+            f"then at most {sum(later.seconds for later in all_parts[number:]):.0f}"
+        )
         rows.append({"part": part.name, "instruction set": instruction_set(device), "found": found})
         try:
             for one in apart(part.name, part.work, *part.arguments, seconds=deadline - began):

@@ -1,7 +1,9 @@
-"""One harness for every checkpoint: chapter 4's story questions, chapter 6's instructions, and any text.
+"""One harness for every checkpoint: chapter 4's story questions, chapter 6's instructions, and any
+text.
 
-Each task is a function from a subject to findings, a value with its 95 % interval each, so that models can be
-compared line by line. Left out: the shortcuts beside which the values count, which chapters 4 and 6 report.
+Each task is a function from a subject to findings, a value with its 95 % interval each, so that
+models can be compared line by line. Left out: the shortcuts beside which the values count, which
+chapters 4 and 6 report.
 """
 
 import math
@@ -44,16 +46,23 @@ class Subject:
         return Chat(self.model, self.tokenizer, self.precision)
 
     def prompt(self, story: Story, question: Question) -> list[int]:
-        """The ids after which the answer stands, as in chapter 4's texts: behind "Q: ... A:", where a chat model's own
-        response to a message begins so."""
+        """The ids after which the answer stands, as in chapter 4's texts: behind "Q: ... A:", where
+        a chat model's own response to a message begins so.
+        """
         if self.chats:
             begun = self.tokenizer.encode(question_lines(question.text))
             return [*self.chat.prompt([as_message(story, question)]), *begun]
         return document_start(self.tokenizer, story.prompt(question))
 
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
-        """(prompt ids, continuation text) -> (log-probability, whether greedy decoding would write it) for each."""
-        return score_rows(self.model, [(prompt, self.tokenizer.encode(text)) for prompt, text in rows], self.precision)
+        """(prompt ids, continuation text) -> (log-probability, whether greedy decoding would
+        write it) for each.
+        """
+        return score_rows(
+            self.model,
+            [(prompt, self.tokenizer.encode(text)) for prompt, text in rows],
+            self.precision,
+        )
 
 
 @dataclass(frozen=True)
@@ -99,15 +108,28 @@ def as_message(story: Story, question: Question) -> Message:
 def choices_of(story: Story, question: Question) -> list[str]:
     """All answers of the right kind in a story, the right one among them."""
     cast, kind = story.cast, ANSWER_TYPE[question.kind]
-    found = ([*cast.people, "nobody"] if kind == PERSON else [the(place) for place in cast.places] if kind == PLACE
-             else [*map(the, (*cast.things, *filter(None, [cast.container]))), "nothing"])
+    found = (
+        [*cast.people, "nobody"]
+        if kind == PERSON
+        else (
+            [the(place) for place in cast.places]
+            if kind == PLACE
+            else [*map(the, (*cast.things, *filter(None, [cast.container]))), "nothing"]
+        )
+    )
     return list(dict.fromkeys([*found, question.answer]))
 
 
-def choose(subject: Subject, items: Sequence[tuple[Sequence[int], Sequence[str]]]) -> list[tuple[int, int]]:
-    """(prompt ids, choices) -> the number of the likeliest choice, by its log-probability and by that a character: long
-    choices lose by the first and not by the second (acc and acc_norm of Gao et al.'s lm-evaluation-harness)."""
-    scores = iter(subject.score([(prompt, choice) for prompt, choices in items for choice in choices]))
+def choose(
+    subject: Subject, items: Sequence[tuple[Sequence[int], Sequence[str]]]
+) -> list[tuple[int, int]]:
+    """(prompt ids, choices) -> the number of the likeliest choice, by its log-probability and by
+    that a character: long choices lose by the first and not by the second (acc and acc_norm of Gao
+    et al.'s lm-evaluation-harness).
+    """
+    scores = iter(
+        subject.score([(prompt, choice) for prompt, choices in items for choice in choices])
+    )
     picked = []
     for _, choices in items:
         log_p = [next(scores)[0] for _ in choices]
@@ -117,13 +139,18 @@ def choose(subject: Subject, items: Sequence[tuple[Sequence[int], Sequence[str]]
 
 
 def examine_stories(subject: Subject, size: Size) -> list[Finding]:
-    """Chapter 4's questions: the greedy answer, to the letter; a chat model may ask again before it."""
+    """Chapter 4's questions: the greedy answer, to the letter; a chat model may ask again before
+    it.
+    """
     findings = []
     for name, level in TEST_SETS.items():
         pairs = draw_questions("test", level, size.questions, size.seed)
         if subject.chats:
             said = subject.chat.respond([[as_message(*pair)] for pair in pairs])
-            hits = [exact_match(text, question.answer) for text, (_, question) in zip(said, pairs, strict=True)]
+            hits = [
+                exact_match(text, question.answer)
+                for text, (_, question) in zip(said, pairs, strict=True)
+            ]
         else:
             hits = grade(subject.model, subject.tokenizer, pairs, subject.precision)
         findings.append(share("stories", f"exact match, {name}", hits))
@@ -131,69 +158,125 @@ def examine_stories(subject: Subject, size: Size) -> list[Finding]:
 
 
 def examine_choices(subject: Subject, size: Size) -> list[Finding]:
-    """The same questions as multiple choice: which of the story's places, people or things is likeliest?"""
+    """The same questions as multiple choice: which of the story's places, people or things is
+    likeliest?
+    """
     pairs = draw_questions("test", "base", size.questions, size.seed)
     choices = [[f" {choice}" for choice in choices_of(*pair)] for pair in pairs]
-    wanted = [several.index(f" {question.answer}") for several, (_, question) in zip(choices, pairs, strict=True)]
-    picked = choose(subject, [(subject.prompt(*pair), several) for pair, several in zip(pairs, choices, strict=True)])
+    wanted = [
+        several.index(f" {question.answer}")
+        for several, (_, question) in zip(choices, pairs, strict=True)
+    ]
+    picked = choose(
+        subject,
+        [(subject.prompt(*pair), several) for pair, several in zip(pairs, choices, strict=True)],
+    )
     by_chance = sum(1 / len(several) for several in choices) / len(choices)
-    return [share("choice", "likeliest", [plain == right for (plain, _), right in zip(picked, wanted, strict=True)]),
-            share("choice", "likeliest a character",
-                  [normalised == right for (_, normalised), right in zip(picked, wanted, strict=True)]),
-            Finding("choice", "by chance", by_chance, by_chance, by_chance, len(choices))]
+    return [
+        share(
+            "choice",
+            "likeliest",
+            [plain == right for (plain, _), right in zip(picked, wanted, strict=True)],
+        ),
+        share(
+            "choice",
+            "likeliest a character",
+            [normalised == right for (_, normalised), right in zip(picked, wanted, strict=True)],
+        ),
+        Finding("choice", "by chance", by_chance, by_chance, by_chance, len(choices)),
+    ]
 
 
 def examine_instructions(subject: Subject, size: Size) -> list[Finding]:
-    """Chapter 6's questions, answered by writing; a model that cannot chat is asked in chapter 4's form."""
+    """Chapter 6's questions, answered by writing; a model that cannot chat is asked in chapter
+    4's form.
+    """
     asked = list(instructions(size.questions, size.seed, only="question"))
     rows, _ = (examine if subject.chats else ask_base)(subject.chat, asked)
     summary = summarize_answers(rows)
-    found = [("exact match", summary), *((name.replace("_", " "), summary[name])
-                                         for name in ("one_hop", "two_hop") if name in summary)]
-    return [Finding("instructions", name, one["exact_match"], one["ci95_low"], one["ci95_high"], one["n"])
-            for name, one in found]
+    found = [
+        ("exact match", summary),
+        *(
+            (name.replace("_", " "), summary[name])
+            for name in ("one_hop", "two_hop")
+            if name in summary
+        ),
+    ]
+    return [
+        Finding(
+            "instructions", name, one["exact_match"], one["ci95_low"], one["ci95_high"], one["n"]
+        )
+        for name, one in found
+    ]
 
 
 def held_out(name: str, seed: int) -> list[str]:
-    """The documents of a text by name that no training run of these chapters has seen, or all of a file or folder."""
+    """The documents of a text by name that no training run of these chapters has seen, or all of
+    a file or folder.
+    """
     if name == "storyworld":
         return story_documents("test", HELD_OUT_STORIES, seed)
     documents = load_documents(name)
     return split_documents(documents)[1] if name in TEXT_NAMES else documents
 
 
-def measure_text(subject: Subject, name: str, documents: Sequence[str], tokens: int) -> list[Finding]:
-    """Perplexity a token and bits a byte of documents, up to `tokens` of them, each read from its beginning."""
+def measure_text(
+    subject: Subject, name: str, documents: Sequence[str], tokens: int
+) -> list[Finding]:
+    """Perplexity a token and bits a byte of documents, up to `tokens` of them, each read from
+    its beginning.
+    """
     context, encoded, n_bytes, room = subject.model.config.context_length, [], 0, tokens
     for document in documents:
         ids = subject.tokenizer.encode(document)
-        n_bytes += len((document if len(ids) <= room else subject.tokenizer.decode(ids[:room])).encode())
+        n_bytes += len(
+            (document if len(ids) <= room else subject.tokenizer.decode(ids[:room])).encode()
+        )
         encoded.append(ids[:room])
         room -= len(encoded[-1])
         if not room:
             break
-    rows = [row for ids in encoded for row in
-            text_windows(ids, subject.tokenizer.eot_id, context, overlap=max(1, context // 2))]
+    rows = [
+        row
+        for ids in encoded
+        for row in text_windows(
+            ids, subject.tokenizer.eot_id, context, overlap=max(1, context // 2)
+        )
+    ]
     if not rows:
         raise ValueError(f"the text {name} has no token; choose a longer one")
     counts = [len(scored) for _, scored in rows]
-    nats = [-log_p for log_p, _ in score_rows(subject.model, rows, subject.precision, f"reading {name}")]
+    nats = [
+        -log_p for log_p, _ in score_rows(subject.model, rows, subject.precision, f"reading {name}")
+    ]
     losses, n = ratio_interval(nats, counts), sum(counts)
-    return [Finding(name, "perplexity", *map(math.exp, losses), n),
-            Finding(name, "bits per byte", *(bits_per_byte(loss, n, n_bytes) for loss in losses), n)]
+    return [
+        Finding(name, "perplexity", *map(math.exp, losses), n),
+        Finding(name, "bits per byte", *(bits_per_byte(loss, n, n_bytes) for loss in losses), n),
+    ]
 
 
 def examine_texts(subject: Subject, size: Size) -> list[Finding]:
     """Every text that was asked for."""
-    return [finding for name in size.texts
-            for finding in measure_text(subject, name, held_out(name, size.seed), size.tokens)]
+    return [
+        finding
+        for name in size.texts
+        for finding in measure_text(subject, name, held_out(name, size.seed), size.tokens)
+    ]
 
 
 TASKS: dict[str, Callable[[Subject, Size], list[Finding]]] = {
-    "stories": examine_stories, "choice": examine_choices, "instructions": examine_instructions, "text": examine_texts}
+    "stories": examine_stories,
+    "choice": examine_choices,
+    "instructions": examine_instructions,
+    "text": examine_texts,
+}
 
 
 def examine_subject(subject: Subject, tasks: Sequence[str], size: Size) -> list[dict]:
     """All findings of the tasks, a row each."""
-    return [{"model": subject.name, **asdict(finding), "shown": str(finding)}
-            for task in tasks for finding in TASKS[task](subject, size)]
+    return [
+        {"model": subject.name, **asdict(finding), "shown": str(finding)}
+        for task in tasks
+        for finding in TASKS[task](subject, size)
+    ]

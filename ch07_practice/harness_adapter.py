@@ -1,9 +1,11 @@
-"""Lets the well-known lm-evaluation-harness (Gao et al. 2021; pip install lm_eval) examine our models.
+"""Lets the well-known lm-evaluation-harness (Gao et al. 2021; pip install lm_eval) examine our
+models.
 
     lm_eval.simple_evaluate(model=as_harness_model(model, tokenizer), tasks=["lambada_openai"])
 
-The three requests that it makes are answered by `likelihood` and `complete`; it brings tasks, prompts and metrics.
-Left out: its command line, which would have to import this file, and its chat templates.
+The three requests that it makes are answered by `likelihood` and `complete`; it brings tasks,
+prompts and metrics. Left out: its command line, which would have to import this file, and its chat
+templates.
 """
 
 from collections.abc import Sequence
@@ -25,8 +27,9 @@ class HarnessModel:
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
 
     def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Where to cut the ids of both together, as one text: spaces at the end of the context belong to the
-        continuation, since our tokens begin with their space."""
+        """Where to cut the ids of both together, as one text: spaces at the end of the context
+        belong to the continuation, since our tokens begin with their space.
+        """
         spaces = len(context) - len(context.rstrip())
         if spaces:
             context, continuation = context[:-spaces], context[-spaces:] + continuation
@@ -35,26 +38,51 @@ class HarnessModel:
 
     def loglikelihood(self, requests: Sequence) -> list[tuple[float, bool]]:
         """(context, continuation) -> (log-probability, is it what greedy decoding writes)."""
-        return score_rows(self.model, [self.encode_pair(*request.args) for request in requests], self.precision)
+        return score_rows(
+            self.model, [self.encode_pair(*request.args) for request in requests], self.precision
+        )
 
     def loglikelihood_rolling(self, requests: Sequence) -> list[float]:
-        """(text,) -> log-probability of the whole text, in windows that do not overlap but for the last."""
+        """(text,) -> log-probability of the whole text, in windows that do not overlap but for
+        the last.
+        """
         context = self.model.config.context_length
-        rows = [list(text_windows(self.tokenizer.encode(request.args[0]), self.tokenizer.eot_id, context, overlap=1))
-                for request in requests]
-        scores = iter(score_rows(self.model, [row for several in rows for row in several], self.precision))
+        rows = [
+            list(
+                text_windows(
+                    self.tokenizer.encode(request.args[0]),
+                    self.tokenizer.eot_id,
+                    context,
+                    overlap=1,
+                )
+            )
+            for request in requests
+        ]
+        scores = iter(
+            score_rows(self.model, [row for several in rows for row in several], self.precision)
+        )
         return [sum(next(scores)[0] for _ in several) for several in rows]
 
     def generate_until(self, requests: Sequence) -> list[str]:
-        """(context, {"until": stop strings, "max_gen_toks": ...}) -> the greedy continuation before the first stop."""
+        """(context, {"until": stop strings, "max_gen_toks": ...}) -> the greedy continuation
+        before the first stop.
+        """
         texts = []
         for first in range(0, len(requests), BATCH):
             batch = [request.args for request in requests[first : first + BATCH]]
             new = max(options.get("max_gen_toks", MAX_NEW_TOKENS) for _, options in batch)
-            if any(options.get("do_sample") and options.get("temperature", 1.0) > 0 for _, options in batch):
-                raise ValueError("this adapter writes greedily; set do_sample to false or temperature to 0")
+            if any(
+                options.get("do_sample") and options.get("temperature", 1.0) > 0
+                for _, options in batch
+            ):
+                raise ValueError(
+                    "this adapter writes greedily; set do_sample to false or temperature to 0"
+                )
             room = max(1, self.model.config.context_length - new)
-            prompts = [[self.tokenizer.eot_id, *self.tokenizer.encode(context)][-room:] for context, _ in batch]
+            prompts = [
+                [self.tokenizer.eot_id, *self.tokenizer.encode(context)][-room:]
+                for context, _ in batch
+            ]
             with torch.inference_mode(), self.precision.autocast():
                 written = complete(self.model, prompts, new, stop_ids=(self.tokenizer.eot_id,))
             for (_, options), one in zip(batch, written, strict=True):
@@ -69,12 +97,16 @@ def before_stops(text: str, stops: str | Sequence[str]) -> str:
     >>> before_stops("the mill\\nQ: Why?", ["\\n", "Q:"])
     'the mill'
     """
-    ends = [text.find(stop) for stop in ([stops] if isinstance(stops, str) else stops) if stop in text]
+    ends = [
+        text.find(stop) for stop in ([stops] if isinstance(stops, str) else stops) if stop in text
+    ]
     return text[: min(ends)] if ends else text
 
 
 def as_harness_model(model: GPTModel, tokenizer, precision: Precision | None = None):
-    """A `lm_eval.api.model.LM`, for `lm_eval.simple_evaluate`; ValueError where lm_eval is not installed."""
+    """A `lm_eval.api.model.LM`, for `lm_eval.simple_evaluate`; ValueError where lm_eval is not
+    installed.
+    """
     try:
         from lm_eval.api.model import LM
     except ImportError as error:

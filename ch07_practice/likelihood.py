@@ -1,7 +1,9 @@
-"""How likely a model finds a text: the measure behind multiple choice, perplexity and bits per byte.
+"""How likely a model finds a text: the measure behind multiple choice, perplexity and bits per
+byte.
 
-Only the scored positions meet the output head, so that a large vocabulary costs memory for them alone. A text that is
-longer than the context is read in windows that overlap, as in GPT-2's evaluation (Radford et al. 2019, section 3).
+Only the scored positions meet the output head, so that a large vocabulary costs memory for them
+alone. A text that is longer than the context is read in windows that overlap, as in GPT-2's
+evaluation (Radford et al. 2019, section 3).
 """
 
 import math
@@ -21,13 +23,17 @@ HEAD_ROWS = 1024  # positions whose logits exist at the same time
 
 
 def _fit(row: Row, context_length: int) -> tuple[list[int], int]:
-    """A row as one text that fits the context, and how many of its last ids are scored; too long a beginning is cut."""
+    """A row as one text that fits the context, and how many of its last ids are scored; too long
+    a beginning is cut.
+    """
     context, continuation = row
     if not context:
         raise ValueError("nothing stands before the text to be scored; begin with <|endoftext|>")
     if len(continuation) > context_length:
-        raise ValueError(f"{len(continuation)} tokens are to be scored, the model sees {context_length}; "
-                         "cut them into windows")
+        raise ValueError(
+            f"{len(continuation)} tokens are to be scored, the model sees {context_length}; "
+            "cut them into windows"
+        )
     return [*context, *continuation][-(context_length + 1) :], len(continuation)
 
 
@@ -43,12 +49,21 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _score_batch(model: GPTModel, texts: Sequence[tuple[list[int], int]],
-                 precision: Precision) -> Iterator[tuple[float, bool]]:
-    """Texts of about the same length, and how many ids at the end of each are scored -> their scores."""
+def _score_batch(
+    model: GPTModel, texts: Sequence[tuple[list[int], int]], precision: Precision
+) -> Iterator[tuple[float, bool]]:
+    """Texts of about the same length, and how many ids at the end of each are scored -> their
+    scores.
+    """
     with precision.autocast():
-        hidden = model.hidden_states(pad([text[:-1] for text, _ in texts], model.device))  # (B, T, C)
-    picked = torch.cat([row[len(text) - 1 - n : len(text) - 1] for row, (text, n) in zip(hidden, texts, strict=True)])
+        # (B, T, C)
+        hidden = model.hidden_states(pad([text[:-1] for text, _ in texts], model.device))
+    picked = torch.cat(
+        [
+            row[len(text) - 1 - n : len(text) - 1]
+            for row, (text, n) in zip(hidden, texts, strict=True)
+        ]
+    )
     scored = [token for text, n in texts for token in text[len(text) - n :]]
     targets = torch.tensor(scored, dtype=torch.long, device=model.device).unsqueeze(1)
     log_p, likeliest = [], []
@@ -57,33 +72,45 @@ def _score_batch(model: GPTModel, texts: Sequence[tuple[list[int], int]],
         log_p.append(log_probabilities(logits, wanted)[0])
         likeliest.append(logits.argmax(dim=1, keepdim=True) == wanted)
     counts = [n for _, n in texts]
-    values, hits = torch.cat(log_p).cpu().double().split(counts), torch.cat(likeliest).cpu().split(counts)
+    values = torch.cat(log_p).cpu().double().split(counts)
+    hits = torch.cat(likeliest).cpu().split(counts)
     return ((value.sum().item(), bool(hit.all())) for value, hit in zip(values, hits, strict=True))
 
 
 @torch.inference_mode()
-def score_rows(model: GPTModel, rows: Sequence[Row], precision: Precision,
-               description: str = "scoring") -> list[tuple[float, bool]]:
-    """(context, continuation) pairs of ids -> (log-probability of the continuation in nats, whether greedy decoding
-    would write it) for each. ValueError where a context is empty or a continuation exceeds the model's context."""
+def score_rows(
+    model: GPTModel, rows: Sequence[Row], precision: Precision, description: str = "scoring"
+) -> list[tuple[float, bool]]:
+    """(context, continuation) pairs of ids -> (log-probability of the continuation in nats, whether
+    greedy decoding would write it) for each. ValueError where a context is empty or a continuation
+    exceeds the model's context.
+    """
     model.eval()
     texts = [_fit(row, model.config.context_length) for row in rows]
     found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
-    for batch in tqdm(list(_batches([len(text) for text, _ in texts])), description, leave=False, disable=None):
-        for row, score in zip(batch, _score_batch(model, [texts[row] for row in batch], precision), strict=True):
+    for batch in tqdm(
+        list(_batches([len(text) for text, _ in texts])), description, leave=False, disable=None
+    ):
+        for row, score in zip(
+            batch, _score_batch(model, [texts[row] for row in batch], precision), strict=True
+        ):
             found[row] = score
     return found
 
 
-def text_windows(ids: Sequence[int], start: int, context_length: int, overlap: int) -> Iterator[Row]:
-    """Cut a text into rows that score each of its ids exactly once; all but the first row read at least `overlap` ids
-    before the first that they score. `start` stands before the text.
+def text_windows(
+    ids: Sequence[int], start: int, context_length: int, overlap: int
+) -> Iterator[Row]:
+    """Cut a text into rows that score each of its ids exactly once; all but the first row read at
+    least `overlap` ids before the first that they score. `start` stands before the text.
 
     >>> list(text_windows([1, 2, 3, 4, 5], start=0, context_length=4, overlap=2))
     [([0], [1, 2, 3, 4]), ([1, 2, 3, 4], [5])]
     """
     if not 1 <= overlap <= context_length:
-        raise ValueError(f"the overlap must be from 1 to the context length {context_length}, not {overlap}")
+        raise ValueError(
+            f"the overlap must be from 1 to the context length {context_length}, not {overlap}"
+        )
     text = [start, *ids]
     done = min(len(text), context_length + 1)
     if done > 1:
@@ -94,9 +121,12 @@ def text_windows(ids: Sequence[int], start: int, context_length: int, overlap: i
         done = end
 
 
-def ratio_interval(totals: Sequence[float], counts: Sequence[float], z: float = 1.96) -> tuple[float, float, float]:
-    """(ratio, low, high): sum of `totals` over sum of `counts` with its 95 % interval, from how far the parts differ
-    (the linearised ratio estimator, Cochran 1977, section 2.11). One part alone has no interval: NaN.
+def ratio_interval(
+    totals: Sequence[float], counts: Sequence[float], z: float = 1.96
+) -> tuple[float, float, float]:
+    """(ratio, low, high): sum of `totals` over sum of `counts` with its 95 % interval, from how far
+    the parts differ (the linearised ratio estimator, Cochran 1977, section 2.11). One part alone
+    has no interval: NaN.
 
     >>> [round(value, 3) for value in ratio_interval([2, 4, 6], [2, 2, 2])]
     [2.0, 0.868, 3.132]

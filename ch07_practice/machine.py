@@ -10,8 +10,9 @@ import torch
 
 
 def instruction_set(device: torch.device | str = "cpu") -> str:
-    """What decides the speed of a device's arithmetic: a CPU's vector instructions, as far as PyTorch
-    and oneDNN may use them, or a GPU's compute capability."""
+    """What decides the speed of a device's arithmetic: a CPU's vector instructions, as far as
+    PyTorch and oneDNN may use them, or a GPU's compute capability.
+    """
     device = torch.device(device)
     if device.type == "cuda":
         return "compute capability {}.{}".format(*torch.cuda.get_device_capability(device))
@@ -34,13 +35,21 @@ def describe_machine() -> dict[str, str]:
     gpu = "none"
     if torch.cuda.is_available():
         gpu = f"{torch.cuda.get_device_name()}, {instruction_set('cuda')}"
-    return {"processor": f"{_cpu_name()}, {os.cpu_count()} cores", "instruction set": instruction_set(),
-            "GPU": gpu, "system": platform.platform(terse=True), "Python": platform.python_version(),
-            "PyTorch": version("torch"), "threads": str(torch.get_num_threads())}
+    return {
+        "processor": f"{_cpu_name()}, {os.cpu_count()} cores",
+        "instruction set": instruction_set(),
+        "GPU": gpu,
+        "system": platform.platform(terse=True),
+        "Python": platform.python_version(),
+        "PyTorch": version("torch"),
+        "threads": str(torch.get_num_threads()),
+    }
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process has held at most; None where the system does not count them (Windows)."""
+    """Bytes that this process has held at most; None where the system does not count them
+    (Windows).
+    """
     try:
         import resource
     except ImportError:

@@ -1,5 +1,6 @@
-"""GPT-2 as nanoGPT (Karpathy 2022) lays it out: fused queries, keys and values, PyTorch's attention,
-plain layers, all logits at once. The peer that training is measured against; it needs no package.
+"""GPT-2 as nanoGPT (Karpathy 2022) lays it out: fused queries, keys and values, PyTorch's
+attention, plain layers, all logits at once. The peer that training is measured against; it needs no
+package.
 
 It computes what our GPT-2-shaped model does, with that model's weights, but for GELU: nanoGPT takes
 the exact form, which differs from GPT-2's approximation by less than 0.0005 and is faster on a CPU.
@@ -22,7 +23,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         B, T, C = x.shape
-        q, k, v = (part.view(B, T, self.n_heads, -1).transpose(1, 2) for part in self.qkv(x).split(C, dim=2))
+        q, k, v = (
+            part.view(B, T, self.n_heads, -1).transpose(1, 2)
+            for part in self.qkv(x).split(C, dim=2)
+        )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)  # (B, H, T, D)
         return self.out_proj(y.transpose(1, 2).reshape(B, T, C))
 
@@ -68,6 +72,8 @@ def nano_gpt(model: GPTModel) -> NanoGPT:
     try:
         theirs.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError("nanoGPT's layout holds GPT-2's parts only (learned positions, LayerNorm, GELU, "
-                         f"biases, a tied head); this model has others: {error}") from error
+        raise ValueError(
+            "nanoGPT's layout holds GPT-2's parts only (learned positions, LayerNorm, GELU, "
+            f"biases, a tied head); this model has others: {error}"
+        ) from error
     return theirs

@@ -13,27 +13,41 @@ from ch04_pretraining.pretrained import save_pretrained
 
 
 def transformers_gpt2(model: GPTModel, use_cache: bool = True) -> nn.Module:
-    """`model`'s weights in transformers' GPT-2, without dropout; training needs no key/value cache."""
+    """`model`'s weights in transformers' GPT-2, without dropout; training needs no key/value
+    cache.
+    """
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Windows: the weights may be mapped
+    # Windows: the weights may be mapped
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         save_pretrained(model, folder)
-        return GPT2LMHeadModel.from_pretrained(folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-                                               use_cache=use_cache)
+        return GPT2LMHeadModel.from_pretrained(
+            folder, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=use_cache
+        )
 
 
 def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
-    """`model`'s weights in the book's package: its "plain" GPTModel, or its "fast" one with PyTorch's layers."""
+    """`model`'s weights in the book's package: its "plain" GPTModel, or its "fast" one with
+    PyTorch's layers.
+    """
     from llms_from_scratch.ch04 import GPTModel as BookGPT
     from llms_from_scratch.ch04 import GPTModelFast as FastBookGPT
 
     config, fast = model.config, variant == "fast"
-    theirs = {"plain": BookGPT, "fast": FastBookGPT}[variant]({
-        "vocab_size": config.vocab_size, "context_length": config.context_length, "emb_dim": config.emb_dim,
-        "n_heads": config.n_heads, "n_layers": config.n_layers, "drop_rate": 0.0, "qkv_bias": True})
+    theirs = {"plain": BookGPT, "fast": FastBookGPT}[variant](
+        {
+            "vocab_size": config.vocab_size,
+            "context_length": config.context_length,
+            "emb_dim": config.emb_dim,
+            "n_heads": config.n_heads,
+            "n_layers": config.n_layers,
+            "drop_rate": 0.0,
+            "qkv_bias": True,
+        }
+    )
     tensors = {}
     for name, tensor in model.state_dict().items():
         if ".qkv." in name and not fast:
@@ -47,27 +61,35 @@ def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
     missing, unexpected = theirs.load_state_dict(tensors, strict=False)
     left = [name for name in missing if not name.endswith("mask")] + unexpected
     if left:
-        raise ValueError(f"this version of llms-from-scratch has other weights than 1.0.19: {left[:3]}")
+        raise ValueError(
+            f"this version of llms-from-scratch has other weights than 1.0.19: {left[:3]}"
+        )
     return theirs
 
 
 def _copy(layer: nn.Module, spec) -> None:
     """A linear layer, or a norm, into CTranslate2's specification of one."""
     linear = isinstance(layer, nn.Linear)
-    names = (("weight", "weight"), ("bias", "bias")) if linear else (("scale", "gamma"), ("shift", "beta"))
+    names = (
+        (("weight", "weight"), ("bias", "bias"))
+        if linear
+        else (("scale", "gamma"), ("shift", "beta"))
+    )
     for ours, theirs in names:
         setattr(spec, theirs, getattr(layer, ours).detach().float().numpy())
 
 
 def _ctranslate2_spec(model: GPTModel):
-    """`model` as CTranslate2 describes a GPT-2. Its tokens are called "0", "1" and so on; CTranslate2 wants one that
-    ends a text, so a last one that ours does not have is added."""
+    """`model` as CTranslate2 describes a GPT-2. Its tokens are called "0", "1" and so on;
+    CTranslate2 wants one that ends a text, so a last one that ours does not have is added.
+    """
     from ctranslate2.specs import Activation, TransformerDecoderModelSpec
 
     config = model.config
     head = F.pad(model.out_head.weight.detach().float(), (0, 0, 0, 1)).numpy()  # (V + 1, C)
-    spec = TransformerDecoderModelSpec.from_config(config.n_layers, config.n_heads, pre_norm=True,
-                                                   activation=Activation.GELUTanh)
+    spec = TransformerDecoderModelSpec.from_config(
+        config.n_layers, config.n_heads, pre_norm=True, activation=Activation.GELUTanh
+    )
     decoder = spec.decoder
     decoder.scale_embeddings = False
     decoder.embeddings.weight = decoder.projection.weight = head
@@ -75,18 +97,27 @@ def _ctranslate2_spec(model: GPTModel):
     _copy(model.final_norm, decoder.layer_norm)
     for block, layer in zip(model.trf_blocks, decoder.layer, strict=True):
         attention, ffn = layer.self_attention, layer.ffn
-        for module, part in ((block.norm1, attention.layer_norm), (block.att.qkv, attention.linear[0]),
-                             (block.att.out_proj, attention.linear[1]), (block.norm2, ffn.layer_norm),
-                             (block.ff.layers[0], ffn.linear_0), (block.ff.layers[2], ffn.linear_1)):
+        for module, part in (
+            (block.norm1, attention.layer_norm),
+            (block.att.qkv, attention.linear[0]),
+            (block.att.out_proj, attention.linear[1]),
+            (block.norm2, ffn.layer_norm),
+            (block.ff.layers[0], ffn.linear_0),
+            (block.ff.layers[2], ffn.linear_1),
+        ):
             _copy(module, part)
     spec.register_vocabulary([str(token) for token in range(config.vocab_size + 1)])
     spec.config.unk_token = spec.config.bos_token = spec.config.eos_token = str(config.vocab_size)
     return spec
 
 
-def ctranslate2_writer(model: GPTModel, weights: str) -> tuple[Callable[[Tensor, int], Tensor], int]:
-    """A function (prompts (B, T), n) -> (B, T + n) that writes greedily with CTranslate2 on the CPU, in
-    `weights` float32 or int8, and the bytes of its weights. No text ends before its n tokens."""
+def ctranslate2_writer(
+    model: GPTModel, weights: str
+) -> tuple[Callable[[Tensor, int], Tensor], int]:
+    """A function (prompts (B, T), n) -> (B, T + n) that writes greedily with CTranslate2 on the
+    CPU, in `weights` float32 or int8, and the bytes of its weights. No text ends before its n
+    tokens.
+    """
     import ctranslate2
 
     spec = _ctranslate2_spec(model)
@@ -95,13 +126,19 @@ def ctranslate2_writer(model: GPTModel, weights: str) -> tuple[Callable[[Tensor,
     with tempfile.TemporaryDirectory() as folder:
         spec.save(folder)
         n_bytes = (Path(folder) / "model.bin").stat().st_size
-        generator = ctranslate2.Generator(folder, device="cpu", compute_type=weights, inter_threads=1,
-                                          intra_threads=torch.get_num_threads())
+        generator = ctranslate2.Generator(
+            folder,
+            device="cpu",
+            compute_type=weights,
+            inter_threads=1,
+            intra_threads=torch.get_num_threads(),
+        )
 
     def write(ids: Tensor, n: int) -> Tensor:
         prompts = [[str(token) for token in row] for row in ids.tolist()]
-        found = generator.generate_batch(prompts, max_length=n, min_length=n, sampling_topk=1,
-                                         include_prompt_in_result=False)
+        found = generator.generate_batch(
+            prompts, max_length=n, min_length=n, sampling_topk=1, include_prompt_in_result=False
+        )
         return torch.cat((ids, torch.tensor([result.sequences_ids[0] for result in found])), dim=1)
 
     return write, n_bytes

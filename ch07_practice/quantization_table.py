@@ -1,4 +1,6 @@
-"""What fewer bits cost: size, perplexity, right answers and speed of one trained model in every number format."""
+"""What fewer bits cost: size, perplexity, right answers and speed of one trained model in every
+number format.
+"""
 
 import json
 import math
@@ -26,8 +28,12 @@ TOKENS = 50_000  # of held-out text
 
 
 def held_out_tokens(checkpoint: Path, tokenizer) -> tuple[str, np.ndarray]:
-    """The name of the text that a run's model was trained on, and ids of what was held out of it."""
-    settings = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))["settings"]
+    """The name of the text that a run's model was trained on, and ids of what was held out of
+    it.
+    """
+    settings = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))[
+        "settings"
+    ]
     if settings["data"] == "storyworld":
         documents = story_documents("test", HELD_OUT_STORIES, settings["seed"])
     else:
@@ -47,14 +53,21 @@ def tokens_per_second(model: GPTModel, n: int = 200) -> float:
     return n / best
 
 
-def quantization_table(checkpoint: Path, save: Callable[[Rows], None], n_questions: int = QUESTIONS,
-                       n_tokens: int = TOKENS) -> Rows:
-    """A row a format, `save`d with those before it as soon as it is measured; "answers" only where the model was
-    trained on storyworld, with the 95 % interval."""
+def quantization_table(
+    checkpoint: Path,
+    save: Callable[[Rows], None],
+    n_questions: int = QUESTIONS,
+    n_tokens: int = TOKENS,
+) -> Rows:
+    """A row a format, `save`d with those before it as soon as it is measured; "answers" only where
+    the model was trained on storyworld, with the 95 % interval.
+    """
     cpu = torch.device("cpu")
     trained, tokenizer = load_checkpoint(checkpoint)
     data, tokens = held_out_tokens(checkpoint, tokenizer)
-    windows = list(sequential_windows(tokens[:n_tokens], trained.config.context_length, batch_size=16))
+    windows = list(
+        sequential_windows(tokens[:n_tokens], trained.config.context_length, batch_size=16)
+    )
     pairs = draw_questions("test", "base", n_questions, seed=1) if data == "storyworld" else []
     plain = pick_precision(cpu, "float32")  # the model's own format decides
     formats = ["float32", "bfloat16", *CANDIDATES, *(f"{kind}, readable" for kind in KINDS)]
@@ -64,8 +77,12 @@ def quantization_table(checkpoint: Path, save: Callable[[Rows], None], n_questio
             bar.set_postfix_str(kind)
             model, (name, *readable) = load_checkpoint(checkpoint)[0], kind.split(", ")
             model = quantize(model, name) if readable else cast(model, name, cpu)
-            row = {"weights": kind, "MiB": n_bytes(model) / 2**20, "tokens/s": tokens_per_second(model),
-                   "perplexity": math.exp(evaluate_loss(model, windows, plain)[0])}
+            row = {
+                "weights": kind,
+                "MiB": n_bytes(model) / 2**20,
+                "tokens/s": tokens_per_second(model),
+                "perplexity": math.exp(evaluate_loss(model, windows, plain)[0]),
+            }
             if pairs:
                 hits = sum(grade(model, tokenizer, pairs, plain))
                 low, high = confidence_interval(hits, len(pairs))

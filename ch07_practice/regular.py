@@ -1,19 +1,21 @@
 """Regular expressions as automata over bytes, by derivatives (Brzozowski 1964).
 
-The derivative of an expression by a byte is what has to follow that byte. Expressions are the states of the automaton,
-derivatives its transitions, and those that match the empty string its ends; states are made as they are met. Supported
-is what a format needs: literals, ., [...], \\d \\w \\s and the like (of ASCII), (...), (?:...), |, *, +, ?, {m,n}; no
-anchors, references or look-around, and greedy or not makes no difference to what matches.
+The derivative of an expression by a byte is what has to follow that byte. Expressions are the
+states of the automaton, derivatives its transitions, and those that match the empty string its
+ends; states are made as they are met. Supported is what a format needs: literals, ., [...], \\d \\w
+\\s and the like (of ASCII), (...), (?:...), |, *, +, ?, {m,n}; no anchors, references or
+look-around, and greedy or not makes no difference to what matches.
 """
 
 from functools import lru_cache, reduce
 
-# An expression is one of ("nothing",), ("empty",), ("byte", frozenset of ints), ("then", a, b), ("or", frozenset of
-# expressions), ("many", a). The functions below keep them in one form each, so that equal states are equal tuples and
-# only NOTHING matches nothing.
+# An expression is one of ("nothing",), ("empty",), ("byte", frozenset of ints), ("then", a, b),
+# ("or", frozenset of expressions), ("many", a). The functions below keep them in one form each, so
+# that equal states are equal tuples and only NOTHING matches nothing.
 NOTHING, EMPTY = ("nothing",), ("empty",)
 LARGEST = 0x10FFFF
-MOST_PARTS = 40_000  # that repetitions may be written out to; much longer chains would overflow the interpreter's stack
+# that repetitions may be written out to; much longer chains would overflow the interpreter's stack
+MOST_PARTS = 40_000
 
 
 def one_of(values) -> tuple:
@@ -22,12 +24,14 @@ def one_of(values) -> tuple:
 
 def then(*parts: tuple) -> tuple:
     """All `parts`, one after the other."""
+
     def pair(a: tuple, b: tuple) -> tuple:
         if NOTHING in (a, b):
             return NOTHING
         if EMPTY in (a, b):
             return b if a == EMPTY else a
         return then(a[1], pair(a[2], b)) if a[0] == "then" else ("then", a, b)
+
     return reduce(lambda b, a: pair(a, b), reversed(parts), EMPTY)
 
 
@@ -82,22 +86,33 @@ def after(state: tuple, text: bytes) -> tuple:
 
 
 def _between(low: bytes, high: bytes) -> tuple:
-    """All strings of bytes from `low` to `high`, of the same length, whose later bytes continue a UTF-8 character."""
+    """All strings of bytes from `low` to `high`, of the same length, whose later bytes continue
+    a UTF-8 character.
+    """
     if len(low) == 1:
         return one_of(range(low[0], high[0] + 1))
     smallest, largest = b"\x80" * (len(low) - 1), b"\xbf" * (len(low) - 1)
     if low[0] == high[0]:
         return then(one_of([low[0]]), _between(low[1:], high[1:]))
-    return either(then(one_of([low[0]]), _between(low[1:], largest)),
-                  then(one_of(range(low[0] + 1, high[0])), _between(smallest, largest)),
-                  then(one_of([high[0]]), _between(smallest, high[1:])))
+    return either(
+        then(one_of([low[0]]), _between(low[1:], largest)),
+        then(one_of(range(low[0] + 1, high[0])), _between(smallest, largest)),
+        then(one_of([high[0]]), _between(smallest, high[1:])),
+    )
 
 
 def characters(ranges: list[tuple[int, int]]) -> tuple:
     """One character whose code point is in one of the `ranges` (both ends included), as UTF-8."""
-    bounds = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, LARGEST)]  # as long, no surrogates
-    return either(*(_between(chr(max(low, first)).encode(), chr(min(high, last)).encode())
-                    for low, high in ranges for first, last in bounds if max(low, first) <= min(high, last)))
+    # as long, no surrogates
+    bounds = [(0, 0x7F), (0x80, 0x7FF), (0x800, 0xD7FF), (0xE000, 0xFFFF), (0x10000, LARGEST)]
+    return either(
+        *(
+            _between(chr(max(low, first)).encode(), chr(min(high, last)).encode())
+            for low, high in ranges
+            for first, last in bounds
+            if max(low, first) <= min(high, last)
+        )
+    )
 
 
 def literal(text: str) -> tuple:
@@ -117,7 +132,14 @@ def complement(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
 DIGIT = [(48, 57)]
 WORD = [(48, 57), (65, 90), (95, 95), (97, 122)]
 SPACE = [(9, 13), (32, 32)]
-CLASSES = {"d": DIGIT, "w": WORD, "s": SPACE, "D": complement(DIGIT), "W": complement(WORD), "S": complement(SPACE)}
+CLASSES = {
+    "d": DIGIT,
+    "w": WORD,
+    "s": SPACE,
+    "D": complement(DIGIT),
+    "W": complement(WORD),
+    "S": complement(SPACE),
+}
 ESCAPES = {"n": 10, "t": 9, "r": 13, "f": 12, "v": 11, "0": 0}
 
 
@@ -136,7 +158,9 @@ class _Parser:
         self.pattern, self.at, self.written = pattern, 0, 0
 
     def fail(self, why: str) -> ValueError:
-        return ValueError(f"the regular expression {self.pattern!r} cannot be used: {why} at position {self.at}")
+        return ValueError(
+            f"the regular expression {self.pattern!r} cannot be used: {why} at position {self.at}"
+        )
 
     def peek(self) -> str:
         return self.pattern[self.at : self.at + 1]
@@ -168,7 +192,9 @@ class _Parser:
             if sign == "{":
                 part = self.bounded(part)
             else:
-                part = {"*": many(part), "+": then(part, many(part)), "?": either(part, EMPTY)}[sign]
+                part = {"*": many(part), "+": then(part, many(part)), "?": either(part, EMPTY)}[
+                    sign
+                ]
             if self.peek() == "?":
                 self.take()
         return part
@@ -192,8 +218,12 @@ class _Parser:
             raise self.fail("a repetition from more to fewer")
         self.written += (n_parts(part) + 1) * (least if most is None else most)
         if self.written > MOST_PARTS:
-            raise self.fail(f"repetitions are too large, {self.written:,} parts of at most {MOST_PARTS:,},")
-        optional = reduce(lambda rest, _: either(then(part, rest), EMPTY), range(most - least), EMPTY)
+            raise self.fail(
+                f"repetitions are too large, {self.written:,} parts of at most {MOST_PARTS:,},"
+            )
+        optional = reduce(
+            lambda rest, _: either(then(part, rest), EMPTY), range(most - least), EMPTY
+        )
         return then(*[part] * least, optional)
 
     def atom(self) -> tuple:
@@ -213,7 +243,9 @@ class _Parser:
         if char == "\\":
             return characters(self.escaped())
         if char in "*+?{^$":
-            raise self.fail(f"{char!r} stands where a character should; write \\{char} for the sign itself")
+            raise self.fail(
+                f"{char!r} stands where a character should; write \\{char} for the sign itself"
+            )
         return literal(char)
 
     def escaped(self) -> list[tuple[int, int]]:
@@ -251,8 +283,9 @@ class _Parser:
 
 
 def parse(pattern: str) -> tuple:
-    """A regular expression in Python's notation -> the state in which nothing has been read yet. ValueError, with the
-    position, where it is not understood."""
+    """A regular expression in Python's notation -> the state in which nothing has been read yet.
+    ValueError, with the position, where it is not understood.
+    """
     parser = _Parser(pattern)
     state = parser.alternatives()
     if parser.at < len(pattern):

@@ -1,4 +1,6 @@
-"""From tokens as they are written to what a client gets: OpenAI's objects, whole or as server-sent events."""
+"""From tokens as they are written to what a client gets: OpenAI's objects, whole or as
+server-sent events.
+"""
 
 import json
 import time
@@ -12,7 +14,8 @@ from ch07_practice.worker import Written
 
 
 class Text:
-    """One text as it comes: pieces that are certain, and the log-probabilities of the tokens in them.
+    """One text as it comes: pieces that are certain, and the log-probabilities of the tokens in
+    them.
 
     `stops` end it and are no part of it. `bare`: white space at its beginning is left out.
     """
@@ -48,11 +51,16 @@ class Text:
     def _entry(self, event: Written) -> dict[str, Any]:
         log_p, best = event.found
         return self._token(event.token, log_p) | {
-            "top_logprobs": [self._token(token, other) for token, other in best.items()]}
+            "top_logprobs": [self._token(token, other) for token, other in best.items()]
+        }
 
     def _token(self, token: int, log_p: float) -> dict[str, Any]:
         written = self.served.token_bytes(token)
-        return {"token": written.decode("utf-8", "replace"), "logprob": max(log_p, -9999.0), "bytes": list(written)}
+        return {
+            "token": written.decode("utf-8", "replace"),
+            "logprob": max(log_p, -9999.0),
+            "bytes": list(written),
+        }
 
 
 ROLE = {"delta": {"role": "assistant", "content": ""}, "logprobs": None, "finish_reason": None}
@@ -66,15 +74,21 @@ class ChatShape:
 
     @staticmethod
     def piece(index: int, text: str, entries: list[dict] | None, finish_reason: str | None) -> dict:
-        return {"index": index, "delta": {"content": text} if text else {},
-                "logprobs": None if entries is None else {"content": entries, "refusal": None},
-                "finish_reason": finish_reason}
+        return {
+            "index": index,
+            "delta": {"content": text} if text else {},
+            "logprobs": None if entries is None else {"content": entries, "refusal": None},
+            "finish_reason": finish_reason,
+        }
 
     @staticmethod
     def choice(index: int, text: str, entries: list[dict] | None, finish_reason: str) -> dict:
-        return {"index": index, "message": {"role": "assistant", "content": text, "refusal": None},
-                "logprobs": None if entries is None else {"content": entries, "refusal": None},
-                "finish_reason": finish_reason}
+        return {
+            "index": index,
+            "message": {"role": "assistant", "content": text, "refusal": None},
+            "logprobs": None if entries is None else {"content": entries, "refusal": None},
+            "finish_reason": finish_reason,
+        }
 
 
 class TextShape:
@@ -85,9 +99,18 @@ class TextShape:
 
     @staticmethod
     def piece(index: int, text: str, entries: list[dict] | None, finish_reason: str | None) -> dict:
-        found = None if entries is None else {
-            "tokens": [entry["token"] for entry in entries], "token_logprobs": [entry["logprob"] for entry in entries],
-            "top_logprobs": [{one["token"]: one["logprob"] for one in entry["top_logprobs"]} for entry in entries]}
+        found = (
+            None
+            if entries is None
+            else {
+                "tokens": [entry["token"] for entry in entries],
+                "token_logprobs": [entry["logprob"] for entry in entries],
+                "top_logprobs": [
+                    {one["token"]: one["logprob"] for one in entry["top_logprobs"]}
+                    for entry in entries
+                ],
+            }
+        )
         return {"index": index, "text": text, "logprobs": found, "finish_reason": finish_reason}
 
     choice = piece
@@ -96,26 +119,50 @@ class TextShape:
 class Reply:
     """All texts of one request, in the shape that its endpoint has."""
 
-    def __init__(self, shape, served: ServedModel, requests: list[Request], stops: list[str], n_prompt: int,
-                 bare: bool = False):
+    def __init__(
+        self,
+        shape,
+        served: ServedModel,
+        requests: list[Request],
+        stops: list[str],
+        n_prompt: int,
+        bare: bool = False,
+    ):
         self.shape, self.served, self.requests, self.n_prompt = shape, served, requests, n_prompt
         self.texts = {request: Text(served, request, stops, bare) for request in requests}
-        self.head = {"id": f"{shape.prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": served.name}
+        self.head = {
+            "id": f"{shape.prefix}-{uuid.uuid4().hex}",
+            "created": int(time.time()),
+            "model": served.name,
+        }
 
     def add(self, event: Written) -> tuple[int, str, list[dict] | None, str | None]:
         """index, new text, entries (None: not asked for), finish reason"""
         text = self.texts[event.request]
         piece, entries = text.add(event)
         wanted = event.request.logprobs is not None
-        return self.requests.index(event.request), piece, entries if wanted else None, text.finish_reason
+        return (
+            self.requests.index(event.request),
+            piece,
+            entries if wanted else None,
+            text.finish_reason,
+        )
 
     def openings(self) -> list[dict]:
         """What is sent before anything is written."""
-        return [{"index": i} | self.shape.opening for i in range(len(self.requests))] if self.shape.opening else []
+        return (
+            [{"index": i} | self.shape.opening for i in range(len(self.requests))]
+            if self.shape.opening
+            else []
+        )
 
     def usage(self) -> dict[str, int]:
         written = sum(text.n_tokens for text in self.texts.values())
-        return {"prompt_tokens": self.n_prompt, "completion_tokens": written, "total_tokens": self.n_prompt + written}
+        return {
+            "prompt_tokens": self.n_prompt,
+            "completion_tokens": written,
+            "total_tokens": self.n_prompt + written,
+        }
 
     def chunk(self, choices: list[dict], **more: Any) -> str:
         """One server-sent event."""

@@ -23,7 +23,8 @@ TITLES = {
     "ch05_classification": "Classification",
     "ch06_instruction": "Instructions and feedback",
 }
-PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}  # chapter 7's commands that draw
+# chapter 7's commands that draw
+PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}
 TUNED = ("base", "sft", "dpo", "ppo", "grpo")  # chapter 6's stages, in their order
 EXAMPLES = 6  # instructions whose responses are shown
 ROOT = Path(__file__).parents[1]
@@ -55,15 +56,23 @@ class Stage:
 
 
 def find_stages(run: Path) -> list[Stage]:
-    """The stages of a run and of the runs inside it, by chapter; FileNotFoundError where there is none."""
+    """The stages of a run and of the runs inside it, by chapter; FileNotFoundError where there
+    is none.
+    """
     stages = []
     for chapter in TITLES:
-        for path in sorted([*run.glob(f"{chapter}/metrics.json"), *run.glob(f"*/{chapter}/metrics.json")]):
+        for path in sorted(
+            [*run.glob(f"{chapter}/metrics.json"), *run.glob(f"*/{chapter}/metrics.json")]
+        ):
             inner = path.parent.parent
             name = "" if inner == run else inner.name
-            stages.append(Stage(chapter, name, path.parent, json.loads(path.read_text(encoding="utf-8"))))
+            stages.append(
+                Stage(chapter, name, path.parent, json.loads(path.read_text(encoding="utf-8")))
+            )
     if not stages:
-        raise FileNotFoundError(f"there are no results in {run}; run the chapters first, or name another with --run")
+        raise FileNotFoundError(
+            f"there are no results in {run}; run the chapters first, or name another with --run"
+        )
     return stages
 
 
@@ -71,32 +80,65 @@ def headline(stage: Stage) -> str:
     """A stage's result in a few words."""
     m = stage.metrics
     if stage.chapter == "ch01_text":
-        return (f"{m['n_chars']:,} characters become {m['n_tokens']:,} tokens of {m['vocab_size']:,} kinds "
-                f"({m['chars_per_token']:.2f} characters each), learned in {m['train_seconds']:.1f} s")
+        return (
+            f"{m['n_chars']:,} characters become {m['n_tokens']:,} tokens of {m['vocab_size']:,}"
+            f" kinds ({m['chars_per_token']:.2f} characters each), learned in"
+            f" {m['train_seconds']:.1f} s"
+        )
     if stage.chapter == "ch02_attention":
-        return (f"every rung equals the next within {m['max_abs_diff']:.0e}; the fused kernel is "
-                f"{m['speedup_at_1024']:.1f} times as fast at 1,024 tokens")
+        return (
+            f"every rung equals the next within {m['max_abs_diff']:.0e}; the fused kernel is "
+            f"{m['speedup_at_1024']:.1f} times as fast at 1,024 tokens"
+        )
     if stage.chapter == "ch03_gpt":
-        speed = f"; the cache writes {m['cached_speedup']:.1f} times as fast" if m["cached_speedup"] else ""
-        return f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a token{speed}"
+        speed = (
+            f"; the cache writes {m['cached_speedup']:.1f} times as fast"
+            if m["cached_speedup"]
+            else ""
+        )
+        return (
+            f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a"
+            f" token{speed}"
+        )
     if stage.chapter == "ch05_classification":
-        rules = f", best cheap rule {m['shortcut_accuracy']:.1%}" if m["shortcut_accuracy"] is not None else ""
+        rules = (
+            f", best cheap rule {m['shortcut_accuracy']:.1%}"
+            if m["shortcut_accuracy"] is not None
+            else ""
+        )
         interval = f"{m['ci95_low']:.1%} to {m['ci95_high']:.1%}"
-        return (f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({interval}); "
-                f"best counter of words {m['baseline_accuracy']:.1%}{rules}")
+        return (
+            f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({interval}); "
+            f"best counter of words {m['baseline_accuracy']:.1%}{rules}"
+        )
     if stage.chapter == "ch06_instruction":
-        measured = [name for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo") if name in m]
-        shares = ", ".join(f"{name} {m[name]['exact_match']:.1%}" for name in measured if "exact_match" in m[name])
+        measured = [
+            name for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo") if name in m
+        ]
+        shares = ", ".join(
+            f"{name} {m[name]['exact_match']:.1%}" for name in measured if "exact_match" in m[name]
+        )
         return f"right answers on unseen stories: {shares}" if shares else f"tuned on {m['data']}"
-    return (f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out loss "
-            f"{m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte; {m['tokens_per_s']:,.0f} tokens/s, "
-            f"{m['mfu']:.0%} of what the machine's matrix products could do")
+    return (
+        f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out"
+        f" loss {m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte;"
+        f" {m['tokens_per_s']:,.0f} tokens/s, {m['mfu']:.0%} of what the machine's matrix products"
+        " could do"
+    )
 
 
 def stage_table(stages: list[Stage]) -> pd.DataFrame:
     """A row a stage: what it did, and how long its command took."""
-    return pd.DataFrame([{"stage": stage.title, "result": headline(stage),
-                          "seconds": round(stage.metrics["wall_seconds"], 1)} for stage in stages])
+    return pd.DataFrame(
+        [
+            {
+                "stage": stage.title,
+                "result": headline(stage),
+                "seconds": round(stage.metrics["wall_seconds"], 1),
+            }
+            for stage in stages
+        ]
+    )
 
 
 def question_table(stage: Stage) -> pd.DataFrame | None:
@@ -110,14 +152,25 @@ def question_table(stage: Stage) -> pd.DataFrame | None:
 
 
 def response_table(stage: Stage) -> pd.DataFrame | None:
-    """The first unseen instructions and what each of chapter 6's stages responds; None for other chapters."""
-    found = {name: path for name in TUNED if (path := stage.folder / f"answers-{name}.csv").is_file()}
+    """The first unseen instructions and what each of chapter 6's stages responds; None for other
+    chapters.
+    """
+    found = {
+        name: path for name in TUNED if (path := stage.folder / f"answers-{name}.csv").is_file()
+    }
     if not found:
         return None
-    answers = {name: pd.read_csv(path, keep_default_na=False, dtype=str).head(EXAMPLES) for name, path in found.items()}
+    answers = {
+        name: pd.read_csv(path, keep_default_na=False, dtype=str).head(EXAMPLES)
+        for name, path in found.items()
+    }
     first = next(iter(answers.values()))
-    table = pd.DataFrame({"instruction": first["prompt"].str.rpartition("\n")[2], "wanted": first["wanted"]})
-    return table.assign(**{name: rows["response"].str.replace("\n", " / ") for name, rows in answers.items()})
+    table = pd.DataFrame(
+        {"instruction": first["prompt"].str.rpartition("\n")[2], "wanted": first["wanted"]}
+    )
+    return table.assign(
+        **{name: rows["response"].str.replace("\n", " / ") for name, rows in answers.items()}
+    )
 
 
 def missing_commands(run: Path) -> list[str]:
@@ -129,7 +182,12 @@ def missing_commands(run: Path) -> list[str]:
 def practice_plots(run: Path) -> list[tuple[str, Path]]:
     """What chapter 7's commands drew into a run: a title and a picture each."""
     found = sorted((run / "ch07_practice").glob("*.png"))
-    return [(title, path) for name, title in PRACTICE.items() for path in found if path.stem.startswith(name)]
+    return [
+        (title, path)
+        for name, title in PRACTICE.items()
+        for path in found
+        if path.stem.startswith(name)
+    ]
 
 
 def as_markdown(table: pd.DataFrame) -> str:
@@ -146,24 +204,44 @@ def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
     """Fill the HTML or Markdown template; plots are embedded in it or linked."""
     from jinja2 import Environment, PackageLoader
 
-    environment = Environment(loader=PackageLoader("ch07_practice", "templates"), autoescape=embed, trim_blocks=True,
-                              lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("ch07_practice", "templates"),
+        autoescape=embed,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     return environment.get_template(template).render(
-        stages=stages, machine=describe_machine(), stage_table=stage_table(stages), question_table=question_table,
-        response_table=response_table, missing=missing_commands(run),
-        as_markdown=as_markdown, practice=practice_plots(run),
+        stages=stages,
+        machine=describe_machine(),
+        stage_table=stage_table(stages),
+        question_table=question_table,
+        response_table=response_table,
+        missing=missing_commands(run),
+        as_markdown=as_markdown,
+        practice=practice_plots(run),
         total=sum(stage.metrics["wall_seconds"] for stage in stages),
         link=lambda path: Path(os.path.relpath(path, run)).as_posix(),
         practice_notebook=ROOT / "ch07_practice" / "ch07.ipynb",
-        image=_embedded if embed else lambda path: path.relative_to(run).as_posix())
+        image=_embedded if embed else lambda path: path.relative_to(run).as_posix(),
+    )
 
 
 def write_report(run: Path) -> dict:
     """Write report.html, report.md and report.json into `run`; returns what the last one holds."""
     stages = find_stages(run)
-    summary = {"machine": describe_machine(),
-               "stages": [{"chapter": s.chapter, "run": s.run, "title": s.title, "result": headline(s),
-                           "metrics": s.metrics} for s in stages]}
+    summary = {
+        "machine": describe_machine(),
+        "stages": [
+            {
+                "chapter": s.chapter,
+                "run": s.run,
+                "title": s.title,
+                "result": headline(s),
+                "metrics": s.metrics,
+            }
+            for s in stages
+        ],
+    }
     write_atomically(run / "report.html", render(stages, run, "report.html", embed=True))
     write_atomically(run / "report.md", render(stages, run, "report.md", embed=False))
     write_atomically(run / "report.json", json.dumps(summary, indent=2) + "\n")

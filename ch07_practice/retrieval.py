@@ -1,8 +1,10 @@
-"""Finding texts: by the meaning that our own model gives them, and by the words that they share with the query.
+"""Finding texts: by the meaning that our own model gives them, and by the words that they share
+with the query.
 
-All vectors fit one NumPy array here, and a search is one matrix product: exact, and fast up to some 100,000 texts.
-Beyond that take an index that does not look at every vector: FAISS or hnswlib in a process, pgvector, Qdrant or Milvus
-as a database. Words are weighted by TF-IDF (scikit-learn) or BM25 (Robertson & Zaragoza 2009; the package bm25s).
+All vectors fit one NumPy array here, and a search is one matrix product: exact, and fast up to some
+100,000 texts. Beyond that take an index that does not look at every vector: FAISS or hnswlib in a
+process, pgvector, Qdrant or Milvus as a database. Words are weighted by TF-IDF (scikit-learn) or
+BM25 (Robertson & Zaragoza 2009; the package bm25s).
 """
 
 import re
@@ -28,20 +30,28 @@ def words(text: str) -> list[str]:
 
 
 @torch.inference_mode()
-def embed(model: GPTModel, tokenizer, texts: Sequence[str], precision: Precision,
-          layer: int | None = None) -> np.ndarray:
-    """Texts -> (N, C) float32: the mean hidden state over each text's tokens. `layer`: after so many blocks (0: the
-    token embeddings); None: all of them and the final norm. A text longer than the context loses its end."""
+def embed(
+    model: GPTModel, tokenizer, texts: Sequence[str], precision: Precision, layer: int | None = None
+) -> np.ndarray:
+    """Texts -> (N, C) float32: the mean hidden state over each text's tokens. `layer`: after so
+    many blocks (0: the token embeddings); None: all of them and the final norm. A text longer than
+    the context loses its end.
+    """
     model.eval()
     vectors = np.zeros((len(texts), model.config.emb_dim), np.float32)
-    encoded = [[tokenizer.eot_id, *tokenizer.encode(text)][: model.config.context_length] for text in texts]
+    encoded = [
+        [tokenizer.eot_id, *tokenizer.encode(text)][: model.config.context_length] for text in texts
+    ]
     order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
     for first in tqdm(range(0, len(order), BATCH), "embedding", leave=False, disable=None):
         rows = order[first : first + BATCH]
         ids = pad([encoded[row] for row in rows], model.device)
         with precision.autocast():
-            hidden = model.hidden_states(ids) if layer is None else states_after(model, ids, layer)  # (B, T, C)
-        real = torch.arange(ids.shape[1]) < torch.tensor([len(encoded[row]) for row in rows])[:, None]
+            # (B, T, C)
+            hidden = model.hidden_states(ids) if layer is None else states_after(model, ids, layer)
+        real = (
+            torch.arange(ids.shape[1]) < torch.tensor([len(encoded[row]) for row in rows])[:, None]
+        )
         real = real.to(model.device).unsqueeze(2)
         vectors[rows] = ((hidden.float() * real).sum(dim=1) / real.sum(dim=1)).cpu().numpy()
     return vectors
@@ -56,9 +66,10 @@ def states_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor
 
 
 class VectorIndex:
-    """Exact cosine search among (N, C) vectors. What all vectors have in common says nothing about any of them and
-    would make them look alike, so the mean is taken off (Mu & Viswanath 2018): queries are texts of another kind, so
-    they lose that of `typical_queries` (M, C)."""
+    """Exact cosine search among (N, C) vectors. What all vectors have in common says nothing about
+    any of them and would make them look alike, so the mean is taken off (Mu & Viswanath 2018):
+    queries are texts of another kind, so they lose that of `typical_queries` (M, C).
+    """
 
     def __init__(self, vectors: np.ndarray, typical_queries: np.ndarray):
         self.vectors = unit(vectors - vectors.mean(axis=0))
@@ -79,7 +90,8 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def best(scores: np.ndarray, k: int) -> np.ndarray:
-    """(Q, N) scores -> (Q, k): the numbers of the k highest, the best first, the earlier one among equals.
+    """(Q, N) scores -> (Q, k): the numbers of the k highest, the best first, the earlier one among
+    equals.
 
     >>> best(np.array([[0.1, 0.9, 0.5, 0.9]]), 3).tolist()
     [[1, 3, 2]]
@@ -103,7 +115,9 @@ class TfidfIndex:
 
 
 class Bm25Index:
-    """BM25: TF-IDF with the length of the text and repeated words discounted. ValueError where bm25s is missing."""
+    """BM25: TF-IDF with the length of the text and repeated words discounted. ValueError where
+    bm25s is missing.
+    """
 
     def __init__(self, texts: Sequence[str]):
         try:

@@ -1,9 +1,11 @@
-"""`main.py scaling`: does a law fitted to small runs foretell a larger one? Trained, fitted, predicted, checked.
+"""`main.py scaling`: does a law fitted to small runs foretell a larger one? Trained, fitted,
+predicted, checked.
 
-Every run of the grid has its own schedule, which ends with its budget: a loss read in the middle of a longer run would
-be too high (Hoffmann et al. 2022, section 3). The budgets must not be too small: fitted to runs of 100,000 to 800,000
-tokens, the law foretold one of 1.6 million wrongly by 22 % (storyworld) and 7 % (Shakespeare). Left out: rates tuned
-for each size, several seeds, and more than one pass over the text, which the law does not cover.
+Every run of the grid has its own schedule, which ends with its budget: a loss read in the middle of
+a longer run would be too high (Hoffmann et al. 2022, section 3). The budgets must not be too small:
+fitted to runs of 100,000 to 800,000 tokens, the law foretold one of 1.6 million wrongly by 22 %
+(storyworld) and 7 % (Shakespeare). Left out: rates tuned for each size, several seeds, and more
+than one pass over the text, which the law does not cover.
 """
 
 import json
@@ -20,7 +22,14 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from ch01_text import BPETokenizer, RandomWindows, encode_documents, load_documents, sequential_windows, split_documents
+from ch01_text import (
+    BPETokenizer,
+    RandomWindows,
+    encode_documents,
+    load_documents,
+    sequential_windows,
+    split_documents,
+)
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_device, pick_precision, preset_config
 from ch04_pretraining import evaluate_loss, make_optimizers, train
@@ -29,7 +38,8 @@ from ch07_practice.scaling_law import ScalingLaw, fit_law, prediction_range
 
 VOCABULARY = 512
 CONTEXT, BATCH = 128, 8  # small batches: so few tokens should still be many steps
-LR, MUON_LR = 2e-2, 3e-2  # higher than for long runs: a few hundred steps must take the embeddings somewhere
+# higher than for long runs: a few hundred steps must take the embeddings somewhere
+LR, MUON_LR = 2e-2, 3e-2
 HELD_OUT_TOKENS = 60_000
 STORY_TOKENS = 400  # of a story, about: how many to write
 
@@ -56,46 +66,77 @@ class Texts:
 
 def shape(width: int, n_vocab: int) -> GPTConfig:
     """A small GPT of that width: heads of 32, a layer for every 32 of width and at least two."""
-    return replace(preset_config("tiny"), vocab_size=n_vocab, context_length=CONTEXT, emb_dim=width,
-                   n_heads=max(1, width // 32), n_layers=max(2, round(width / 32)))
+    return replace(
+        preset_config("tiny"),
+        vocab_size=n_vocab,
+        context_length=CONTEXT,
+        emb_dim=width,
+        n_heads=max(1, width // 32),
+        n_layers=max(2, round(width / 32)),
+    )
 
 
 def load_texts(data: str, n_tokens: int, seed: int) -> Texts:
-    """Enough of a text for `n_tokens`, if there is as much, with a small vocabulary of its own: so even the smallest
-    model is more than its embeddings."""
+    """Enough of a text for `n_tokens`, if there is as much, with a small vocabulary of its own: so
+    even the smallest model is more than its embeddings.
+    """
     if data == "storyworld":
         train_texts = story_documents("train", {"base-drill": n_tokens // STORY_TOKENS + 100}, seed)
         held_out = story_documents("test", {"base": HELD_OUT_TOKENS // 150}, seed)
     else:
         train_texts, held_out = split_documents(load_documents(data))
     tokenizer = BPETokenizer.train([text[:50_000] for text in train_texts[:1000]], VOCABULARY)
-    return Texts(encode_documents(tokenizer, train_texts), encode_documents(tokenizer, held_out)[:HELD_OUT_TOKENS],
-                 tokenizer.n_vocab)
+    return Texts(
+        encode_documents(tokenizer, train_texts),
+        encode_documents(tokenizer, held_out)[:HELD_OUT_TOKENS],
+        tokenizer.n_vocab,
+    )
 
 
 def train_one(texts: Texts, width: int, n_tokens: int, precision: Precision, seed: int) -> Run:
     """Train a model of that width on `n_tokens` and measure it."""
     torch.manual_seed(seed)
     model = GPTModel(shape(width, texts.n_vocab)).to(precision.device)
-    batches = RandomWindows([texts.train], CONTEXT, BATCH, generator=torch.Generator().manual_seed(seed),
-                            device=precision.device)
+    batches = RandomWindows(
+        [texts.train],
+        CONTEXT,
+        BATCH,
+        generator=torch.Generator().manual_seed(seed),
+        device=precision.device,
+    )
     steps = max(1, round(n_tokens / (BATCH * CONTEXT)))
-    progress = train(model, batches, steps=steps, log_every=steps, precision=precision,
-                     optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR, dtype=precision.dtype),
-                     description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens")
-    loss, _ = evaluate_loss(model, sequential_windows(texts.held_out, CONTEXT, batch_size=64, device=model.device),
-                            precision)
+    progress = train(
+        model,
+        batches,
+        steps=steps,
+        log_every=steps,
+        precision=precision,
+        optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR, dtype=precision.dtype),
+        description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens",
+    )
+    loss, _ = evaluate_loss(
+        model,
+        sequential_windows(texts.held_out, CONTEXT, batch_size=64, device=model.device),
+        precision,
+    )
     return Run(width, model.n_parameters(), progress.tokens, loss, progress.seconds)
 
 
 def columns(runs: Sequence[Run]) -> tuple[list[int], list[int], list[float]]:
     """(parameters, tokens, losses) of runs."""
-    return [run.n_params for run in runs], [run.n_tokens for run in runs], [run.loss for run in runs]
+    return (
+        [run.n_params for run in runs],
+        [run.n_tokens for run in runs],
+        [run.loss for run in runs],
+    )
 
 
-def draw_scaling(runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[float, float]) -> Figure:
-    """Loss against tokens, a line a size, and against compute: points are measured, lines fitted, the star was
-    foretold."""
+def draw_scaling(
+    runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[float, float]
+) -> Figure:
+    """Loss against tokens, a line a size, and against compute: points are measured, lines fitted,
+    the star was foretold.
+    """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     by_tokens, by_compute = figure.subplots(1, 2)
     sizes = sorted({run.n_params for run in runs} | {target.n_params})
@@ -104,48 +145,102 @@ def draw_scaling(runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[
         colour = colormaps["viridis"](number / len(sizes))
         points = [run for run in runs if run.n_params == n]
         for axes, scale in ((by_tokens, 1), (by_compute, 6 * n)):
-            axes.plot(tokens * scale, law.loss(n, tokens), color=colour, linewidth=1, linestyle="-" if points else ":",
-                      label=f"{n:,} parameters")
-            axes.plot([run.n_tokens * scale for run in points], [run.loss for run in points], "o", color=colour)
-    for axes, x in ((by_tokens, target.n_tokens), (by_compute, 6 * target.n_params * target.n_tokens)):
+            axes.plot(
+                tokens * scale,
+                law.loss(n, tokens),
+                color=colour,
+                linewidth=1,
+                linestyle="-" if points else ":",
+                label=f"{n:,} parameters",
+            )
+            axes.plot(
+                [run.n_tokens * scale for run in points],
+                [run.loss for run in points],
+                "o",
+                color=colour,
+            )
+    for axes, x in (
+        (by_tokens, target.n_tokens),
+        (by_compute, 6 * target.n_params * target.n_tokens),
+    ):
         middle = law.loss(target.n_params, target.n_tokens)
-        axes.errorbar([x], [middle], yerr=[[max(0, middle - span[0])], [max(0, span[1] - middle)]], color="#D55E00",
-                      marker="_", markersize=14, capsize=4, label=f"foretold: {middle:.3f}")
-        axes.plot([x], [target.loss], "*", markersize=13, color="black",
-                  label=f"measured afterwards: {target.loss:.3f}")
+        axes.errorbar(
+            [x],
+            [middle],
+            yerr=[[max(0, middle - span[0])], [max(0, span[1] - middle)]],
+            color="#D55E00",
+            marker="_",
+            markersize=14,
+            capsize=4,
+            label=f"foretold: {middle:.3f}",
+        )
+        axes.plot(
+            [x],
+            [target.loss],
+            "*",
+            markersize=13,
+            color="black",
+            label=f"measured afterwards: {target.loss:.3f}",
+        )
     flops = np.geomspace(6 * sizes[0] * tokens[0], 6 * sizes[-1] * tokens[-1], 60)
-    by_compute.plot(flops, [law.loss(*law.best_size(one)) for one in flops], "--", color="#555555",
-                    label="best size for the compute")
+    by_compute.plot(
+        flops,
+        [law.loss(*law.best_size(one)) for one in flops],
+        "--",
+        color="#555555",
+        label="best size for the compute",
+    )
     by_tokens.set(xscale="log", xlabel="tokens", ylabel="held-out loss (nats per token)")
-    by_compute.set(xscale="log", xlabel="training operations (6 N D)", ylabel="held-out loss (nats per token)")
+    by_compute.set(
+        xscale="log", xlabel="training operations (6 N D)", ylabel="held-out loss (nats per token)"
+    )
     by_tokens.xaxis.set_minor_formatter(NullFormatter())
     by_compute.legend(fontsize=7)
-    figure.suptitle(f"L(N, D) = {law.E:.3g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}", fontsize=10)
+    figure.suptitle(
+        f"L(N, D) = {law.E:.3g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}",
+        fontsize=10,
+    )
     for axes in (by_tokens, by_compute):
         axes.grid(alpha=0.3)
     return figure
 
 
-def check_grid(widths: Sequence[int], budgets: Sequence[int], target_width: int, target_tokens: int) -> None:
-    """ValueError, before any training, where the grid cannot be fitted or the target is no larger run."""
+def check_grid(
+    widths: Sequence[int], budgets: Sequence[int], target_width: int, target_tokens: int
+) -> None:
+    """ValueError, before any training, where the grid cannot be fitted or the target is no
+    larger run.
+    """
     for width in (*widths, target_width):
         if width < 16 or (width % 32 and width != 16):
             raise ValueError(f"a width of {width} does not work here; take 16 or multiples of 32")
     if min(len(set(widths)), len(set(budgets))) < 3:
-        raise ValueError(f"{len(set(widths))} widths and {len(set(budgets))} budgets do not determine the law; "
-                         "give at least 3 of each")
+        raise ValueError(
+            f"{len(set(widths))} widths and {len(set(budgets))} budgets do not determine the law; "
+            "give at least 3 of each"
+        )
     if min(budgets) < BATCH * CONTEXT:
-        raise ValueError(f"a budget of {min(budgets)} tokens is less than one step, {BATCH * CONTEXT}; give more")
+        raise ValueError(
+            f"a budget of {min(budgets)} tokens is less than one step, {BATCH * CONTEXT}; give more"
+        )
     if target_width <= max(widths) or target_tokens <= max(budgets):
-        raise ValueError(f"the run to foretell, width {target_width} and {target_tokens} tokens, must be larger than "
-                         f"all of the grid, up to width {max(widths)} and {max(budgets)} tokens")
+        raise ValueError(
+            f"the run to foretell, width {target_width} and {target_tokens} tokens, must be larger"
+            f" than all of the grid, up to width {max(widths)} and {max(budgets)} tokens"
+        )
 
 
-def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: tuple[int, ...] = (32, 64, 96),
-            budgets: tuple[int, ...] = (400_000, 800_000, 1_600_000, 3_200_000), target_width: int = 128,
-            target_tokens: int = 4_800_000, dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-            run: Path = Path("runs/default"), seed: int = 1337,
-            device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+def scaling(
+    data: Literal["storyworld", "shakespeare"] = "storyworld",
+    widths: tuple[int, ...] = (32, 64, 96),
+    budgets: tuple[int, ...] = (400_000, 800_000, 1_600_000, 3_200_000),
+    target_width: int = 128,
+    target_tokens: int = 4_800_000,
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
     """Train small models, fit the scaling law, foretell a larger run, train that, and compare.
 
     Args:
@@ -164,25 +259,43 @@ def scaling(data: Literal["storyworld", "shakespeare"] = "storyworld", widths: t
     folder = chapter_folder(run, "ch07_practice")
     texts = load_texts(data, target_tokens, seed)
     print(f"{len(texts.train):,} tokens to learn from; {precision}")
-    runs = [train_one(texts, width, budget, precision, seed) for width in widths for budget in budgets]
+    runs = [
+        train_one(texts, width, budget, precision, seed) for width in widths for budget in budgets
+    ]
     grid = columns(runs)
     law = fit_law(*grid)
     n_target = GPTModel(shape(target_width, texts.n_vocab)).n_parameters()
     foretold = law.loss(n_target, target_tokens)
     span = prediction_range(law, *grid, (n_target, target_tokens))
-    print(pd.DataFrame(runs).pivot(index="n_params", columns="n_tokens", values="loss").to_string(
-        float_format="{:.3f}".format))
+    print(
+        pd.DataFrame(runs)
+        .pivot(index="n_params", columns="n_tokens", values="loss")
+        .to_string(float_format="{:.3f}".format)
+    )
     print(f"L(N, D) = {law.E:.3f} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}")
-    print(f"foretold for {n_target:,} parameters and {target_tokens:,} tokens: {foretold:.3f} "
-          f"({span[0]:.3f}-{span[1]:.3f} with any one run left out)")
+    print(
+        f"foretold for {n_target:,} parameters and {target_tokens:,} tokens: {foretold:.3f} "
+        f"({span[0]:.3f}-{span[1]:.3f} with any one run left out)"
+    )
     target = train_one(texts, target_width, target_tokens, precision, seed)
     error, best_seen = foretold / target.loss - 1, min(grid[2])
-    print(f"measured afterwards: {target.loss:.3f}; the prediction is off by {error:+.1%}, the lowest loss of the grid "
-          f"by {best_seen / target.loss - 1:+.1%}")
-    result = {"data": data, "law": asdict(law), "runs": [asdict(one) for one in runs], "target": asdict(target),
-              "foretold": foretold, "foretold_low": span[0], "foretold_high": span[1], "error": error,
-              "best_of_grid": best_seen, "passes": target_tokens / len(texts.train),
-              "wall_seconds": time.perf_counter() - began}
+    print(
+        f"measured afterwards: {target.loss:.3f}; the prediction is off by {error:+.1%}, the lowest"
+        f" loss of the grid by {best_seen / target.loss - 1:+.1%}"
+    )
+    result = {
+        "data": data,
+        "law": asdict(law),
+        "runs": [asdict(one) for one in runs],
+        "target": asdict(target),
+        "foretold": foretold,
+        "foretold_low": span[0],
+        "foretold_high": span[1],
+        "error": error,
+        "best_of_grid": best_seen,
+        "passes": target_tokens / len(texts.train),
+        "wall_seconds": time.perf_counter() - began,
+    }
     write_atomically(folder / f"scaling_{data}.json", json.dumps(result, indent=2) + "\n")
     draw_scaling(runs, law, target, span).savefig(folder / f"scaling_{data}.png", dpi=110)
     print(f"saved in {folder / f'scaling_{data}.json'} and .png")

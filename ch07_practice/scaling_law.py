@@ -1,8 +1,10 @@
-"""A law for the loss of a model of N parameters that has seen D tokens: L(N, D) = E + A / N**a + B / D**b.
+"""A law for the loss of a model of N parameters that has seen D tokens: L(N, D) = E + A / N**a + B
+/ D**b.
 
-Hoffmann et al. 2022, equation 2: E is what no model can predict, the second term what a model this small cannot
-express, the third what so few tokens cannot teach. Fitted as they do (section 3.3): a Huber loss on the logarithms, by
-L-BFGS from a grid of starts, so that neither one bad run nor one bad start decides.
+Hoffmann et al. 2022, equation 2: E is what no model can predict, the second term what a model this
+small cannot express, the third what so few tokens cannot teach. Fitted as they do (section 3.3): a
+Huber loss on the logarithms, by L-BFGS from a grid of starts, so that neither one bad run nor one
+bad start decides.
 """
 
 import math
@@ -13,7 +15,8 @@ from itertools import product
 import numpy as np
 
 DELTA = 1e-3  # residuals beyond it count linearly
-STARTS = ((0.0, 4.0, 8.0), (0.0, 4.0, 8.0), (-1.0, 0.0, 1.0), (0.2, 0.6), (0.2, 0.6))  # log A, log B, log E, a, b
+# log A, log B, log E, a, b
+STARTS = ((0.0, 4.0, 8.0), (0.0, 4.0, 8.0), (-1.0, 0.0, 1.0), (0.2, 0.6), (0.2, 0.6))
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,11 @@ class ScalingLaw:
         return self.E + self.A / n_params**self.a + self.B / n_tokens**self.b
 
     def best_size(self, flops: float) -> tuple[float, float]:
-        """(parameters, tokens) that reach the lowest loss for so much training compute, at 6 operations for each
-        parameter and token (their equation 4).
+        """(parameters, tokens) that reach the lowest loss for so much training compute, at 6
+        operations for each parameter and token (their equation 4).
 
-        >>> [f"{value:.1e}" for value in ScalingLaw(E=1.69, A=406.4, B=410.7, a=0.34, b=0.28).best_size(5.88e23)]
+        >>> law = ScalingLaw(E=1.69, A=406.4, B=410.7, a=0.34, b=0.28)
+        >>> [f"{value:.1e}" for value in law.best_size(5.88e23)]
         ['3.2e+10', '3.0e+12']
         """
         ratio = (self.a * self.A / (self.b * self.B)) ** (1 / (self.a + self.b))
@@ -47,45 +51,80 @@ class ScalingLaw:
 
 
 def _residuals(x: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray):
-    """Predicted minus measured log-loss (M,), and the gradient of each by x = (log_A, log_B, log_E, a, b): (5, M)."""
-    terms = np.stack([x[0] - x[3] * log_n, x[1] - x[4] * log_d, np.full_like(log_n, x[2])])  # (3, M)
+    """Predicted minus measured log-loss (M,), and the gradient of each by x = (log_A, log_B,
+    log_E, a, b): (5, M).
+    """
+    # (3, M)
+    terms = np.stack([x[0] - x[3] * log_n, x[1] - x[4] * log_d, np.full_like(log_n, x[2])])
     top = terms.max(axis=0)
     predicted = top + np.log(np.exp(terms - top).sum(axis=0))
     shares = np.exp(terms - predicted)
     return predicted - log_loss, np.concatenate([shares, [-shares[0] * log_n, -shares[1] * log_d]])
 
 
-def objective(x: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray) -> tuple[float, np.ndarray]:
+def objective(
+    x: np.ndarray, log_n: np.ndarray, log_d: np.ndarray, log_loss: np.ndarray
+) -> tuple[float, np.ndarray]:
     """The Huber loss of all runs and its gradient by x."""
     r, gradient = _residuals(x, log_n, log_d, log_loss)
     huber = np.where(np.abs(r) <= DELTA, 0.5 * r * r, DELTA * (np.abs(r) - 0.5 * DELTA))
     return float(huber.sum() / DELTA**2), gradient @ np.clip(r, -DELTA, DELTA) / DELTA**2
 
 
-def fit_law(n_params: Sequence[float], n_tokens: Sequence[float], losses: Sequence[float],
-            start: ScalingLaw | None = None) -> ScalingLaw:
-    """The law that fits measured losses best; `start`: begin there instead of trying a grid of beginnings. ValueError
-    with fewer than 6 runs, or fewer than 3 different sizes or budgets: five constants need that much."""
+def fit_law(
+    n_params: Sequence[float],
+    n_tokens: Sequence[float],
+    losses: Sequence[float],
+    start: ScalingLaw | None = None,
+) -> ScalingLaw:
+    """The law that fits measured losses best; `start`: begin there instead of trying a grid of
+    beginnings. ValueError with fewer than 6 runs, or fewer than 3 different sizes or budgets: five
+    constants need that much.
+    """
     from scipy.optimize import minimize
 
     n, d, loss = (np.asarray(values, float) for values in (n_params, n_tokens, losses))
     sizes, budgets = len(set(n.tolist())), len(set(d.tolist()))
     if len(loss) < 6 or min(sizes, budgets) < 3:
-        raise ValueError(f"{len(loss)} runs of {sizes} sizes and {budgets} budgets do not determine five constants; "
-                         "train at least 6, of 3 sizes and 3 budgets")
+        raise ValueError(
+            f"{len(loss)} runs of {sizes} sizes and {budgets} budgets do not determine five"
+            " constants; train at least 6, of 3 sizes and 3 budgets"
+        )
     data = np.log(n), np.log(d), np.log(loss)
-    begun = product(*STARTS) if start is None else [(*np.log([start.A, start.B, start.E]), start.a, start.b)]
-    found = [minimize(objective, np.array(x), args=data, jac=True, method="L-BFGS-B",
-                      bounds=[(-20, 40), (-20, 40), (-20, 5), (0, 3), (0, 3)], options={"maxiter": 2000, "ftol": 1e-13})
-             for x in begun]
+    begun = (
+        product(*STARTS)
+        if start is None
+        else [(*np.log([start.A, start.B, start.E]), start.a, start.b)]
+    )
+    found = [
+        minimize(
+            objective,
+            np.array(x),
+            args=data,
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-20, 40), (-20, 40), (-20, 5), (0, 3), (0, 3)],
+            options={"maxiter": 2000, "ftol": 1e-13},
+        )
+        for x in begun
+    ]
     log_a, log_b, log_e, a, b = min(found, key=lambda one: one.fun).x.tolist()
     return ScalingLaw(math.exp(log_e), math.exp(log_a), math.exp(log_b), a, b)
 
 
-def prediction_range(law: ScalingLaw, n_params: Sequence[float], n_tokens: Sequence[float], losses: Sequence[float],
-                     where: tuple[float, float]) -> tuple[float, float]:
-    """The lowest and the highest prediction for (parameters, tokens) when any one run is left out of the fit: how much
-    the prediction hangs on single runs. It is no confidence interval."""
+def prediction_range(
+    law: ScalingLaw,
+    n_params: Sequence[float],
+    n_tokens: Sequence[float],
+    losses: Sequence[float],
+    where: tuple[float, float],
+) -> tuple[float, float]:
+    """The lowest and the highest prediction for (parameters, tokens) when any one run is left out
+    of the fit: how much the prediction hangs on single runs. It is no confidence interval.
+    """
     rows = list(zip(n_params, n_tokens, losses, strict=True))
-    found = [fit_law(*zip(*(rows[:i] + rows[i + 1 :]), strict=True), start=law).loss(*where) for i in range(len(rows))]
+    found = [
+        fit_law(*zip(*(rows[:i] + rows[i + 1 :]), strict=True), start=law).loss(*where)
+        for i in range(len(rows))
+    ]
     return min(found), max(found)

@@ -1,8 +1,9 @@
-"""The models of a run as a server and a chat offer them: each is loaded when it is first asked for, and has an engine.
+"""The models of a run as a server and a chat offer them: each is loaded when it is first asked for,
+and has an engine.
 
-A tuned model reads messages by chapter 6's template. The base model knows none: it reads a conversation as chapter 4's
-texts put it, the story, then "Q: ..." and "A:", and its answer ends with the line. Left out: HTTP, and who steps the
-engine.
+A tuned model reads messages by chapter 6's template. The base model knows none: it reads a
+conversation as chapter 4's texts put it, the story, then "Q: ..." and "A:", and its answer ends
+with the line. Left out: HTTP, and who steps the engine.
 """
 
 import json
@@ -31,8 +32,9 @@ TUNED = ("sft", "dpo", "ppo", "grpo")
 
 
 def find_checkpoints(run: Path) -> dict[str, Path]:
-    """Stage -> its checkpoint in the run. "base", the story model, comes first; chapter 4 makes it where there is
-    none."""
+    """Stage -> its checkpoint in the run. "base", the story model, comes first; chapter 4 makes it
+    where there is none.
+    """
     found = {"base": run_checkpoint(run)}
     for stage in TUNED:
         if folder := find_checkpoint(run / "ch06_instruction" / stage):
@@ -41,7 +43,8 @@ def find_checkpoints(run: Path) -> dict[str, Path]:
 
 
 def base_text(messages: Sequence[Message]) -> str:
-    """A conversation as chapter 4's texts put it: of what a user says, the last line is the question.
+    """A conversation as chapter 4's texts put it: of what a user says, the last line is the
+    question.
 
     >>> base_text([{"role": "user", "content": "Tom went to the mill.\\nWhere is Tom?"}])
     'Tom went to the mill.\\nQ: Where is Tom?\\nA:'
@@ -58,16 +61,26 @@ def base_text(messages: Sequence[Message]) -> str:
 
 
 def draw_story(seed: int) -> dict[str, str]:
-    """An unseen brief story up to where a question about a place or a possession is asked, with the true answer."""
-    told = ((story, [one for one in story.questions if one.kind in MAIN_KINDS])
-            for story in stories(split="test", level=LEVELS["test"], seed=seed))
+    """An unseen brief story up to where a question about a place or a possession is asked, with
+    the true answer.
+    """
+    told = (
+        (story, [one for one in story.questions if one.kind in MAIN_KINDS])
+        for story in stories(split="test", level=LEVELS["test"], seed=seed)
+    )
     story, asked = next((story, asked) for story, asked in told if asked)
     question = Random(seed).choice(asked)
-    return {"story": story.prose[: question.position], "question": question.text, "answer": question.answer}
+    return {
+        "story": story.prose[: question.position],
+        "question": question.text,
+        "answer": question.answer,
+    }
 
 
 class ServedModel:
-    """A model with its tokenizer, the form in which it reads a conversation, and an engine of its own."""
+    """A model with its tokenizer, the form in which it reads a conversation, and an engine of
+    its own.
+    """
 
     def __init__(self, name: str, model: GPTModel, tokenizer, rows: int):
         self.name, self.model, self.tokenizer = name, model, tokenizer
@@ -82,7 +95,9 @@ class ServedModel:
         self.pattern = lru_cache(maxsize=16)(self._pattern)
 
     def chat_prompt(self, messages: Sequence[Message]) -> list[int]:
-        """A conversation that ends with the user -> what the model reads. ValueError where the messages are none."""
+        """A conversation that ends with the user -> what the model reads. ValueError where the
+        messages are none.
+        """
         check_conversation(messages)
         if self.has_template:
             return prompt_ids(self.tokenizer, messages)
@@ -93,18 +108,23 @@ class ServedModel:
     def room(self, prompt: Sequence[int]) -> int:
         """How many tokens fit behind `prompt`; ValueError where none does."""
         if len(prompt) >= self.context_length:
-            raise ValueError(f"the prompt has {len(prompt)} tokens, and {self.name} sees {self.context_length}, the "
-                             "answer included; shorten it")
+            raise ValueError(
+                f"the prompt has {len(prompt)} tokens, and {self.name} sees {self.context_length},"
+                " the answer included; shorten it"
+            )
         return self.context_length - len(prompt)
 
     def check_ids(self, ids: Sequence[int]) -> list[int]:
         """A prompt of ids; ValueError where one is none of the vocabulary's."""
         if beyond := [i for i in ids if not 0 <= i < self.tokenizer.n_vocab]:
-            raise ValueError(f"there is no token {beyond[0]}; ids go from 0 to {self.tokenizer.n_vocab - 1}")
+            raise ValueError(
+                f"there is no token {beyond[0]}; ids go from 0 to {self.tokenizer.n_vocab - 1}"
+            )
         return list(ids)
 
     def _pattern(self, schema: str) -> Pattern:
-        with self.lock:  # one at a time: it is Python alone that is busy, and all others would be slower
+        # one at a time: it is Python alone that is busy, and all others would be slower
+        with self.lock:
             try:
                 vocabulary = Vocabulary(self.tokenizer, self.end_id)
                 pattern = Pattern(json_expression(json.loads(schema)), vocabulary, PATTERN_SECONDS)
@@ -123,9 +143,14 @@ class ServedModel:
 class Models:
     """The models of a run by name, loaded when they are first asked for."""
 
-    def __init__(self, run: Path, weights: str = "auto", device: torch.device | None = None, rows: int = 32):
+    def __init__(
+        self, run: Path, weights: str = "auto", device: torch.device | None = None, rows: int = 32
+    ):
         self.folders = find_checkpoints(run)
-        self.run, self.weights, self.device, self.rows = run, weights, device or torch.device("cpu"), rows
+        self.run = run
+        self.weights = weights
+        self.device = device or torch.device("cpu")
+        self.rows = rows
         self.loaded: dict[str, ServedModel] = {}
         self.lock = threading.Lock()
 

@@ -1,8 +1,9 @@
 """An OpenAI-compatible server on the engine: requests that come at the same time share its steps.
 
-`create_app` makes it from a run's models; `serving` starts it. It answers /v1/models, /v1/chat/completions and
-/v1/completions, draws stories for the chat page at /, says how it is at /health and what it did at /metrics, and writes
-nothing. Left out: users, TLS, other origins' pages (no CORS); put a proxy before it to be reached from elsewhere.
+`create_app` makes it from a run's models; `serving` starts it. It answers /v1/models,
+/v1/chat/completions and /v1/completions, draws stories for the chat page at /, says how it is at
+/health and what it did at /metrics, and writes nothing. Left out: users, TLS, other origins' pages
+(no CORS); put a proxy before it to be reached from elsewhere.
 """
 
 import asyncio
@@ -36,7 +37,9 @@ class EventStream(StreamingResponse):
     """Server-sent events of a job; whatever ends the response, the job gives its rows back."""
 
     def __init__(self, job: Job, events: AsyncIterator[str]):
-        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        super().__init__(
+            events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
         self.job = job
 
     async def __call__(self, scope, receive, send) -> None:
@@ -76,13 +79,23 @@ async def collect(job: Job, reply: Reply) -> dict[str, Any]:
         found[index] += entries or []
         if finish_reason:
             job.finish(event.request)
-    return reply.complete([
-        reply.shape.choice(i, "".join(texts[i]), None if request.logprobs is None else found[i], text.finish_reason)
-        for i, (request, text) in enumerate(reply.texts.items())])
+    return reply.complete(
+        [
+            reply.shape.choice(
+                i,
+                "".join(texts[i]),
+                None if request.logprobs is None else found[i],
+                text.finish_reason,
+            )
+            for i, (request, text) in enumerate(reply.texts.items())
+        ]
+    )
 
 
 async def unless_gone(http: Request, work: Awaitable) -> Any:
-    """The result of `work`; it is cancelled, with None as the result, where the client hangs up before."""
+    """The result of `work`; it is cancelled, with None as the result, where the client hangs up
+    before.
+    """
     task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -92,21 +105,35 @@ async def unless_gone(http: Request, work: Awaitable) -> Any:
         gone.cancel()
 
 
-def prepare(served: ServedModel, body: api.Body, prompts: list[list[int]], logprobs: int | None) -> list[Writing]:
-    """The texts to write, `n` for each prompt side by side; ValueError where a prompt or an option will not do.
+def prepare(
+    served: ServedModel, body: api.Body, prompts: list[list[int]], logprobs: int | None
+) -> list[Writing]:
+    """The texts to write, `n` for each prompt side by side; ValueError where a prompt or an option
+    will not do.
 
     Text i is drawn with the seed + i. What would exceed the context is not written.
     """
     if not 1 <= len(prompts) * body.n <= api.MOST_TEXTS:
-        raise ValueError(f"{len(prompts)} prompts and n = {body.n} make no text or more than {api.MOST_TEXTS}")
+        raise ValueError(
+            f"{len(prompts)} prompts and n = {body.n} make no text or more than {api.MOST_TEXTS}"
+        )
     schema = body.response_format.schema_text()
     requests = []
     for prompt in prompts:
         room = min(served.room(prompt), body.max_tokens or served.context_length)
         for _ in range(body.n):
             constraint = RegexConstraint(served.pattern(schema), room) if schema else None
-            requests.append(Writing(prompt, room, body.sampling(), served.stop_ids, body.seed + len(requests),
-                                    constraint, logprobs))
+            requests.append(
+                Writing(
+                    prompt,
+                    room,
+                    body.sampling(),
+                    served.stop_ids,
+                    body.seed + len(requests),
+                    constraint,
+                    logprobs,
+                )
+            )
             served.engine.check(requests[-1])
     return requests
 
@@ -116,14 +143,28 @@ def prepare_chat(served: ServedModel, body: api.ChatBody) -> tuple[list[Writing]
     body.max_tokens = body.max_completion_tokens or body.max_tokens
     prompt = served.chat_prompt([message.plain() for message in body.messages])
     requests = prepare(served, body, [prompt], body.top_logprobs if body.logprobs else None)
-    return requests, Reply(ChatShape, served, requests, [*body.stops(), *served.chat_stops], len(prompt),
-                           bare=not served.has_template)
+    return requests, Reply(
+        ChatShape,
+        served,
+        requests,
+        [*body.stops(), *served.chat_stops],
+        len(prompt),
+        bare=not served.has_template,
+    )
 
 
-def prepare_completion(served: ServedModel, body: api.CompletionBody) -> tuple[list[Writing], Reply]:
+def prepare_completion(
+    served: ServedModel, body: api.CompletionBody
+) -> tuple[list[Writing], Reply]:
     """The same for a completion request."""
-    prompts = [document_start(served.tokenizer, prompt) if isinstance(prompt, str) else served.check_ids(prompt)
-               for prompt in body.prompts()]
+    prompts = [
+        (
+            document_start(served.tokenizer, prompt)
+            if isinstance(prompt, str)
+            else served.check_ids(prompt)
+        )
+        for prompt in body.prompts()
+    ]
     requests = prepare(served, body, prompts, body.logprobs)
     return requests, Reply(TextShape, served, requests, body.stops(), sum(map(len, prompts)))
 
@@ -131,8 +172,12 @@ def prepare_completion(served: ServedModel, body: api.CompletionBody) -> tuple[l
 async def answer(service: Service, http: Request, body: api.Body, prepare_body) -> Response:
     """Write what a request asks for, as a stream or whole."""
     if body.model not in service.models.folders:
-        raise api.ApiError(404, f"there is no model {body.model!r}; choose one of {', '.join(service.models.folders)}",
-                           "model", "model_not_found")
+        raise api.ApiError(
+            404,
+            f"there is no model {body.model!r}; choose one of {', '.join(service.models.folders)}",
+            "model",
+            "model_not_found",
+        )
     served = await run_in_threadpool(service.models.open, body.model)
     try:
         requests, reply = await run_in_threadpool(prepare_body, served, body)
@@ -149,8 +194,15 @@ async def answer(service: Service, http: Request, body: api.Body, prepare_body) 
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """The addresses that the server answers."""
-    models = [{"id": name, "object": "model", "created": int(folder.stat().st_mtime), "owned_by": "llm-companion"}
-              for name, folder in service.models.folders.items()]
+    models = [
+        {
+            "id": name,
+            "object": "model",
+            "created": int(folder.stat().st_mtime),
+            "owned_by": "llm-companion",
+        }
+        for name, folder in service.models.folders.items()
+    ]
     page, page_headers = chat_page()
 
     @app.get("/v1/models")
@@ -178,8 +230,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/health")
     async def health() -> dict:
-        return {"status": "ok", "models": list(service.models.folders), "loaded": list(service.models.loaded),
-                "unfinished": len(service.jobs)}
+        return {
+            "status": "ok",
+            "models": list(service.models.folders),
+            "loaded": list(service.models.loaded),
+            "unfinished": len(service.jobs),
+        }
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -190,10 +246,18 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return HTMLResponse(page, headers=page_headers)
 
 
-def create_app(models: Models, *, queue: int = 256, api_key: str | None = None, hosts: Collection[str] | None = None,
-               most_bytes: int = MOST_BYTES) -> FastAPI:
-    """The server. `queue`: texts that may wait or be written at a time; more requests are answered with 429.
-    `hosts`: the names it may be called by; None: any."""
+def create_app(
+    models: Models,
+    *,
+    queue: int = 256,
+    api_key: str | None = None,
+    hosts: Collection[str] | None = None,
+    most_bytes: int = MOST_BYTES,
+) -> FastAPI:
+    """The server. `queue`: texts that may wait or be written at a time; more requests are answered
+    with 429.
+    `hosts`: the names it may be called by; None: any.
+    """
     service = Service(models, queue)
 
     @asynccontextmanager
@@ -202,7 +266,9 @@ def create_app(models: Models, *, queue: int = 256, api_key: str | None = None, 
         yield
         service.worker.close()
 
-    app = FastAPI(title="llm-companion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="llm-companion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+    )
     app.state.service = service
     app.add_exception_handler(api.ApiError, api.on_api_error)
     app.add_exception_handler(RequestValidationError, api.on_invalid)

@@ -1,4 +1,6 @@
-"""Between requests on the event loop and the thread that steps the engines: a job is all texts of one request."""
+"""Between requests on the event loop and the thread that steps the engines: a job is all texts
+of one request.
+"""
 
 import asyncio
 import time
@@ -20,13 +22,29 @@ class Metrics:
     def __init__(self):
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.responses = Counter("llm_responses", "Answered HTTP requests.", ["path", "status"], registry=self.registry)
-        self.tokens = Counter("llm_tokens", "Tokens read and written.", ["model", "kind"], registry=self.registry)
-        self.unfinished = Gauge("llm_unfinished_texts", "Texts that wait or are written.", registry=self.registry)
-        self.first = Histogram("llm_first_token_seconds", "Until a request's first token.", ["model"],
-                               registry=self.registry, buckets=SECONDS)
-        self.whole = Histogram("llm_request_seconds", "Until a request's last token.", ["model"],
-                               registry=self.registry, buckets=SECONDS)
+        self.responses = Counter(
+            "llm_responses", "Answered HTTP requests.", ["path", "status"], registry=self.registry
+        )
+        self.tokens = Counter(
+            "llm_tokens", "Tokens read and written.", ["model", "kind"], registry=self.registry
+        )
+        self.unfinished = Gauge(
+            "llm_unfinished_texts", "Texts that wait or are written.", registry=self.registry
+        )
+        self.first = Histogram(
+            "llm_first_token_seconds",
+            "Until a request's first token.",
+            ["model"],
+            registry=self.registry,
+            buckets=SECONDS,
+        )
+        self.whole = Histogram(
+            "llm_request_seconds",
+            "Until a request's last token.",
+            ["model"],
+            registry=self.registry,
+            buckets=SECONDS,
+        )
 
 
 class Job:
@@ -72,13 +90,16 @@ class Job:
 
 
 class Service:
-    """The models and the worker of one server. `limit`: texts that may wait or be written at a time."""
+    """The models and the worker of one server. `limit`: texts that may wait or be written at a
+    time.
+    """
 
     def __init__(self, models: Models, limit: int):
         self.models, self.limit = models, limit
         self.metrics = Metrics()
         self.metrics.unfinished.set_function(lambda: len(self.jobs))
-        self.jobs: dict[Request, Job] = {}  # unfinished requests; only the event loop's thread looks
+        # unfinished requests; only the event loop's thread looks
+        self.jobs: dict[Request, Job] = {}
         self.worker: Worker | None = None
 
     def start(self) -> None:
@@ -89,8 +110,12 @@ class Service:
     def begin(self, served: ServedModel, requests: list[Request]) -> Job:
         """Have texts written; ApiError 429 where there are too many already."""
         if len(self.jobs) + len(requests) > self.limit:
-            raise ApiError(429, f"{len(self.jobs)} texts wait or are written already, at most {self.limit} may; try "
-                                "again later", code="queue_full")
+            raise ApiError(
+                429,
+                f"{len(self.jobs)} texts wait or are written already, at most {self.limit} may; try"
+                " again later",
+                code="queue_full",
+            )
         job = Job(self, served, requests)
         for request in requests:
             self.jobs[request] = job

@@ -1,9 +1,11 @@
-"""Speculative decoding: guess several tokens cheaply, let the model check them all in one pass (Leviathan et al. 2023).
+"""Speculative decoding: guess several tokens cheaply, let the model check them all in one pass
+(Leviathan et al. 2023).
 
-Reading k guesses costs the model hardly more than reading one token, because either way its weights are streamed
-through the processor once. A guess x drawn from q is kept with probability min(1, p(x) / q(x)), where p is the model's
-own distribution; the first one that is not kept is replaced by a draw from max(0, p - q), normalised. What comes out
-is distributed exactly as p, whoever guesses; a bad guesser only costs time.
+Reading k guesses costs the model hardly more than reading one token, because either way its weights
+are streamed through the processor once. A guess x drawn from q is kept with probability min(1, p(x)
+/ q(x)), where p is the model's own distribution; the first one that is not kept is replaced by a
+draw from max(0, p - q), normalised. What comes out is distributed exactly as p, whoever guesses; a
+bad guesser only costs time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +20,9 @@ from ch03_gpt.generation import check_prompts, read
 
 
 def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
-    """(n, V) logits of one text -> the probabilities (n, V) that its next tokens are drawn with; greedy: 0 and 1."""
+    """(n, V) logits of one text -> the probabilities (n, V) that its next tokens are drawn with;
+    greedy: 0 and 1.
+    """
     filtered = sampler.filter(logits)
     if sampler.drawn is None:
         return F.one_hot(filtered.argmax(dim=-1), logits.shape[-1]).float()
@@ -27,21 +31,25 @@ def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
 
 class Guesser(Protocol):
     def guess(self, text: Sequence[int], n: int) -> tuple[list[int], Tensor | None]:
-        """Up to `n` ids that may follow `text`, and the probabilities (n, V) that they were drawn with; None where
-        they were not drawn. `text` is the text of the last call and more."""
+        """Up to `n` ids that may follow `text`, and the probabilities (n, V) that they were drawn
+        with; None where they were not drawn. `text` is the text of the last call and more.
+        """
 
 
 class PromptLookup:
-    """Guesses that what followed the last tokens earlier in the text follows again (Saxena 2023): free, and good for
-    text that repeats itself or quotes its prompt."""
+    """Guesses that what followed the last tokens earlier in the text follows again (Saxena 2023):
+    free, and good for text that repeats itself or quotes its prompt.
+    """
 
     def __init__(self, longest: int = 3):
         self.longest = longest
-        self.after: dict[tuple[int, ...], int] = {}  # where the text went on after these tokens the last time
+        # where the text went on after these tokens the last time
+        self.after: dict[tuple[int, ...], int] = {}
         self.indexed = 0
 
     def guess(self, text: Sequence[int], n: int) -> tuple[list[int], None]:
-        for end in range(self.indexed, len(text)):  # only what is new: no work that grows with the text
+        # only what is new: no work that grows with the text
+        for end in range(self.indexed, len(text)):
             for length in range(1, min(self.longest, end) + 1):
                 self.after[tuple(text[end - length : end])] = end
         self.indexed = len(text)
@@ -59,7 +67,8 @@ class DraftModel:
         self.model, self.generator = model.eval(), generator
         self.sampler = Sampler(Sampling(**options), [[]], model.config.vocab_size, model.device)
         self.cache = model.make_cache(1)
-        self.read_ids: list[int] = []  # the guesses that the cache holds after the text of the last call
+        # the guesses that the cache holds after the text of the last call
+        self.read_ids: list[int] = []
         self.length = 0  # of that text
 
     @torch.inference_mode()
@@ -71,7 +80,8 @@ class DraftModel:
         self.cache.truncate(held)
         new, ids, probabilities = list(text[held:]), [], []
         for _ in range(n):
-            p = distribution(self.model.out_head(read(self.model, [new], self.cache)), self.sampler)  # (1, V)
+            # (1, V)
+            p = distribution(self.model.out_head(read(self.model, [new], self.cache)), self.sampler)
             new = torch.multinomial(p, 1, generator=self.generator)[0].tolist()
             ids += new
             probabilities.append(p)
@@ -82,21 +92,39 @@ class DraftModel:
 class Speculation:
     """Iterate over it for the ids that `model` writes after `prompt`, some at a time.
 
-    Counts `rounds` (passes of the model), `guessed` and `kept` guesses. `options` are the fields of `Sampling` but the
-    penalties, which would change from guess to guess. ValueError where prompt and text exceed the context.
+    Counts `rounds` (passes of the model), `guessed` and `kept` guesses. `options` are the fields of
+    `Sampling` but the penalties, which would change from guess to guess. ValueError where prompt
+    and text exceed the context.
     """
 
-    def __init__(self, model: GPTModel, prompt: Sequence[int], max_new_tokens: int, guesser: Guesser, *,
-                 n_guesses: int = 4, stop_ids: Iterable[int] = (), generator: torch.Generator | None = None, **options):
+    def __init__(
+        self,
+        model: GPTModel,
+        prompt: Sequence[int],
+        max_new_tokens: int,
+        guesser: Guesser,
+        *,
+        n_guesses: int = 4,
+        stop_ids: Iterable[int] = (),
+        generator: torch.Generator | None = None,
+        **options,
+    ):
         check_prompts(model, [prompt])
         if len(prompt) + max_new_tokens > model.config.context_length:
-            raise ValueError(f"prompt and text have {len(prompt) + max_new_tokens} tokens, the model sees "
-                             f"{model.config.context_length}; ask for fewer")
+            raise ValueError(
+                f"prompt and text have {len(prompt) + max_new_tokens} tokens, the model sees "
+                f"{model.config.context_length}; ask for fewer"
+            )
         sampling = Sampling(**options)
         if sampling.counts:
-            raise ValueError("speculative decoding checks several tokens at once, so penalties cannot count them; "
-                             "leave the penalties out")
-        self.model, self.text, self.guesser, self.generator = model.eval(), list(prompt), guesser, generator
+            raise ValueError(
+                "speculative decoding checks several tokens at once, so penalties cannot count"
+                " them; leave the penalties out"
+            )
+        self.model = model.eval()
+        self.text = list(prompt)
+        self.guesser = guesser
+        self.generator = generator
         self.end = len(prompt) + max_new_tokens
         self.n_guesses, self.stops = n_guesses, set(stop_ids)
         self.sampler = Sampler(sampling, [prompt], model.config.vocab_size, model.device)
@@ -121,14 +149,20 @@ class Speculation:
     def _round(self) -> list[int]:
         """Let the guesser guess, read the guesses, keep the right ones and one token more."""
         room = self.end - len(self.text) - 1
-        guesses, q = self.guesser.guess(self.text, min(self.n_guesses, room)) if room else ([], None)
+        guesses, q = (
+            self.guesser.guess(self.text, min(self.n_guesses, room)) if room else ([], None)
+        )
         ids = torch.tensor([[self.text[-1], *guesses]], device=self.model.device)
         logits = self.model.out_head(self.model.hidden_states(ids, self.cache)[0])  # (n + 1, V)
         p = distribution(logits, self.sampler)
         if q is None:
             q = F.one_hot(ids[0, 1:], p.shape[-1]).float()
         kept, rest = self._check(guesses, p, q)
-        self.rounds, self.guessed, self.kept = self.rounds + 1, self.guessed + len(guesses), self.kept + kept
+        self.rounds, self.guessed, self.kept = (
+            self.rounds + 1,
+            self.guessed + len(guesses),
+            self.kept + kept,
+        )
         self.cache.truncate(len(self.text) + kept)
         return [*guesses[:kept], torch.multinomial(rest, 1, generator=self.generator).item()]
 

@@ -1,7 +1,7 @@
 """The command `chat`: talk to a run's models in the terminal.
 
-Where Python has readline, the arrow keys edit a line and bring back earlier ones. Ctrl-C stops the answer and nothing
-else. Left out: several conversations at a time, which the server has.
+Where Python has readline, the arrow keys edit a line and bring back earlier ones. Ctrl-C stops the
+answer and nothing else. Left out: several conversations at a time, which the server has.
 """
 
 import json
@@ -24,24 +24,36 @@ HELP = """\
 /model NAME    go on with another stage
 /save FILE     write the conversation as JSON
 /quit          the end; so does Ctrl-D
-A message goes on in the next line where a line ends in \\, and in all lines between two lines of \"\"\"."""
+A message goes on in the next line where a line ends in \\, and in all lines between two lines of
+\"\"\"."""
 
 
 class Conversation:
     """What was said so far, with the model that answers."""
 
-    def __init__(self, models: Models, name: str, max_new_tokens: int, seed: int, sampling: Sampling):
-        self.models, self.max_new_tokens, self.seed, self.sampling = models, max_new_tokens, seed, sampling
+    def __init__(
+        self, models: Models, name: str, max_new_tokens: int, seed: int, sampling: Sampling
+    ):
+        self.models = models
+        self.max_new_tokens = max_new_tokens
+        self.seed = seed
+        self.sampling = sampling
         self.served: ServedModel = models.open(name)
         self.messages: list[Message] = []
 
     def reset(self, system: str | None = None) -> None:
-        """Begin anew. `system`: what the system says from now on, "" for nothing; None: what it said before."""
+        """Begin anew. `system`: what the system says from now on, "" for nothing; None: what it
+        said before.
+        """
         before = [message for message in self.messages if message["role"] == "system"]
-        self.messages = before if system is None else [{"role": "system", "content": system}] if system else []
+        self.messages = (
+            before if system is None else [{"role": "system", "content": system}] if system else []
+        )
 
     def forget(self) -> bool:
-        """Leave out the oldest exchange, as long as a newer one is there; whether there was one to leave out."""
+        """Leave out the oldest exchange, as long as a newer one is there; whether there was one
+        to leave out.
+        """
         first = int(self.messages[0]["role"] == "system")
         if len(self.messages) - first < 3:
             return False
@@ -49,8 +61,9 @@ class Conversation:
         return True
 
     def prompt(self) -> list[int]:
-        """What the model reads; the oldest exchanges are forgotten where there is no room for an answer of some
-        length. ValueError where even the last message is too long."""
+        """What the model reads; the oldest exchanges are forgotten where there is no room for an
+        answer of some length. ValueError where even the last message is too long.
+        """
         while True:
             ids = self.served.chat_prompt(self.messages)
             wanted = min(self.max_new_tokens, self.served.context_length // 4)
@@ -59,7 +72,9 @@ class Conversation:
                 return ids
 
     def answer(self, text: str) -> Iterator[str]:
-        """Say something; yields the answer piece by piece. What has been written when it is interrupted stays."""
+        """Say something; yields the answer piece by piece. What has been written when it is
+        interrupted stays.
+        """
         before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
         try:
@@ -67,8 +82,13 @@ class Conversation:
         except ValueError:
             self.messages = before
             raise
-        request = Request(ids, min(self.max_new_tokens, self.served.room(ids)), self.sampling, self.served.stop_ids,
-                          self.seed + len(self.messages))
+        request = Request(
+            ids,
+            min(self.max_new_tokens, self.served.room(ids)),
+            self.sampling,
+            self.served.stop_ids,
+            self.seed + len(self.messages),
+        )
         self.messages.append({"role": "assistant", "content": ""})
         try:
             for piece in self._write(request):
@@ -110,8 +130,14 @@ class Terminal:
 
     def __init__(self, conversation: Conversation):
         self.conversation, self.n_stories = conversation, 0
-        self.commands = {"/help": self.help, "/reset": self.reset, "/system": self.system, "/story": self.story,
-                         "/model": self.model, "/save": self.save}
+        self.commands = {
+            "/help": self.help,
+            "/reset": self.reset,
+            "/system": self.system,
+            "/story": self.story,
+            "/model": self.model,
+            "/save": self.save,
+        }
 
     def run(self) -> None:
         while True:
@@ -180,14 +206,23 @@ class Terminal:
         print(f"(saved in {file})")
 
 
-def chat(model: str | None = None, temperature: float = 0.0, top_p: float | None = None, top_k: int | None = None,
-         max_new_tokens: int = 200, system: str = "",
-         weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto", run: Path = Path("runs/default"),
-         seed: int = 1337, device: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> dict:
+def chat(
+    model: str | None = None,
+    temperature: float = 0.0,
+    top_p: float | None = None,
+    top_k: int | None = None,
+    max_new_tokens: int = 200,
+    system: str = "",
+    weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto",
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
     """Talk to the run's models in the terminal; /help lists the commands there.
 
     Args:
-        model: base, sft, dpo, ppo or grpo; by default the tuned model, or the base model where there is none.
+        model: base, sft, dpo, ppo or grpo; by default the tuned model, or the base model where
+            there is none.
         temperature: 0 always takes the most likely token, 1 draws as the model predicts.
         top_p: Draw from the fewest tokens only whose probabilities reach this.
         top_k: Draw from so many most likely tokens only.
@@ -204,8 +239,13 @@ def chat(model: str | None = None, temperature: float = 0.0, top_p: float | None
     with suppress(ImportError):
         import readline  # noqa: F401  (from then on, input() has a history)
     models = Models(run, weights, pick_device(device), rows=1)
-    conversation = Conversation(models, model or next((name for name in TUNED if name in models.folders), "base"),
-                                max_new_tokens, seed, sampling)
+    conversation = Conversation(
+        models,
+        model or next((name for name in TUNED if name in models.folders), "base"),
+        max_new_tokens,
+        seed,
+        sampling,
+    )
     conversation.reset(system)
     print(f"{', '.join(models.folders)} of {run}; /help lists the commands")
     Terminal(conversation).run()

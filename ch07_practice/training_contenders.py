@@ -1,4 +1,6 @@
-"""Who takes part in the training benchmark: our model and loop, and the peers' models in the usual loop."""
+"""Who takes part in the training benchmark: our model and loop, and the peers' models in the
+usual loop.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -28,14 +30,18 @@ def _ours(model: GPTModel, batches: Iterator, precision: Precision, optimizer: s
     model.train()
 
     def step() -> Tensor:
-        loss, count, _ = train_step(model, batches, chunked_next_token_loss, optimizers, 1, 1.0, precision)[0]
+        loss, count, _ = train_step(
+            model, batches, chunked_next_token_loss, optimizers, 1, 1.0, precision
+        )[0]
         return loss / count
 
     return step
 
 
 def _theirs(model: nn.Module, batches: Iterator, precision: Precision) -> Step:
-    """The usual loop, nanoGPT's: all logits, their mean loss, clipping, fused AdamW that decays matrices only."""
+    """The usual loop, nanoGPT's: all logits, their mean loss, clipping, fused AdamW that decays
+    matrices only.
+    """
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
@@ -60,7 +66,8 @@ def _theirs(model: nn.Module, batches: Iterator, precision: Precision) -> Step:
 @dataclass(frozen=True)
 class Contender:
     name: str
-    peer: Callable[[GPTModel], nn.Module] | None = None  # makes another model of our weights; None: ours
+    # makes another model of our weights; None: ours
+    peer: Callable[[GPTModel], nn.Module] | None = None
     package: str | None = None  # what must be installed
     dtype: str = "auto"
     optimizer: str = "adamw"
@@ -80,19 +87,25 @@ class Contender:
         return _theirs(self.peer(ours).to(device), batches, precision)
 
 
-_TRANSFORMERS, _FAST = partial(transformers_gpt2, use_cache=False), partial(book_gpt, variant="fast")
-CONTENDERS = {contender.name: contender for contender in (
-    Contender("ours"),
-    Contender("ours, default shape and Muon", optimizer="muon", default_shape=True),
-    Contender("nanoGPT-style", nano_gpt),
-    Contender("nanoGPT-style, memory kept", nano_gpt, keep_memory=True),
-    Contender("transformers, float32", _TRANSFORMERS, "transformers", "float32"),
-    Contender("transformers", _TRANSFORMERS, "transformers"),
-    Contender("transformers, memory kept", _TRANSFORMERS, "transformers", keep_memory=True),
-    Contender("llms_from_scratch", book_gpt, "llms_from_scratch"),
-    Contender("llms_from_scratch, fast", _FAST, "llms_from_scratch"),
-    Contender("llms_from_scratch, fast, memory kept", _FAST, "llms_from_scratch", keep_memory=True),
-)}
+_TRANSFORMERS = partial(transformers_gpt2, use_cache=False)
+_FAST = partial(book_gpt, variant="fast")
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("ours"),
+        Contender("ours, default shape and Muon", optimizer="muon", default_shape=True),
+        Contender("nanoGPT-style", nano_gpt),
+        Contender("nanoGPT-style, memory kept", nano_gpt, keep_memory=True),
+        Contender("transformers, float32", _TRANSFORMERS, "transformers", "float32"),
+        Contender("transformers", _TRANSFORMERS, "transformers"),
+        Contender("transformers, memory kept", _TRANSFORMERS, "transformers", keep_memory=True),
+        Contender("llms_from_scratch", book_gpt, "llms_from_scratch"),
+        Contender("llms_from_scratch, fast", _FAST, "llms_from_scratch"),
+        Contender(
+            "llms_from_scratch, fast, memory kept", _FAST, "llms_from_scratch", keep_memory=True
+        ),
+    )
+}
 
 
 def take_part(contenders: list[Contender], device: torch.device) -> list[Contender]:

@@ -1,7 +1,8 @@
 """Does this machine agree with the published figures? If not, what is the likely cause?
 
-`published.json` holds each figure once: where a run keeps it, and its value and band for each kind of device, from
-several seeds. It also feeds the README's table. Times differ from machine to machine and are not compared.
+`published.json` holds each figure once: where a run keeps it, and its value and band for each kind
+of device, from several seeds. It also feeds the README's table. Times differ from machine to
+machine and are not compared.
 """
 
 import json
@@ -34,7 +35,8 @@ class Figure:
     chapter: str
     run: str  # "" for the main run, or the name of the run inside it
     path: tuple[str | int, ...]  # keys into the chapter's metrics.json
-    budget: dict[str, int | float | str]  # metrics that must be equal for the figure to be comparable
+    # metrics that must be equal for the figure to be comparable
+    budget: dict[str, int | float | str]
     share: bool  # shown in per cent
     bands: dict[str, Band]  # by kind of device, such as "cpu, float32"
 
@@ -45,8 +47,13 @@ class Figure:
 def load_published(path: Path = PUBLISHED) -> tuple[dict, list[Figure]]:
     """(the machine and versions of the published runs, their figures)."""
     data = json.loads(path.read_text(encoding="utf-8"))
-    figures = [Figure(**one | {"path": tuple(one["path"]), "bands": {k: Band(**b) for k, b in one["bands"].items()}})
-               for one in data["figures"]]
+    figures = [
+        Figure(
+            **one
+            | {"path": tuple(one["path"]), "bands": {k: Band(**b) for k, b in one["bands"].items()}}
+        )
+        for one in data["figures"]
+    ]
     return data["machine"], figures
 
 
@@ -62,13 +69,18 @@ def at(metrics: dict, path: tuple[str | int, ...]) -> float:
 
 def kind_of_device(stages: list[Stage]) -> str:
     """Such as "cpu, float32": what chapter 4 computed with."""
-    found = [f"{stage.metrics['device'].partition(':')[0]}, {stage.metrics['dtype']}" for stage in stages
-             if "dtype" in stage.metrics]
+    found = [
+        f"{stage.metrics['device'].partition(':')[0]}, {stage.metrics['dtype']}"
+        for stage in stages
+        if "dtype" in stage.metrics
+    ]
     return found[0] if found else "unknown"
 
 
 def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: dict) -> str:
-    """Why a figure may differ: the first difference between this run and the published ones, in order of weight."""
+    """Why a figure may differ: the first difference between this run and the published ones, in
+    order of weight.
+    """
     for name, published in figure.budget.items():
         try:
             found = at(metrics, tuple(name.split(".")))
@@ -76,29 +88,50 @@ def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: di
             return f"the run does not say its {name}, so it may be of an older edition"
         if found != published:
             counts = all(isinstance(number, int) for number in (found, published))
-            words = f"{found:,} instead of {published:,}" if counts else f"{found} instead of {published}"
+            words = (
+                f"{found:,} instead of {published:,}"
+                if counts
+                else f"{found} instead of {published}"
+            )
             return f"{name.rpartition('.')[2]} {words}"
     if kind not in figure.bands:
         return f"there is no figure for {kind} yet; compared with {next(iter(figure.bands))}"
-    known = {name: str(here.get(name)).partition("+")[0] for name in ("PyTorch", "instruction set", "threads")}
-    differences = [f"{name} {value} instead of {there[name]}" for name, value in known.items() if value != there[name]]
+    known = {
+        name: str(here.get(name)).partition("+")[0]
+        for name in ("PyTorch", "instruction set", "threads")
+    }
+    differences = [
+        f"{name} {value} instead of {there[name]}"
+        for name, value in known.items()
+        if value != there[name]
+    ]
     return "; ".join(differences) or "no known one: please report it with report.json"
 
 
 def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
-    """A row a published figure: its band, what the run has, whether they agree, and if not, the likely cause.
+    """A row a published figure: its band, what the run has, whether they agree, and if not, the
+    likely cause.
 
     FileNotFoundError if there are no results in `run`.
     """
     there, figures = load_published(published)
     stages = find_stages(run)
     report = run / "report.json"
-    here = json.loads(report.read_text(encoding="utf-8"))["machine"] if report.is_file() else describe_machine()
+    here = (
+        json.loads(report.read_text(encoding="utf-8"))["machine"]
+        if report.is_file()
+        else describe_machine()
+    )
     kind, rows = kind_of_device(stages), []
     for figure in figures:
         band = figure.bands.get(kind) or next(iter(figure.bands.values()))
-        row = {"figure": figure.name, "published": f"{figure.shown(band.low)} to {figure.shown(band.high)}"}
-        metrics = next((s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), None)
+        row = {
+            "figure": figure.name,
+            "published": f"{figure.shown(band.low)} to {figure.shown(band.high)}",
+        }
+        metrics = next(
+            (s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), None
+        )
         try:
             value = at(metrics or {}, figure.path)
         except KeyError:
@@ -107,13 +140,20 @@ def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
             continue
         agrees = band.low <= value <= band.high
         cause = "" if agrees else likely_cause(figure, metrics, kind, here, there)
-        rows.append(row | {"here": figure.shown(value), "verdict": "agrees" if agrees else "DIFFERS",
-                           "likely cause": cause})
+        rows.append(
+            row
+            | {
+                "here": figure.shown(value),
+                "verdict": "agrees" if agrees else "DIFFERS",
+                "likely cause": cause,
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def verify(run: Path = Path("runs/default")) -> dict:
-    """Compare the figures of a `make run` with the published ones; exit code 1 if one differs or is missing.
+    """Compare the figures of a `make run` with the published ones; exit code 1 if one differs or is
+    missing.
 
     Args:
         run: Folder of the run.
@@ -122,8 +162,10 @@ def verify(run: Path = Path("runs/default")) -> dict:
     print(table.to_string(index=False))
     wrong = table[table["verdict"] != "agrees"]
     if len(wrong):
-        raise ValueError(f"{len(wrong)} of {len(table)} figures do not agree; likely cause: "
-                         + "; ".join(dict.fromkeys(wrong["likely cause"])))
+        raise ValueError(
+            f"{len(wrong)} of {len(table)} figures do not agree; likely cause: "
+            + "; ".join(dict.fromkeys(wrong["likely cause"]))
+        )
     print(f"all {len(table)} figures agree with the published ones")
     return {"figures": table.to_dict("records")}
 
@@ -132,12 +174,18 @@ def published_table(path: Path = PUBLISHED) -> str:
     """The README's table of what `make run` reaches: mean and band of each kind of device."""
     _, figures = load_published(path)
     kinds = list(dict.fromkeys(kind for figure in figures for kind in figure.bands))
-    rows = [{"figure": figure.name} | {kind: "" if kind not in figure.bands else _mean_and_band(figure, kind)
-                                       for kind in kinds} for figure in figures]
+    rows = [
+        {"figure": figure.name}
+        | {kind: "" if kind not in figure.bands else _mean_and_band(figure, kind) for kind in kinds}
+        for figure in figures
+    ]
     return as_markdown(pd.DataFrame(rows))
 
 
 def _mean_and_band(figure: Figure, kind: str) -> str:
     band = figure.bands[kind]
     seeds = f"{band.seeds} seed" + "s" * (band.seeds > 1)
-    return f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)}, {seeds})"
+    return (
+        f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)},"
+        f" {seeds})"
+    )

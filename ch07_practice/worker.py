@@ -1,7 +1,8 @@
 """One thread that steps the engines of all models in turn, for callers in other threads.
 
-An engine is not made for several threads: whatever changes it, new requests and cancelled ones included, is an order
-in the worker's inbox, taken between two steps. What a step has written goes out at once.
+An engine is not made for several threads: whatever changes it, new requests and cancelled ones
+included, is an order in the worker's inbox, taken between two steps. What a step has written goes
+out at once.
 """
 
 import logging
@@ -15,18 +16,23 @@ from ch07_practice.engine import Engine, Request
 
 @dataclass(frozen=True)
 class Written:
-    """What one step did for one request; of the request itself only the worker may read what changes."""
+    """What one step did for one request; of the request itself only the worker may read what
+    changes.
+    """
 
     request: Request
     token: int | None = None  # None where the text ended without one
-    found: tuple[float, dict[int, float]] | None = None  # log-probabilities, where they were asked for
+    # log-probabilities, where they were asked for
+    found: tuple[float, dict[int, float]] | None = None
     finish_reason: str | None = None  # as in the request, or "error"
 
 
 class Worker:
-    """Steps while there is something to write and sleeps otherwise; `deliver` is called in its thread after each step.
+    """Steps while there is something to write and sleeps otherwise; `deliver` is called in its
+    thread after each step.
 
-    A step that raises an error ends all the requests of its engine with "error"; later ones are served again.
+    A step that raises an error ends all the requests of its engine with "error"; later ones are
+    served again.
     """
 
     def __init__(self, deliver: Callable[[list[Written]], None]):
@@ -40,7 +46,9 @@ class Worker:
         self.inbox.put((engine, Engine.submit, request))
 
     def cancel(self, engine: Engine, request: Request) -> None:
-        """Free the request's row; nothing more is delivered of it, but for what was written before."""
+        """Free the request's row; nothing more is delivered of it, but for what was written
+        before.
+        """
         self.inbox.put((engine, Engine.cancel, request))
 
     def close(self) -> None:

@@ -17,7 +17,11 @@ settings.load_profile("companion")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--mine", action="store_true", help="check exercises.py, what you wrote, instead of solutions.py")
+    parser.addoption(
+        "--mine",
+        action="store_true",
+        help="check exercises.py, what you wrote, instead of solutions.py",
+    )
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +35,17 @@ def real_data() -> Path:
 
 @pytest.fixture
 def refusal(monkeypatch) -> Callable[..., str]:
-    """A function that runs a script with arguments it must refuse, and returns the line that it ends with: in this
-    process, where all is imported already (test_ch05_main.py and test_ch06_main.py start one of its own)."""
+    """A function that runs a script with arguments it must refuse, and returns the line that it
+    ends with: in this process, where all is imported already (test_ch05_main.py and
+    test_ch06_main.py start one of its own).
+    """
+
     def run(script: str, *arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         with pytest.raises(SystemExit) as end:
             runpy.run_path(str(Path(__file__).parent.parent / script), run_name="__main__")
-        message = end.value.code  # Python prints a text to stderr, without a traceback, and exits with 1
+        # Python prints a text to stderr, without a traceback, and exits with 1
+        message = end.value.code
         assert isinstance(message, str), message
         assert message.startswith("error: ")
         assert "\n" not in message

@@ -1,4 +1,6 @@
-"""A run of two untrained models, and a server of it in a thread: what the tests of chapter 7's server share."""
+"""A run of two untrained models, and a server of it in a thread: what the tests of chapter 7's
+server share.
+"""
 
 import threading
 import time
@@ -16,7 +18,9 @@ from ch06_instruction.chat import chat_tokenizer
 
 httpx = pytest.importorskip("httpx", reason="httpx is not installed (pip install -e '.[test]')")
 openai = pytest.importorskip("openai", reason="openai is not installed (pip install -e '.[test]')")
-uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (pip install -e '.[serve]')")
+uvicorn = pytest.importorskip(
+    "uvicorn", reason="uvicorn is not installed (pip install -e '.[serve]')"
+)
 
 from ch07_practice.served import Models  # noqa: E402
 from ch07_practice.server import create_app  # noqa: E402
@@ -28,8 +32,14 @@ ASK = [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]
 def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -> None:
     """An untrained model that is sure of what it says, so that rounding decides nothing."""
     torch.manual_seed(seed)
-    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=CONTEXT,
-                                   **{"emb_dim": 32, "n_heads": 2} | shape))
+    model = GPTModel(
+        preset_config(
+            "tiny",
+            vocab_size=tokenizer.n_vocab,
+            context_length=CONTEXT,
+            **{"emb_dim": 32, "n_heads": 2} | shape,
+        )
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     save_checkpoint(folder, model, tokenizer)
@@ -80,7 +90,9 @@ def until(condition, seconds: float = 20) -> None:
 
 @contextmanager
 def step_by_step(server: Running, name: str = "sft"):
-    """An engine that waits before each step for one more `release` of what is yielded; at the end it runs freely."""
+    """An engine that waits before each step for one more `release` of what is yielded; at the
+    end it runs freely.
+    """
     engine, step, gate = server.engine(name), server.engine(name).step, threading.Semaphore(0)
 
     def gated():

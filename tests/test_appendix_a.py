@@ -1,4 +1,6 @@
-"""Appendix A: tensors' memory, torch's graph, saving, and two processes that learn what one learns."""
+"""Appendix A: tensors' memory, torch's graph, saving, and two processes that learn what one
+learns.
+"""
 
 import json
 import os
@@ -40,13 +42,28 @@ from appendix_a.multi_process import BatchPart
 
 ROOT = Path(__file__).parent.parent
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
-PLAN = ["--rows", "101", "--epochs", "6", "--batch-size", "16"]  # the last batch has five rows: three and two
+# the last batch has five rows: three and two
+PLAN = ["--rows", "101", "--epochs", "6", "--batch-size", "16"]
 
 
 def run(folder: Path, *arguments: str, start: list[str] | None = None, ok: bool = True) -> str:
-    command = [sys.executable, *(start or []), "appendix_a/main.py", *arguments, "--run", str(folder)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"})
+    command = [
+        sys.executable,
+        *(start or []),
+        "appendix_a/main.py",
+        *arguments,
+        "--run",
+        str(folder),
+    ]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
     assert (result.returncode == 0) == ok, result.stderr[-3000:]
     return result.stdout if ok else result.stderr
 
@@ -56,8 +73,12 @@ def test_places_say_where_each_number_lies(shape, data):
     """Oracle: torch's own reading of the storage, for permuted, sliced and shifted views."""
     whole = torch.randn(*shape, 3)
     view = whole.permute(data.draw(st.permutations(range(whole.ndim))))
-    view = view[tuple(slice(data.draw(st.integers(0, size - 1)), None, data.draw(st.integers(1, 2)))
-                      for size in view.shape)]
+    view = view[
+        tuple(
+            slice(data.draw(st.integers(0, size - 1)), None, data.draw(st.integers(1, 2)))
+            for size in view.shape
+        )
+    ]
     storage = torch.tensor([]).set_(view.untyped_storage())
     assert torch.equal(storage[places(view)], view)
 
@@ -65,8 +86,12 @@ def test_places_say_where_each_number_lies(shape, data):
 @given(st.lists(st.integers(1, 4), max_size=3), st.data())
 def test_stretching_is_broadcasting_without_a_copy(shape, data):
     """Oracle: torch's expand."""
-    wanted = torch.Size([*data.draw(st.lists(st.integers(1, 3), max_size=2)),
-                         *(size if size > 1 else data.draw(st.integers(1, 4)) for size in shape)])
+    wanted = torch.Size(
+        [
+            *data.draw(st.lists(st.integers(1, 3), max_size=2)),
+            *(size if size > 1 else data.draw(st.integers(1, 4)) for size in shape),
+        ]
+    )
     x = torch.randn(shape)
     view = stretched(x, wanted)
     assert torch.equal(view, x.expand(wanted))
@@ -83,7 +108,12 @@ def test_the_graph_carries_torchs_gradients():
     w, b = torch.tensor(2.0, requires_grad=True), torch.tensor(1.0, requires_grad=True)
     loss = (w * w + b) * 3
     order = nodes_of(loss)
-    assert all(order.index(parent) > order.index(node) for node in order for parent, _ in node.next_functions if parent)
+    assert all(
+        order.index(parent) > order.index(node)
+        for node in order
+        for parent, _ in node.next_functions
+        if parent
+    )
     arrived = {node.name(): grad.item() for node, grad in arriving_gradients(loss).items()}
     assert arrived["AddBackward0"] == 3
     assert (w.grad.item(), b.grad.item()) == (12, 3)
@@ -100,20 +130,30 @@ def test_gradient_descent_follows_its_closed_form():
 
 
 def test_the_network_separates_what_no_line_can():
-    """Oracles: a linear layer stays near chance; the first logits are those of the layers by hand."""
+    """Oracles: a linear layer stays near chance; the first logits are those of the layers by
+    hand.
+    """
     torch.manual_seed(0)
     train_loader, test_loader = prepare_dataset(600)
     scores = []
     for network in (nn.Linear(2, 2), NeuralNetwork(2, 2)):
-        losses = train(network, train_loader, make_optimizer("adamw", network.parameters(), 0.01), 30)
+        losses = train(
+            network, train_loader, make_optimizer("adamw", network.parameters(), 0.01), 30
+        )
         scores.append(compute_accuracy(network, test_loader))
         assert losses.shape == (30 * 19,)
     assert scores[0] < 0.75
     assert scores[1] > 0.97
     features = test_loader.dataset.features
     first, second, third = (layer for layer in network.layers if isinstance(layer, nn.Linear))
-    assert [tuple(layer.weight.shape) for layer in (first, second, third)] == [(30, 2), (20, 30), (2, 20)]
-    torch.testing.assert_close(network(features), third(second(first(features).clamp(min=0)).clamp(min=0)))
+    assert [tuple(layer.weight.shape) for layer in (first, second, third)] == [
+        (30, 2),
+        (20, 30),
+        (2, 20),
+    ]
+    torch.testing.assert_close(
+        network(features), third(second(first(features).clamp(min=0)).clamp(min=0))
+    )
 
 
 def test_what_is_saved_comes_back_and_nothing_else_is_read(tmp_path):
@@ -128,6 +168,7 @@ def test_what_is_saved_comes_back_and_nothing_else_is_read(tmp_path):
 
 def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path):
     """Oracle: the run without interruption, with shuffling, dropout and the optimizer's memory."""
+
     def start(seed: int):
         torch.manual_seed(seed)
         network = NeuralNetwork(2, 2)
@@ -143,17 +184,24 @@ def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path):
     second, loader, optimizer = start(1)
     load_run(tmp_path / "run.pt", second, optimizer, loader.generator)
     train(second, loader, optimizer, 3)
-    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True)
+    )
 
 
 def test_parts_of_a_batch_are_the_batch():
     batches = [[5, 0, 3, 7], [4, 1, 6]]
     parts = [list(BatchPart(batches, rank, 3)) for rank in range(3)]
-    assert [sorted(chain(*rows)) for rows in zip(*parts, strict=True)] == [sorted(batch) for batch in batches]
+    assert [sorted(chain(*rows)) for rows in zip(*parts, strict=True)] == [
+        sorted(batch) for batch in batches
+    ]
     loader, _ = prepare_dataset(10, batch_size=4)
-    assert [len(labels) for _, labels in share_batches(loader)] == [4, 4, 2]  # a process on its own gets everything
+    # a process on its own gets everything
+    assert [len(labels) for _, labels in share_batches(loader)] == [4, 4, 2]
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
-    torch.testing.assert_close(shared_cross_entropy(logits, labels), F.cross_entropy(logits, labels))
+    torch.testing.assert_close(
+        shared_cross_entropy(logits, labels), F.cross_entropy(logits, labels)
+    )
 
 
 def test_the_profile_counts_what_ran():
@@ -184,30 +232,44 @@ def test_the_command_leaves_metrics_pictures_and_the_network(alone):
     assert (metrics["steps"], metrics["processes"]) == (6 * 7, 1)
     assert metrics["loss"] < metrics["first_loss"]
     assert sum(row["share"] for row in metrics["profile"]) <= 1
-    assert {"training.png", "optimizer_paths.png", "profile.png"} <= {path.name for path in alone.iterdir()}
+    assert {"training.png", "optimizer_paths.png", "profile.png"} <= {
+        path.name for path in alone.iterdir()
+    }
     _, test_loader = prepare_dataset(101, 16)
-    assert compute_accuracy(load_network(alone / "network.safetensors"), test_loader) == metrics["accuracy"]
+    assert (
+        compute_accuracy(load_network(alone / "network.safetensors"), test_loader)
+        == metrics["accuracy"]
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_learn_what_one_learns(alone, tmp_path, strategy):
-    """Oracle: one process. Sums are taken in another order, nothing else differs; both parts of a batch are unequal."""
+    """Oracle: one process. Sums are taken in another order, nothing else differs; both parts of
+    a batch are unequal.
+    """
     run(tmp_path, *PLAN, "--strategy", strategy, start=TWO)
-    ours, theirs = (load_file(folder / "network.safetensors") for folder in (tmp_path / "appendix_a", alone))
+    ours, theirs = (
+        load_file(folder / "network.safetensors") for folder in (tmp_path / "appendix_a", alone)
+    )
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=1e-5, rtol=1e-4)
-    one, two = (json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-                for folder in (alone, tmp_path / "appendix_a"))
+    one, two = (
+        json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        for folder in (alone, tmp_path / "appendix_a")
+    )
     assert two["processes"] == 2
     assert (two["steps"], two["accuracy"]) == (one["steps"], one["accuracy"])
     assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--epochs", "0"], "--epochs must be positive, not 0"),
-    (["--strategy", "ddp"], "start it with torchrun --nproc-per-node 2"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--epochs", "0"], "--epochs must be positive, not 0"),
+        (["--strategy", "ddp"], "start it with torchrun --nproc-per-node 2"),
+    ],
+)
 def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
     error = run(tmp_path / "run", *arguments, ok=False)
     assert error.startswith("error: ") and words in error and error.count("\n") == 1

@@ -1,4 +1,6 @@
-"""Appendix B's engine: each operation's value and gradient on random shapes, against PyTorch and finite differences."""
+"""Appendix B's engine: each operation's value and gradient on random shapes, against PyTorch and
+finite differences.
+"""
 
 import subprocess
 import sys
@@ -23,7 +25,8 @@ SEEDS = st.integers(0, 10_000)
 
 
 def check(function, reference, *arrays: np.ndarray) -> None:
-    """Value and gradients of `function` of Tensors equal those of `reference` of torch tensors and finite differences.
+    """Value and gradients of `function` of Tensors equal those of `reference` of torch tensors and
+    finite differences.
 
     The output is weighted by random numbers, so that no gradient is by chance the same everywhere.
     """
@@ -44,7 +47,9 @@ def check(function, reference, *arrays: np.ndarray) -> None:
             moved = [Tensor(x if j == i else array) for j, array in enumerate(arrays)]
             return float((function(*moved).data * weights).sum())
 
-        np.testing.assert_allclose(tensor.grad, numerical_gradient(loss, arrays[i]), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            tensor.grad, numerical_gradient(loss, arrays[i]), rtol=1e-5, atol=1e-6
+        )
 
 
 def normal(seed: int, *shapes: tuple[int, ...]) -> list[np.ndarray]:
@@ -93,7 +98,10 @@ ALONG_AN_AXIS = {
     "log_softmax": (ours.log_softmax, torch.log_softmax),
     "logsumexp": (ours.logsumexp, torch.logsumexp),
     "sum": (lambda x, axis: x.sum(axis), torch.sum),
-    "sum, kept": (lambda x, axis: x.sum(axis, keepdims=True), lambda x, dim: x.sum(dim, keepdim=True)),
+    "sum, kept": (
+        lambda x, axis: x.sum(axis, keepdims=True),
+        lambda x, dim: x.sum(dim, keepdim=True),
+    ),
     "mean": (lambda x, axis: x.mean(axis), torch.mean),
     "max": (lambda x, axis: x.max(axis), torch.amax),
     "sum of all": (lambda x, axis: x.sum(), lambda x, dim: x.sum()),
@@ -120,15 +128,21 @@ def test_reductions_over_several_axes(function):
 def test_equal_maxima_share_the_gradient():
     """Oracle: torch.amax, which shares it too."""
     check_only_torch = np.array([[1.0, 2.0, 2.0], [0.0, 0.0, 0.0]])
-    x, other = Tensor(check_only_torch, requires_grad=True), torch.tensor(check_only_torch, requires_grad=True)
+    x = Tensor(check_only_torch, requires_grad=True)
+    other = torch.tensor(check_only_torch, requires_grad=True)
     x.max(axis=1).sum().backward()
     other.amax(1).sum().backward()
     np.testing.assert_allclose(x.grad, other.grad.numpy())
 
 
 @settings(max_examples=25)
-@given(batch=mutually_broadcastable_shapes(num_shapes=2, max_dims=2, max_side=3), n=st.integers(1, 4),
-       k=st.integers(1, 4), m=st.integers(1, 4), seed=SEEDS)
+@given(
+    batch=mutually_broadcastable_shapes(num_shapes=2, max_dims=2, max_side=3),
+    n=st.integers(1, 4),
+    k=st.integers(1, 4),
+    m=st.integers(1, 4),
+    seed=SEEDS,
+)
 def test_matrix_products(batch, n, k, m, seed):
     left, right = batch.input_shapes
     check(lambda a, b: a @ b, lambda a, b: a @ b, *normal(seed, (*left, n, k), (*right, k, m)))
@@ -149,7 +163,11 @@ INDICES = {
 @pytest.mark.parametrize("name", INDICES)
 def test_indexing(name):
     index = INDICES[name]
-    check(lambda x: x[index] * x[index] + x.sum(), lambda x: x[index] * x[index] + x.sum(), *normal(3, (3, 4)))
+    check(
+        lambda x: x[index] * x[index] + x.sum(),
+        lambda x: x[index] * x[index] + x.sum(),
+        *normal(3, (3, 4)),
+    )
 
 
 @settings(max_examples=15)
@@ -160,10 +178,18 @@ def test_reshape_transpose_join(shape, seed, draw):
     arrays = normal(seed, shape, shape)
     check(lambda x: x.reshape(-1), lambda x: x.reshape(-1), arrays[0])
     check(lambda x: x.transpose(*order), lambda x: x.permute(*order), arrays[0])
-    check(lambda a, b: ours.concatenate([a, b, a], axis), lambda a, b: torch.cat([a, b, a], axis), *arrays)
+    check(
+        lambda a, b: ours.concatenate([a, b, a], axis),
+        lambda a, b: torch.cat([a, b, a], axis),
+        *arrays,
+    )
     check(lambda a, b: ours.stack([a, b], axis), lambda a, b: torch.stack([a, b], axis), *arrays)
     condition = arrays[0] > 0
-    check(lambda a, b: ours.where(condition, a, b), lambda a, b: torch.where(torch.tensor(condition), a, b), *arrays)
+    check(
+        lambda a, b: ours.where(condition, a, b),
+        lambda a, b: torch.where(torch.tensor(condition), a, b),
+        *arrays,
+    )
 
 
 def test_transpose_without_axes_reverses_them():
@@ -179,35 +205,63 @@ def test_layer_norm(shape, seed):
 
     def composed(x, scale, shift):
         centred = x - x.mean(-1, keepdims=True)
-        return centred * ((centred * centred).mean(-1, keepdims=True) + 1e-5) ** -0.5 * scale + shift
+        return (
+            centred * ((centred * centred).mean(-1, keepdims=True) + 1e-5) ** -0.5 * scale + shift
+        )
 
     check(ours.layer_norm, lambda x, a, b: F.layer_norm(x, width, a, b), *arrays)
-    np.testing.assert_allclose(composed(*map(Tensor, arrays)).data, ours.layer_norm(*map(Tensor, arrays)).data)
+    np.testing.assert_allclose(
+        composed(*map(Tensor, arrays)).data, ours.layer_norm(*map(Tensor, arrays)).data
+    )
 
 
 @settings(max_examples=15)
 @given(shape=array_shapes(min_dims=1, max_dims=3, max_side=4), seed=SEEDS)
 def test_lookup(shape, seed):
     ids = np.random.default_rng(seed).integers(0, 4, shape)
-    check(lambda table: ours.lookup(table, ids), lambda table: F.embedding(torch.tensor(ids), table),
-          *normal(seed, (6, 3)))
+    check(
+        lambda table: ours.lookup(table, ids),
+        lambda table: F.embedding(torch.tensor(ids), table),
+        *normal(seed, (6, 3)),
+    )
 
 
 @settings(max_examples=20)
 @given(shape=array_shapes(min_dims=2, max_dims=3, max_side=4), seed=SEEDS)
 def test_losses(shape, seed):
     rng = np.random.default_rng(seed)
-    wanted, labels, bits = rng.normal(size=shape), rng.integers(0, shape[-1], shape[:-1]), rng.integers(0, 2, shape)
+    wanted = rng.normal(size=shape)
+    labels = rng.integers(0, shape[-1], shape[:-1])
+    bits = rng.integers(0, 2, shape)
     logits = 3 * rng.normal(size=shape)
     weights = rng.random(shape[:-1])
     flat = torch.tensor(labels.ravel())
-    check(lambda x: mean_squared_error(x, wanted), lambda x: F.mse_loss(x, torch.tensor(wanted)), logits)
-    check(lambda x: binary_cross_entropy(x, bits),
-          lambda x: F.binary_cross_entropy_with_logits(x, torch.tensor(bits, dtype=torch.float64)), logits)
-    check(lambda x: cross_entropy(x, labels), lambda x: F.cross_entropy(x.flatten(0, -2), flat), logits)
-    check(lambda x: cross_entropy(x, labels, weights),
-          lambda x: (F.cross_entropy(x.flatten(0, -2), flat, reduction="none") * torch.tensor(weights.ravel())).sum()
-          / weights.sum(), logits)
+    check(
+        lambda x: mean_squared_error(x, wanted),
+        lambda x: F.mse_loss(x, torch.tensor(wanted)),
+        logits,
+    )
+    check(
+        lambda x: binary_cross_entropy(x, bits),
+        lambda x: F.binary_cross_entropy_with_logits(x, torch.tensor(bits, dtype=torch.float64)),
+        logits,
+    )
+    check(
+        lambda x: cross_entropy(x, labels),
+        lambda x: F.cross_entropy(x.flatten(0, -2), flat),
+        logits,
+    )
+    check(
+        lambda x: cross_entropy(x, labels, weights),
+        lambda x: (
+            (
+                F.cross_entropy(x.flatten(0, -2), flat, reduction="none")
+                * torch.tensor(weights.ravel())
+            ).sum()
+            / weights.sum()
+        ),
+        logits,
+    )
 
 
 def test_nothing_overflows():
@@ -224,7 +278,9 @@ def test_nothing_overflows():
 
 
 def test_gradients_add_up_and_stop():
-    """Two backward passes double; what two leaves share stays whole; constants and no_grad learn nothing."""
+    """Two backward passes double; what two leaves share stays whole; constants and no_grad learn
+    nothing.
+    """
     x, y = (Tensor([1.0, 2.0], requires_grad=True) for _ in range(2))
     for _ in range(2):
         (x + y).sum().backward()
@@ -260,16 +316,29 @@ def test_kept_gradients_of_results_between():
 
 
 def test_the_drawn_graph_is_the_graph():
-    """Names, numbers and gradients by hand; an arrow for each use, from left to right; nothing lies on another."""
-    a, b = (Tensor(np.array(value), requires_grad=True, name=name) for name, value in (("a", 2.0), ("b", -3.0)))
+    """Names, numbers and gradients by hand; an arrow for each use, from left to right; nothing
+    lies on another.
+    """
+    a, b = (
+        Tensor(np.array(value), requires_grad=True, name=name)
+        for name, value in (("a", 2.0), ("b", -3.0))
+    )
     product = a * b
     result = product * product + a * 10.0
     result.backward(keep_all=True)
     axes = draw_graph(result).axes[0]
     nodes = [text for text in axes.texts if text.get_text()]
-    assert sorted(text.get_text() for text in nodes) == sorted([
-        "a\n2\ngrad 46", "b\n-3\ngrad -24", "×\n-6\ngrad -12", "×\n36\ngrad 1", "constant\n10", "×\n20\ngrad 1",
-        "+\n56\ngrad 1"])
+    assert sorted(text.get_text() for text in nodes) == sorted(
+        [
+            "a\n2\ngrad 46",
+            "b\n-3\ngrad -24",
+            "×\n-6\ngrad -12",
+            "×\n36\ngrad 1",
+            "constant\n10",
+            "×\n20\ngrad 1",
+            "+\n56\ngrad 1",
+        ]
+    )
     arrows = [text for text in axes.texts if not text.get_text()]
     assert len(arrows) == 8
     assert all(arrow.xyann[0] < arrow.xy[0] for arrow in arrows)
@@ -297,8 +366,16 @@ def test_refusals_name_the_remedy():
 
 def test_the_engine_needs_numpy_alone():
     """Importing the engine and the layers in a fresh process loads no framework."""
-    script = ("import sys\nfrom appendix_b import gpt, convolution, recurrent, optimizers, schedules, losses\n"
-              "sys.exit(' '.join({'torch', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules)) or 0)")
-    result = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, capture_output=True,
-                            text=True, check=False)
+    script = (
+        "import sys\nfrom appendix_b import gpt, convolution, recurrent, optimizers, schedules,"
+        " losses\nsys.exit(' '.join({'torch', 'scipy', 'sklearn', 'matplotlib'} & set(sys.modules))"
+        " or 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (result.returncode, result.stderr.strip()) == (0, "")

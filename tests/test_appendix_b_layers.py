@@ -1,4 +1,6 @@
-"""Appendix B's layers on random shapes: values and every gradient against PyTorch's layers and finite differences."""
+"""Appendix B's layers on random shapes: values and every gradient against PyTorch's layers and
+finite differences.
+"""
 
 from collections.abc import Callable
 
@@ -14,7 +16,17 @@ from appendix_b.attention import AttentionHead, MultiHeadAttention, TransformerB
 from appendix_b.convolution import Conv2d, MaxPool
 from appendix_b.finite_differences import numerical_gradient
 from appendix_b.gpt import GPT, Shape
-from appendix_b.layers import GELU, BatchNorm, Dropout, Embedding, Flatten, LayerNorm, Linear, ReLU, Tanh
+from appendix_b.layers import (
+    GELU,
+    BatchNorm,
+    Dropout,
+    Embedding,
+    Flatten,
+    LayerNorm,
+    Linear,
+    ReLU,
+    Tanh,
+)
 from appendix_b.nn import Module, Parameter, Sequential
 from appendix_b.recurrent import LSTM, RNN
 from appendix_b.tensor import Tensor
@@ -45,14 +57,24 @@ def turned(name: str) -> Callable:
     return lambda p: p[name].T
 
 
-def check(module: Module, theirs: nn.Module, weights: dict[str, Callable], x: np.ndarray,
-          first: Callable = lambda out: out) -> None:
-    """Equal: outputs, the gradient of the input and of every parameter; ours also by finite differences.
+def check(
+    module: Module,
+    theirs: nn.Module,
+    weights: dict[str, Callable],
+    x: np.ndarray,
+    first: Callable = lambda out: out,
+) -> None:
+    """Equal: outputs, the gradient of the input and of every parameter; ours also by finite
+        differences.
 
-    `weights` maps their parameters' names to functions of ours by name; `first` picks what to compare of the output.
+    `weights` maps their parameters' names to functions of ours by name; `first` picks what to
+    compare of the output.
     """
     theirs = theirs.double()
-    leaves = {name: torch.tensor(one.data, requires_grad=True) for name, one in module.named(Parameter).items()}
+    leaves = {
+        name: torch.tensor(one.data, requires_grad=True)
+        for name, one in module.named(Parameter).items()
+    }
     made = {name: function(leaves) for name, function in weights.items()}
     other = torch.tensor(x, requires_grad=x.dtype.kind == "f")
     expected = first(torch.func.functional_call(theirs, made, (other,)))
@@ -65,22 +87,32 @@ def check(module: Module, theirs: nn.Module, weights: dict[str, Callable], x: np
     if x.dtype.kind == "f":
         np.testing.assert_allclose(mine.grad, other.grad.numpy(), rtol=1e-7, atol=1e-10)
     for name, one in module.named(Parameter).items():
-        np.testing.assert_allclose(one.grad, leaves[name].grad.numpy(), rtol=1e-7, atol=1e-10, err_msg=name)
+        np.testing.assert_allclose(
+            one.grad, leaves[name].grad.numpy(), rtol=1e-7, atol=1e-10, err_msg=name
+        )
     check_numerically(module, x, mine, pattern, first)
 
 
-def check_numerically(module: Module, x: np.ndarray, mine: Tensor | np.ndarray, pattern: np.ndarray, first) -> None:
+def check_numerically(
+    module: Module, x: np.ndarray, mine: Tensor | np.ndarray, pattern: np.ndarray, first
+) -> None:
     for name, one in module.named(Parameter).items():
         kept = one.data
 
         def loss(moved: np.ndarray, one=one) -> float:
             one.data = moved
-            return float((first(module(Tensor(x) if x.dtype.kind == "f" else x)).data * pattern).sum())
+            return float(
+                (first(module(Tensor(x) if x.dtype.kind == "f" else x)).data * pattern).sum()
+            )
 
-        np.testing.assert_allclose(one.grad, numerical_gradient(loss, kept), rtol=2e-4, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(
+            one.grad, numerical_gradient(loss, kept), rtol=2e-4, atol=1e-6, err_msg=name
+        )
         one.data = kept
     if isinstance(mine, Tensor):
-        found = numerical_gradient(lambda moved: float((first(module(Tensor(moved))).data * pattern).sum()), x)
+        found = numerical_gradient(
+            lambda moved: float((first(module(Tensor(moved))).data * pattern).sum()), x
+        )
         np.testing.assert_allclose(mine.grad, found, rtol=2e-4, atol=1e-6)
 
 
@@ -89,26 +121,57 @@ def check_numerically(module: Module, x: np.ndarray, mine: Tensor | np.ndarray, 
 def test_linear(B, T, inputs, outputs, bias, seed):
     layer = precise(Linear(inputs, outputs, generator(), bias))
     names = {"weight": turned("weight")} | ({"bias": same("bias")} if bias else {})
-    check(layer, nn.Linear(inputs, outputs, bias), names, generator(seed).normal(size=(B, T, inputs)))
+    check(
+        layer, nn.Linear(inputs, outputs, bias), names, generator(seed).normal(size=(B, T, inputs))
+    )
 
 
 @settings(max_examples=10)
-@given(B=SIZES, inputs=st.integers(1, 2), outputs=st.integers(1, 3), size=st.integers(1, 3), stride=st.integers(1, 2),
-       padding=st.integers(0, 2), extra=st.integers(0, 3), seed=SEEDS)
+@given(
+    B=SIZES,
+    inputs=st.integers(1, 2),
+    outputs=st.integers(1, 3),
+    size=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    extra=st.integers(0, 3),
+    seed=SEEDS,
+)
 def test_conv2d(B, inputs, outputs, size, stride, padding, extra, seed):
     layer = precise(Conv2d(inputs, outputs, size, generator(), stride, padding))
     x = generator(seed).normal(size=(B, inputs, size + extra, size + 1))
-    check(layer, nn.Conv2d(inputs, outputs, size, stride, padding), {"weight": same("weight"), "bias": same("bias")}, x)
+    check(
+        layer,
+        nn.Conv2d(inputs, outputs, size, stride, padding),
+        {"weight": same("weight"), "bias": same("bias")},
+        x,
+    )
 
 
 @settings(max_examples=10)
-@given(B=SIZES, C=SIZES, size=st.integers(1, 3), height=st.integers(3, 7), width=st.integers(3, 7), seed=SEEDS)
+@given(
+    B=SIZES,
+    C=SIZES,
+    size=st.integers(1, 3),
+    height=st.integers(3, 7),
+    width=st.integers(3, 7),
+    seed=SEEDS,
+)
 def test_max_pool_flatten_and_activations(B, C, size, height, width, seed):
     """With a scaling layer in front, so that there is a parameter to learn."""
     x = generator(seed).normal(size=(B, C, height, width))
-    pairs = [(Sequential(Conv2d(C, 2, 1, generator()), one, Flatten()), nn.Sequential(nn.Conv2d(C, 2, 1), other,
-              nn.Flatten())) for one, other in ((MaxPool(size), nn.MaxPool2d(size)), (ReLU(), nn.ReLU()),
-                                                (GELU(), nn.GELU("tanh")), (Tanh(), nn.Tanh()))]
+    pairs = [
+        (
+            Sequential(Conv2d(C, 2, 1, generator()), one, Flatten()),
+            nn.Sequential(nn.Conv2d(C, 2, 1), other, nn.Flatten()),
+        )
+        for one, other in (
+            (MaxPool(size), nn.MaxPool2d(size)),
+            (ReLU(), nn.ReLU()),
+            (GELU(), nn.GELU("tanh")),
+            (Tanh(), nn.Tanh()),
+        )
+    ]
     for ours, theirs in pairs[:1] if seed % 4 else pairs:
         names = {"0.weight": same("layers.0.weight"), "0.bias": same("layers.0.bias")}
         check(precise(ours), theirs, names, x)
@@ -136,40 +199,68 @@ def test_batch_norm(B, C, side, seed):
 @settings(max_examples=5)
 @given(B=SIZES, C=st.integers(2, 4), seed=SEEDS)
 def test_layer_norm(B, C, seed):
-    check(precise(LayerNorm(C)), nn.LayerNorm(C), {"weight": same("scale"), "bias": same("shift")},
-          generator(seed).normal(size=(B, C)))
+    check(
+        precise(LayerNorm(C)),
+        nn.LayerNorm(C),
+        {"weight": same("scale"), "bias": same("shift")},
+        generator(seed).normal(size=(B, C)),
+    )
 
 
 @settings(max_examples=5)
 @given(B=SIZES, T=SIZES, rows=SIZES, width=SIZES, seed=SEEDS)
 def test_embedding(B, T, rows, width, seed):
-    check(precise(Embedding(rows, width, generator())), nn.Embedding(rows, width), {"weight": same("weight")},
-          generator(seed).integers(0, rows, (B, T)))
+    check(
+        precise(Embedding(rows, width, generator())),
+        nn.Embedding(rows, width),
+        {"weight": same("weight")},
+        generator(seed).integers(0, rows, (B, T)),
+    )
 
 
-RECURRENT = {"weight_ih_l0": turned("from_input"), "weight_hh_l0": turned("from_state"), "bias_ih_l0": same("bias"),
-             "bias_hh_l0": lambda p: 0 * p["bias"]}
+RECURRENT = {
+    "weight_ih_l0": turned("from_input"),
+    "weight_hh_l0": turned("from_state"),
+    "bias_ih_l0": same("bias"),
+    "bias_hh_l0": lambda p: 0 * p["bias"],
+}
 
 
 @settings(max_examples=8)
 @given(B=SIZES, T=SIZES, inputs=SIZES, width=SIZES, seed=SEEDS)
 def test_rnn(B, T, inputs, width, seed):
-    check(precise(RNN(inputs, width, generator())), nn.RNN(inputs, width, batch_first=True), RECURRENT,
-          generator(seed).normal(size=(B, T, inputs)), first=lambda out: out[0])
+    check(
+        precise(RNN(inputs, width, generator())),
+        nn.RNN(inputs, width, batch_first=True),
+        RECURRENT,
+        generator(seed).normal(size=(B, T, inputs)),
+        first=lambda out: out[0],
+    )
 
 
 @settings(max_examples=6)
 @given(B=SIZES, T=SIZES, inputs=SIZES, width=st.integers(1, 3), seed=SEEDS)
 def test_lstm(B, T, inputs, width, seed):
     """PyTorch orders the gates enter, forget, candidate, leave."""
-    def in_their_order(name: str) -> Callable:
-        return lambda p: torch.cat([p[name].chunk(4, dim=-1)[gate] for gate in (1, 0, 2, 3)], dim=-1)
 
-    names = {"weight_ih_l0": lambda p: in_their_order("from_input")(p).T,
-             "weight_hh_l0": lambda p: in_their_order("from_state")(p).T,
-             "bias_ih_l0": in_their_order("bias"), "bias_hh_l0": lambda p: torch.zeros_like(p["bias"])}
-    check(precise(LSTM(inputs, width, generator())), nn.LSTM(inputs, width, batch_first=True), names,
-          generator(seed).normal(size=(B, T, inputs)), first=lambda out: out[0])
+    def in_their_order(name: str) -> Callable:
+        return lambda p: torch.cat(
+            [p[name].chunk(4, dim=-1)[gate] for gate in (1, 0, 2, 3)], dim=-1
+        )
+
+    names = {
+        "weight_ih_l0": lambda p: in_their_order("from_input")(p).T,
+        "weight_hh_l0": lambda p: in_their_order("from_state")(p).T,
+        "bias_ih_l0": in_their_order("bias"),
+        "bias_hh_l0": lambda p: torch.zeros_like(p["bias"]),
+    }
+    check(
+        precise(LSTM(inputs, width, generator())),
+        nn.LSTM(inputs, width, batch_first=True),
+        names,
+        generator(seed).normal(size=(B, T, inputs)),
+        first=lambda out: out[0],
+    )
 
 
 @pytest.mark.parametrize("cell", [RNN, LSTM])
@@ -193,43 +284,77 @@ class OneHead(nn.Module):
 @settings(max_examples=8)
 @given(B=SIZES, T=SIZES, width=SIZES, head_width=SIZES, seed=SEEDS)
 def test_attention_head(B, T, width, head_width, seed):
-    names = {"q.weight": turned("query.weight"), "k.weight": turned("key.weight"), "v.weight": turned("value.weight")}
-    check(precise(AttentionHead(width, head_width, generator())), OneHead(width, head_width), names,
-          generator(seed).normal(size=(B, T, width)))
+    names = {
+        "q.weight": turned("query.weight"),
+        "k.weight": turned("key.weight"),
+        "v.weight": turned("value.weight"),
+    }
+    check(
+        precise(AttentionHead(width, head_width, generator())),
+        OneHead(width, head_width),
+        names,
+        generator(seed).normal(size=(B, T, width)),
+    )
 
 
 class TheirBlock(nn.Module):
     def __init__(self, width: int, heads: int):
         super().__init__()
-        self.layer = nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, lambda x: F.gelu(x, approximate="tanh"),
-                                                batch_first=True, norm_first=True)
+        self.layer = nn.TransformerEncoderLayer(
+            width,
+            heads,
+            4 * width,
+            0.0,
+            lambda x: F.gelu(x, approximate="tanh"),
+            batch_first=True,
+            norm_first=True,
+        )
 
     def forward(self, x):
-        return self.layer(x, nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype))
+        return self.layer(
+            x, nn.Transformer.generate_square_subsequent_mask(x.shape[1], dtype=x.dtype)
+        )
 
 
 @settings(max_examples=4)
-@given(B=st.integers(1, 2), T=SIZES, heads=st.integers(1, 2), head_width=st.integers(1, 2), seed=SEEDS)
+@given(
+    B=st.integers(1, 2), T=SIZES, heads=st.integers(1, 2), head_width=st.integers(1, 2), seed=SEEDS
+)
 def test_transformer_block(B, T, heads, head_width, seed):
     width = heads * head_width
-    names = {"self_attn.in_proj_weight": lambda p: torch.cat([p[f"attention.{name}.weight"].T for name in QKV]),
-             "self_attn.in_proj_bias": lambda p: 0 * p["attention.mix.bias"].repeat(3),
-             "self_attn.out_proj.weight": turned("attention.mix.weight"),
-             "self_attn.out_proj.bias": same("attention.mix.bias")}
+    names = {
+        "self_attn.in_proj_weight": lambda p: torch.cat(
+            [p[f"attention.{name}.weight"].T for name in QKV]
+        ),
+        "self_attn.in_proj_bias": lambda p: 0 * p["attention.mix.bias"].repeat(3),
+        "self_attn.out_proj.weight": turned("attention.mix.weight"),
+        "self_attn.out_proj.bias": same("attention.mix.bias"),
+    }
     for i in (1, 2):
-        names |= {f"norm{i}.weight": same(f"norm{i}.scale"), f"norm{i}.bias": same(f"norm{i}.shift"),
-                  f"linear{i}.weight": turned(f"feed_forward.layers.{2 * i - 2}.weight"),
-                  f"linear{i}.bias": same(f"feed_forward.layers.{2 * i - 2}.bias")}
-    check(precise(TransformerBlock(width, heads, generator())), TheirBlock(width, heads),
-          {f"layer.{name}": made for name, made in names.items()}, generator(seed).normal(size=(B, T, width)))
+        names |= {
+            f"norm{i}.weight": same(f"norm{i}.scale"),
+            f"norm{i}.bias": same(f"norm{i}.shift"),
+            f"linear{i}.weight": turned(f"feed_forward.layers.{2 * i - 2}.weight"),
+            f"linear{i}.bias": same(f"feed_forward.layers.{2 * i - 2}.bias"),
+        }
+    check(
+        precise(TransformerBlock(width, heads, generator())),
+        TheirBlock(width, heads),
+        {f"layer.{name}": made for name, made in names.items()},
+        generator(seed).normal(size=(B, T, width)),
+    )
 
 
 def weights_for_chapter_3(model: GPT) -> dict[str, torch.Tensor]:
     """Our state under the names of chapter 3's GPTModel, matrices transposed."""
     p = {name: torch.tensor(array) for name, array in model.state().items()}
-    found = {"tok_emb.weight": p["tokens.weight"], "out_head.weight": p["tokens.weight"],
-             "pos_emb.weight": p["positions.weight"], "final_norm.scale": p["norm.scale"],
-             "final_norm.shift": p["norm.shift"]}
+    found = {
+        "tok_emb.weight": p["tokens.weight"],
+        "out_head.weight": p["tokens.weight"],
+        "pos_emb.weight": p["positions.weight"],
+        "final_norm.scale": p["norm.scale"],
+        "final_norm.shift": p["norm.shift"],
+    }
     for i in range(model.shape.layers):
         ours, theirs = f"blocks.{i}.", f"trf_blocks.{i}."
         qkv = [p[f"{ours}attention.{name}.weight"].T for name in QKV]
@@ -237,7 +362,9 @@ def weights_for_chapter_3(model: GPT) -> dict[str, torch.Tensor]:
         found[theirs + "att.out_proj.weight"] = p[ours + "attention.mix.weight"].T
         found[theirs + "att.out_proj.bias"] = p[ours + "attention.mix.bias"]
         for layer in (0, 2):
-            found[f"{theirs}ff.layers.{layer}.weight"] = p[f"{ours}feed_forward.layers.{layer}.weight"].T
+            found[f"{theirs}ff.layers.{layer}.weight"] = p[
+                f"{ours}feed_forward.layers.{layer}.weight"
+            ].T
             found[f"{theirs}ff.layers.{layer}.bias"] = p[f"{ours}feed_forward.layers.{layer}.bias"]
         for name in ("norm1.scale", "norm1.shift", "norm2.scale", "norm2.shift"):
             found[theirs + name] = p[ours + name]
@@ -245,7 +372,9 @@ def weights_for_chapter_3(model: GPT) -> dict[str, torch.Tensor]:
 
 
 def test_the_tiny_gpt_is_chapter_3s_model():
-    """Oracle: GPTModel with the same weights, its logits and its gradient of the token embedding."""
+    """Oracle: GPTModel with the same weights, its logits and its gradient of the token
+    embedding.
+    """
     shape = Shape(vocab_size=11, context_length=9, width=8, heads=2, layers=2)
     model = precise(GPT(shape, generator()))
     theirs = GPTModel(GPTConfig(11, 9, 8, 2, 2, tie_embeddings=True)).double()
@@ -256,7 +385,9 @@ def test_the_tiny_gpt_is_chapter_3s_model():
     pattern = generator(4).normal(size=logits.shape)
     logits.backward(pattern)
     expected.backward(torch.tensor(pattern))
-    np.testing.assert_allclose(model.tokens.weight.grad, theirs.tok_emb.weight.grad.numpy(), rtol=1e-8, atol=1e-10)
+    np.testing.assert_allclose(
+        model.tokens.weight.grad, theirs.tok_emb.weight.grad.numpy(), rtol=1e-8, atol=1e-10
+    )
     with pytest.raises(ValueError, match="10 tokens exceed the context length 9"):
         model(np.zeros((1, 10), dtype=int))
 
@@ -286,19 +417,35 @@ def test_dropout_keeps_the_expected_value_and_rests_in_evaluation():
 
 
 def test_state_finds_every_layer_and_refuses_another_models():
-    model = Sequential(Conv2d(1, 2, 3, generator()), BatchNorm(2), Flatten(), Linear(8, 3, generator()))
+    model = Sequential(
+        Conv2d(1, 2, 3, generator()), BatchNorm(2), Flatten(), Linear(8, 3, generator())
+    )
     state = model.state()
-    assert set(state) == {"layers.0.weight", "layers.0.bias", "layers.1.scale", "layers.1.shift",
-                          "layers.1.running_mean", "layers.1.running_variance", "layers.3.weight", "layers.3.bias"}
+    assert set(state) == {
+        "layers.0.weight",
+        "layers.0.bias",
+        "layers.1.scale",
+        "layers.1.shift",
+        "layers.1.running_mean",
+        "layers.1.running_variance",
+        "layers.3.weight",
+        "layers.3.bias",
+    }
     assert model.n_parameters() == 2 * 9 + 2 + 2 + 2 + 24 + 3
-    other = Sequential(Conv2d(1, 2, 3, generator(9)), BatchNorm(2), Flatten(), Linear(8, 3, generator(9)))
+    other = Sequential(
+        Conv2d(1, 2, 3, generator(9)), BatchNorm(2), Flatten(), Linear(8, 3, generator(9))
+    )
     x = Tensor(generator(1).normal(size=(4, 1, 4, 4)))
     model(x)  # moves the running averages
     other.load_state(model.state())
     np.testing.assert_array_equal(other.eval()(x).data, model.eval()(x).data)
     with pytest.raises(ValueError, match=r"missing \['layers.3.bias'\], unknown \['more'\]"):
-        other.load_state({("more" if name == "layers.3.bias" else name): array for name, array in state.items()})
-    with pytest.raises(ValueError, match=r"layers.3.bias has shape \(4,\) in the state, \(3,\) in the model"):
+        other.load_state(
+            {("more" if name == "layers.3.bias" else name): array for name, array in state.items()}
+        )
+    with pytest.raises(
+        ValueError, match=r"layers.3.bias has shape \(4,\) in the state, \(3,\) in the model"
+    ):
         other.load_state(state | {"layers.3.bias": np.zeros(4)})
 
 

@@ -1,4 +1,6 @@
-"""Appendix B's experiments and its command, in reduced form: against scikit-learn, closed forms, and by refusals."""
+"""Appendix B's experiments and its command, in reduced form: against scikit-learn, closed forms,
+and by refusals.
+"""
 
 import json
 import subprocess
@@ -34,22 +36,38 @@ def generator(seed: int = 0) -> np.random.Generator:
 def test_gradient_descent_finds_what_closed_forms_and_scikit_learn_find():
     x, y = points_on_a_line(40, generator())
     line, _ = fit_line(x, y, generator())
-    np.testing.assert_allclose([line.weight.data.item(), line.bias.data.item()], least_squares(x, y), atol=1e-5)
+    np.testing.assert_allclose(
+        [line.weight.data.item(), line.bias.data.item()], least_squares(x, y), atol=1e-5
+    )
     points = generator(1).normal(size=(200, 2))
     labels = (points @ [1.0, -2.0] + generator(2).normal(size=200) > 0).astype(int)
-    ours = fit_separator(points.astype(np.float32), labels, generator(), penalty=1 / 200, steps=800).layers[0]
-    theirs = LogisticRegression(C=1.0, tol=1e-8).fit(points, labels)  # C = 1 / (penalty * number of points)
+    ours = fit_separator(
+        points.astype(np.float32), labels, generator(), penalty=1 / 200, steps=800
+    ).layers[0]
+    # C = 1 / (penalty * number of points)
+    theirs = LogisticRegression(C=1.0, tol=1e-8).fit(points, labels)
     np.testing.assert_allclose(ours.weight.data.ravel(), theirs.coef_.ravel(), atol=2e-3)
     np.testing.assert_allclose(ours.bias.data, theirs.intercept_, atol=2e-3)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("make", "epochs", "least"), [
-    (lambda rng: mlp(8, 10, rng, dropout=0.3, batch_norm=True), 30, 0.97), (lambda rng: cnn(8, 10, rng), 10, 0.975)])
+@pytest.mark.parametrize(
+    ("make", "epochs", "least"),
+    [
+        (lambda rng: mlp(8, 10, rng, dropout=0.3, batch_norm=True), 30, 0.97),
+        (lambda rng: cnn(8, 10, rng), 10, 0.975),
+    ],
+)
 def test_digits_are_learned(make, epochs, least):
     """Half of the usual epochs or less; scikit-learn's logistic regression has about 0.96."""
     train, test = load_images("digits", 0)
-    log = fit(model := make(generator()), train, Plan(epochs=epochs, look_every=5), generator(), {"test": test})
+    log = fit(
+        model := make(generator()),
+        train,
+        Plan(epochs=epochs, look_every=5),
+        generator(),
+        {"test": test},
+    )
     assert log[-1]["test accuracy"] >= least
     assert measure(model, test)[1] == log[-1]["test accuracy"]
     assert log[-1]["train loss"] < log[0]["train loss"]
@@ -87,15 +105,21 @@ def test_what_transfers_is_the_donors():
     donor = cnn(8, 5, generator())
     images = Images(generator().normal(size=(10, 1, 8, 8)).astype(np.float32), np.arange(10) % 5)
     ways = starts(donor, images, images, generator(1))
-    for start, equal in (("fine-tuned", [True, True, True, False, False]), ("from scratch", [False] * 5)):
+    for start, equal in (
+        ("fine-tuned", [True, True, True, False, False]),
+        ("from scratch", [False] * 5),
+    ):
         state = ways[start][0].state()
         weights = [name for name in state if name.endswith("weight")]
-        assert [np.array_equal(state[name], donor.state()[name]) for name in weights] == equal, start
+        assert [np.array_equal(state[name], donor.state()[name]) for name in weights] == equal, (
+            start
+        )
     by_hand = Tensor(images.x)
     for layer in donor.eval().layers[:7]:
         by_hand = layer(by_hand)
-    np.testing.assert_allclose(ways["new layer on frozen ones"][1].x, by_hand.data.reshape(10, -1), rtol=1e-5,
-                               atol=1e-6)
+    np.testing.assert_allclose(
+        ways["new layer on frozen ones"][1].x, by_hand.data.reshape(10, -1), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
@@ -105,8 +129,12 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="is not the file it should be"):
         load_images("mnist", 0)
     path = tmp_path / "small.npz"
-    arrays = {"x_train": np.full((3, 28, 28), 255, dtype=np.uint8), "y_train": np.arange(3, dtype=np.uint8),
-              "x_test": np.zeros((2, 28, 28), dtype=np.uint8), "y_test": np.arange(2, dtype=np.uint8)}
+    arrays = {
+        "x_train": np.full((3, 28, 28), 255, dtype=np.uint8),
+        "y_train": np.arange(3, dtype=np.uint8),
+        "x_test": np.zeros((2, 28, 28), dtype=np.uint8),
+        "y_test": np.arange(2, dtype=np.uint8),
+    }
     np.savez(path, **arrays)
     monkeypatch.setattr("appendix_b.digits.fetch", lambda wanted: path)
     train, test = load_images("mnist", 0)
@@ -119,24 +147,32 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "transformer"])
 def test_text_models_learn_a_cycle(name):
-    """Ten ids in a fixed order: knowing nothing costs log(10) = 2.3 nats, knowing the order nothing."""
+    """Ten ids in a fixed order: knowing nothing costs log(10) = 2.3 nats, knowing the order
+    nothing.
+    """
     ids = np.arange(2000) % 10
     held_out = windows_of(ids, 12, 16)(generator(9))
     np.testing.assert_array_equal(held_out.targets, (held_out.ids + 1) % 10)
     model = contenders(10, 12, generator())[name]
     assert 85_000 < contenders(67, 64, generator())[name].n_parameters() < 115_000
-    log = train_text(model, windows_of(ids, 12, 16), held_out, TextPlan(lr=5e-3, steps=60, looks=3), generator())
+    log = train_text(
+        model, windows_of(ids, 12, 16), held_out, TextPlan(lr=5e-3, steps=60, looks=3), generator()
+    )
     assert [line["step"] for line in log] == [20, 40, 60]
     assert log[-1]["tokens"] == 60 * 16 * 12
     assert log[-1]["val_loss"] < 0.3
     logits = torch.tensor(model(held_out.ids).data)
-    expected = F.cross_entropy(logits.flatten(0, 1), torch.tensor(held_out.targets).flatten()).item()
+    expected = F.cross_entropy(
+        logits.flatten(0, 1), torch.tensor(held_out.targets).flatten()
+    ).item()
     assert text_loss(model, held_out, size=5) == pytest.approx(expected, rel=1e-4)
 
 
 def test_small_talk_is_true_and_its_pairs_are_apart():
     """Oracle: the answer is found again in what the user said; no pair of a test is in training."""
-    training, test = (list(islice(small_talk(generator(), test=part), 1500)) for part in (False, True))
+    training, test = (
+        list(islice(small_talk(generator(), test=part), 1500)) for part in (False, True)
+    )
     for talk in test:
         words = talk.said.rstrip("?.").split()
         if talk.kind == "sum":
@@ -146,7 +182,10 @@ def test_small_talk_is_true_and_its_pairs_are_apart():
         else:
             assert (talk.answer in talk.said) is (talk.kind != "unknown")
             assert talk.kind != "unknown" or talk.said.count(words[-1]) == 1
-    answers = [{talk.answer for talk in part if talk.kind in ("where", "who", "greeting")} for part in (training, test)]
+    answers = [
+        {talk.answer for talk in part if talk.kind in ("where", "who", "greeting")}
+        for part in (training, test)
+    ]
     assert not answers[0] & answers[1]
     assert {talk.kind for talk in training} == set(KINDS)
 
@@ -180,8 +219,13 @@ def test_answers_together_are_answers_alone():
 
 
 def run(*arguments: str, ok: bool = True) -> subprocess.CompletedProcess:
-    result = subprocess.run([sys.executable, "appendix_b/main.py", *map(str, arguments)], cwd=ROOT, capture_output=True,
-                            text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "appendix_b/main.py", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (result.returncode == 0) is ok, result.stderr
     return result
 
@@ -193,13 +237,35 @@ def test_the_command_does_everything_and_then_chats(tmp_path):
     run("--run", tmp_path, "--epochs", "1", "--seeds", "1", "--steps", "3", "--text", text)
     folder = tmp_path / "appendix_b"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    assert set(metrics) == {"regression", "digits", "regularisation", "transfer", "text", "gpt", "speed",
-                            "wall_seconds"}
+    assert set(metrics) == {
+        "regression",
+        "digits",
+        "regularisation",
+        "transfer",
+        "text",
+        "gpt",
+        "speed",
+        "wall_seconds",
+    }
     assert metrics["regression"]["line_max_difference"] < 1e-4
     assert metrics["text"]["LSTM"]["step"] == 3
     assert {path.name for path in folder.iterdir()} == {
-        "metrics.json", "gpt.npz", "tokenizer.json", *(f"{name}.png" for name in (
-            "regression", "digits", "filters", "regularisation", "transfer", "text", "gpt"))}
+        "metrics.json",
+        "gpt.npz",
+        "tokenizer.json",
+        *(
+            f"{name}.png"
+            for name in (
+                "regression",
+                "digits",
+                "filters",
+                "regularisation",
+                "transfer",
+                "text",
+                "gpt",
+            )
+        ),
+    }
     said = run("--run", tmp_path, "--ask", "Hello, I am Maya.").stdout
     model, tokenizer = chat.load_chat(folder)
     again = chat.answers(model, tokenizer, ["Hello, I am Maya."], generator(), temperature=0.0)
@@ -219,5 +285,7 @@ def test_refusals_name_the_remedy(tmp_path):
         main(seeds=0, run=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"there is no saved model .*train one first"):
         main(ask="Hello", run=tmp_path)
-    with pytest.raises(ValueError, match="the text has 5 tokens, one window needs 9; take a longer text"):
+    with pytest.raises(
+        ValueError, match="the text has 5 tokens, one window needs 9; take a longer text"
+    ):
         windows_of(np.arange(5), 8, 1)

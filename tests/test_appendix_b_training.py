@@ -7,28 +7,53 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from appendix_b import GPT, SGD, Adam, AdamW, Parameter, Shape, clip_gradients, cross_entropy, draw, write
+from appendix_b import (
+    GPT,
+    SGD,
+    Adam,
+    AdamW,
+    Parameter,
+    Shape,
+    clip_gradients,
+    cross_entropy,
+    draw,
+    write,
+)
 from appendix_b.saving import load_arrays, save_arrays
 from appendix_b.schedules import constant, cosine, step_decay
 
 OPTIMIZERS = {
     "sgd": (lambda p: SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
-    "momentum": (lambda p: SGD(p, 0.05, momentum=0.9, weight_decay=0.1),
-                 lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.1)),
-    "nesterov": (lambda p: SGD(p, 0.05, momentum=0.8, nesterov=True),
-                 lambda p: torch.optim.SGD(p, 0.05, momentum=0.8, nesterov=True)),
-    "adam": (lambda p: Adam(p, 0.03, betas=(0.8, 0.95), weight_decay=0.1),
-             lambda p: torch.optim.Adam(p, 0.03, betas=(0.8, 0.95), weight_decay=0.1)),
-    "adamw": (lambda p: AdamW(p, 0.03, weight_decay=0.2), lambda p: torch.optim.AdamW(p, 0.03, weight_decay=0.2)),
+    "momentum": (
+        lambda p: SGD(p, 0.05, momentum=0.9, weight_decay=0.1),
+        lambda p: torch.optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.1),
+    ),
+    "nesterov": (
+        lambda p: SGD(p, 0.05, momentum=0.8, nesterov=True),
+        lambda p: torch.optim.SGD(p, 0.05, momentum=0.8, nesterov=True),
+    ),
+    "adam": (
+        lambda p: Adam(p, 0.03, betas=(0.8, 0.95), weight_decay=0.1),
+        lambda p: torch.optim.Adam(p, 0.03, betas=(0.8, 0.95), weight_decay=0.1),
+    ),
+    "adamw": (
+        lambda p: AdamW(p, 0.03, weight_decay=0.2),
+        lambda p: torch.optim.AdamW(p, 0.03, weight_decay=0.2),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @settings(max_examples=8)
-@given(shapes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=3),
-       max_norm=st.sampled_from([0.5, 100.0]), seed=st.integers(0, 1000))
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=3),
+    max_norm=st.sampled_from([0.5, 100.0]),
+    seed=st.integers(0, 1000),
+)
 def test_twelve_steps_are_pytorchs(name, shapes, max_norm, seed):
-    """Random gradients, clipped, the rate changed on the way, one parameter without a gradient in step 5."""
+    """Random gradients, clipped, the rate changed on the way, one parameter without a gradient
+    in step 5.
+    """
     rng = np.random.default_rng(seed)
     mine = [Parameter(rng.normal(size=shape)) for shape in shapes]
     theirs = [torch.tensor(one.data.copy(), requires_grad=True) for one in mine]
@@ -76,11 +101,17 @@ def test_schedules_are_pytorchs():
         (constant(0.5), lambda o: lr.ConstantLR(o, 1.0)),
         (step_decay(0.5, 4, 0.3), lambda o: lr.StepLR(o, 4, 0.3)),
         (cosine(0.5, 20, final=0.1), lambda o: lr.CosineAnnealingLR(o, 20, 0.1)),
-        (cosine(0.5, 20, warmup=5), lambda o: lr.SequentialLR(
-            o, [lr.LinearLR(o, 0.2, 1.0, 4), lr.CosineAnnealingLR(o, 15)], [5])),
+        (
+            cosine(0.5, 20, warmup=5),
+            lambda o: lr.SequentialLR(
+                o, [lr.LinearLR(o, 0.2, 1.0, 4), lr.CosineAnnealingLR(o, 15)], [5]
+            ),
+        ),
     ):
         steps = 6 if theirs.__code__.co_names[0] == "SequentialLR" else 20
-        np.testing.assert_allclose([ours(step) for step in range(steps)], rates_of(theirs, steps), rtol=1e-12)
+        np.testing.assert_allclose(
+            [ours(step) for step in range(steps)], rates_of(theirs, steps), rtol=1e-12
+        )
 
 
 def steps(model: GPT, optimizer: AdamW, first: int, last: int) -> None:
@@ -106,7 +137,9 @@ def test_a_saved_run_goes_on_bit_for_bit(tmp_path):
     optimizer = AdamW(resumed.parameters(), 0.01)
     optimizer.load_state(load_arrays(tmp_path / "optimizer.npz")[0])
     steps(resumed, optimizer, 3, 6)
-    assert all(np.array_equal(array, resumed.state()[name]) for name, array in whole.state().items())
+    assert all(
+        np.array_equal(array, resumed.state()[name]) for name, array in whole.state().items()
+    )
     assert {path.name for path in tmp_path.iterdir()} == {"model.npz", "optimizer.npz"}
 
 
@@ -114,7 +147,10 @@ def test_files_that_are_no_models_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no saved model .*train one first"):
         load_arrays(tmp_path / "nothing.npz")
     (tmp_path / "text.npz").write_text("no archive", encoding="utf-8")
-    np.savez(tmp_path / "pickle.npz", **{"settings.json": np.array("{}"), "x": np.array([{}], dtype=object)})
+    np.savez(
+        tmp_path / "pickle.npz",
+        **{"settings.json": np.array("{}"), "x": np.array([{}], dtype=object)},
+    )
     for name in ("text.npz", "pickle.npz"):
         with pytest.raises(ValueError, match="is damaged or no model of ours"):
             load_arrays(tmp_path / name)
@@ -127,8 +163,12 @@ def test_drawing_follows_the_distribution():
     """Oracle: the softmax restricted to what is kept, chi-square test over 20,000 draws."""
     logits = np.log(np.array([0.1, 0.4, 0.05, 0.25, 0.2]))
     rows = np.tile(logits, (20_000, 1))
-    for options, kept in (({}, [0, 1, 2, 3, 4]), ({"top_k": 2}, [1, 3]), ({"top_p": 0.6}, [1, 3]),
-                          ({"top_p": 0.8, "temperature": 2.0}, [0, 1, 3, 4])):
+    for options, kept in (
+        ({}, [0, 1, 2, 3, 4]),
+        ({"top_k": 2}, [1, 3]),
+        ({"top_p": 0.6}, [1, 3]),
+        ({"top_p": 0.8, "temperature": 2.0}, [0, 1, 3, 4]),
+    ):
         weights = np.exp(logits / options.get("temperature", 1.0))[kept]
         counts = np.bincount(draw(rows, np.random.default_rng(0), **options), minlength=5)
         assert counts[kept].sum() == 20_000, options
@@ -139,7 +179,9 @@ def test_drawing_follows_the_distribution():
 
 def test_writing_sees_only_the_context():
     """Oracle: the most likely ids computed from the last ids by hand."""
-    model = GPT(Shape(9, context_length=4, width=8, heads=2, layers=1), np.random.default_rng(1)).eval()
+    model = GPT(
+        Shape(9, context_length=4, width=8, heads=2, layers=1), np.random.default_rng(1)
+    ).eval()
     ids = np.random.default_rng(2).integers(0, 9, (3, 6))
     writer = write(model, ids, 4, np.random.default_rng(0), temperature=0.0)
     for _ in range(3):

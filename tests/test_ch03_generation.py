@@ -1,4 +1,6 @@
-"""Generation against itself (one by one, without a cache, in pieces), transformers, closed forms and statistics."""
+"""Generation against itself (one by one, without a cache, in pieces), transformers, closed forms
+and statistics.
+"""
 
 import itertools
 from dataclasses import replace
@@ -29,10 +31,17 @@ from ch03_gpt.generation import Context, read
 from ch03_gpt.sampling import draw
 
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
-LLAMA = replace(TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40)
-FAMILIES = st.builds(replace, st.sampled_from([TINY, LLAMA]), window=st.sampled_from([None, 4]),
-                     token_shift=st.sampled_from([0, 2, 6]), qk_norm=st.booleans(),
-                     context_length=st.sampled_from([8, 16]))
+LLAMA = replace(
+    TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40
+)
+FAMILIES = st.builds(
+    replace,
+    st.sampled_from([TINY, LLAMA]),
+    window=st.sampled_from([None, 4]),
+    token_shift=st.sampled_from([0, 2, 6]),
+    qk_norm=st.booleans(),
+    context_length=st.sampled_from([8, 16]),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -60,34 +69,70 @@ def test_cached_equals_uncached(config, prompt, new, temperature):
     model = wild_model(config)
     ids = torch.randint(0, 50, (2, prompt))
     before = ids.clone()
-    results = [generate(model, ids, new, temperature=temperature, use_cache=cache,
-                        generator=torch.Generator().manual_seed(2)) for cache in (True, False)]
+    results = [
+        generate(
+            model,
+            ids,
+            new,
+            temperature=temperature,
+            use_cache=cache,
+            generator=torch.Generator().manual_seed(2),
+        )
+        for cache in (True, False)
+    ]
     assert torch.equal(*results)
     assert results[0].shape == (2, prompt + new)
     assert torch.equal(ids, before)
 
 
 @settings(max_examples=60)
-@given(FAMILIES, st.lists(st.integers(1, 8), min_size=2, max_size=5), st.integers(1, 30), st.integers(0, 100),
-       st.sampled_from([dict(), dict(temperature=1.0), dict(temperature=0.7, top_k=9, top_p=0.9, min_p=0.02),
-                        dict(temperature=1.2, repetition_penalty=1.3, presence_penalty=0.4, frequency_penalty=0.2)]),
-       st.booleans(), st.sampled_from([1, 3, 512]))
-def test_unequal_prompts_together_write_what_each_writes_alone(config, lengths, new, seed, options, use_cache, chunk):
+@given(
+    FAMILIES,
+    st.lists(st.integers(1, 8), min_size=2, max_size=5),
+    st.integers(1, 30),
+    st.integers(0, 100),
+    st.sampled_from(
+        [
+            dict(),
+            dict(temperature=1.0),
+            dict(temperature=0.7, top_k=9, top_p=0.9, min_p=0.02),
+            dict(
+                temperature=1.2, repetition_penalty=1.3, presence_penalty=0.4, frequency_penalty=0.2
+            ),
+        ]
+    ),
+    st.booleans(),
+    st.sampled_from([1, 3, 512]),
+)
+def test_unequal_prompts_together_write_what_each_writes_alone(
+    config, lengths, new, seed, options, use_cache, chunk
+):
     """Oracle: one prompt at a time, uncached, read in one piece."""
     model = wild_model(config)
     torch.manual_seed(seed)
     prompts = [torch.randint(0, 50, (length,)).tolist() for length in lengths]
-    together = complete(model, prompts, new, generator=seeded(len(prompts)), use_cache=use_cache, chunk=chunk,
-                        **options)
+    together = complete(
+        model,
+        prompts,
+        new,
+        generator=seeded(len(prompts)),
+        use_cache=use_cache,
+        chunk=chunk,
+        **options,
+    )
     for prompt, generator, completion in zip(prompts, seeded(len(prompts)), together, strict=True):
-        alone = generate(model, torch.tensor([prompt]), new, generator=generator, use_cache=False, **options)
+        alone = generate(
+            model, torch.tensor([prompt]), new, generator=generator, use_cache=False, **options
+        )
         assert completion.ids == alone[0, len(prompt) :].tolist()
 
 
 @settings(max_examples=20)
 @given(st.sampled_from([TINY, LLAMA]), st.integers(1, 6), st.integers(1, 12), st.integers(2, 70))
 def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, new):
-    """Oracle: the cache that keeps everything, of the same windowed model, through many wraps of the small one."""
+    """Oracle: the cache that keeps everything, of the same windowed model, through many wraps of
+    the small one.
+    """
     from ch02_attention import KVCache
 
     model = wild_model(replace(config, context_length=80, window=window))
@@ -101,12 +146,16 @@ def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, n
         for ids in torch.randint(0, 50, (new, 2, 1)):
             for result, cache in zip(results, (bounded, full), strict=True):
                 result.append(model.hidden_states(ids, cache)[:, -1])
-    torch.testing.assert_close(torch.stack(results[0]), torch.stack(results[1]), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        torch.stack(results[0]), torch.stack(results[1]), atol=1e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=4)])
 def test_bfloat16_weights_predict_nearly_what_float32_does(config):
-    """Oracle: float32, over texts of unequal length that are read in pieces and then written on, past the context."""
+    """Oracle: float32, over texts of unequal length that are read in pieces and then written on,
+    past the context.
+    """
     torch.manual_seed(0)
     model = GPTModel(config).eval()
     halves = GPTModel(config).to(torch.bfloat16).eval()
@@ -122,7 +171,9 @@ def test_bfloat16_weights_predict_nearly_what_float32_does(config):
 
 
 def test_a_single_row_takes_another_kernel_and_says_the_same(monkeypatch):
-    """Oracle: the same row beside another one; oneDNN is switched on again afterwards, also after an error."""
+    """Oracle: the same row beside another one; oneDNN is switched on again afterwards, also
+    after an error.
+    """
     monkeypatch.setattr(capability, "native_bfloat16_rows", lambda: True)
     model = wild_model(LLAMA).to(torch.bfloat16)
     ids = torch.randint(0, 50, (1, 7))
@@ -156,7 +207,9 @@ def test_greedy_equals_the_books_loop():
     """Oracle: generate_text_simple, the readable reference."""
     model = wild_model(TINY)
     ids = torch.randint(0, 50, (3, 4))
-    assert torch.equal(generate(model, ids, 12), generate_text_simple(model, ids, 12, context_size=16))
+    assert torch.equal(
+        generate(model, ids, 12), generate_text_simple(model, ids, 12, context_size=16)
+    )
 
 
 def test_many_samples_of_one_prompt_are_the_prompt_repeated():
@@ -164,17 +217,30 @@ def test_many_samples_of_one_prompt_are_the_prompt_repeated():
     model = wild_model(LLAMA)
     prompts = [[1, 2, 3, 4], [5]]
     rows = []
-    model.trf_blocks[0].register_forward_hook(lambda block, inputs, output: rows.append(inputs[0].shape[:2]))
+    model.trf_blocks[0].register_forward_hook(
+        lambda block, inputs, output: rows.append(inputs[0].shape[:2])
+    )
     samples = complete(model, prompts, 9, samples=3, temperature=1.0, generator=seeded(6))
     assert rows[0] == (2, 4)
-    repeated = complete(model, [prompt for prompt in prompts for _ in range(3)], 9, temperature=1.0,
-                        generator=seeded(6))
+    repeated = complete(
+        model,
+        [prompt for prompt in prompts for _ in range(3)],
+        9,
+        temperature=1.0,
+        generator=seeded(6),
+    )
     assert [c.ids for c in samples] == [c.ids for c in repeated]
     assert len({tuple(c.ids) for c in samples[:3]}) > 1
 
 
-@given(st.integers(0, 1000), st.integers(1, 14), st.floats(0.05, 1.0), st.floats(0.01, 0.9), st.floats(0.5, 2.0),
-       st.floats(0.3, 2.0))
+@given(
+    st.integers(0, 1000),
+    st.integers(1, 14),
+    st.floats(0.05, 1.0),
+    st.floats(0.01, 0.9),
+    st.floats(0.5, 2.0),
+    st.floats(0.3, 2.0),
+)
 def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperature):
     """Oracle: transformers' logits processors, one after the other."""
     from transformers import (
@@ -189,20 +255,47 @@ def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperat
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(3, 12, generator=generator) * 2
     seen = torch.randint(0, 12, (3, 5), generator=generator)
-    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(penalty), TemperatureLogitsWarper(temperature),
-                                      TopKLogitsWarper(top_k), TopPLogitsWarper(top_p), MinPLogitsWarper(min_p)])
-    sampler = Sampler(Sampling(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                               repetition_penalty=penalty), seen.tolist(), 12)
+    processors = LogitsProcessorList(
+        [
+            RepetitionPenaltyLogitsProcessor(penalty),
+            TemperatureLogitsWarper(temperature),
+            TopKLogitsWarper(top_k),
+            TopPLogitsWarper(top_p),
+            MinPLogitsWarper(min_p),
+        ]
+    )
+    sampler = Sampler(
+        Sampling(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=penalty,
+        ),
+        seen.tolist(),
+        12,
+    )
     torch.testing.assert_close(sampler.filter(logits), processors(seen, logits))
 
 
 OPTIONS = st.builds(
-    lambda temperature, filters, **rest: Sampling(temperature=temperature, **(filters if temperature else {}), **rest),
-    temperature=st.sampled_from([0.0, 0.5, 1.3]), repetition_penalty=st.sampled_from([1.0, 1.5]),
-    filters=st.fixed_dictionaries({"top_k": st.sampled_from([None, 3, 50]), "top_p": st.sampled_from([None, 0.8]),
-                                   "min_p": st.sampled_from([None, 0.1])}),
-    presence_penalty=st.sampled_from([0.0, 0.7]), frequency_penalty=st.sampled_from([0.0, -0.4]),
-    logit_bias=st.sampled_from([{}, {3: 2.5}]), banned=st.sampled_from([(), (0, 7)]))
+    lambda temperature, filters, **rest: Sampling(
+        temperature=temperature, **(filters if temperature else {}), **rest
+    ),
+    temperature=st.sampled_from([0.0, 0.5, 1.3]),
+    repetition_penalty=st.sampled_from([1.0, 1.5]),
+    filters=st.fixed_dictionaries(
+        {
+            "top_k": st.sampled_from([None, 3, 50]),
+            "top_p": st.sampled_from([None, 0.8]),
+            "min_p": st.sampled_from([None, 0.1]),
+        }
+    ),
+    presence_penalty=st.sampled_from([0.0, 0.7]),
+    frequency_penalty=st.sampled_from([0.0, -0.4]),
+    logit_bias=st.sampled_from([{}, {3: 2.5}]),
+    banned=st.sampled_from([(), (0, 7)]),
+)
 
 
 @settings(max_examples=60)
@@ -213,8 +306,10 @@ def test_rows_may_differ_in_every_setting(options, seed):
     n = len(options)
     prompts = [torch.randint(0, 12, (4,)).tolist() for _ in range(n)]
     mixed = Sampler(options, prompts, 12, generators=seeded(n))
-    alone = [Sampler(option, [prompt], 12, generators=[generator])
-             for option, prompt, generator in zip(options, prompts, seeded(n), strict=True)]
+    alone = [
+        Sampler(option, [prompt], 12, generators=[generator])
+        for option, prompt, generator in zip(options, prompts, seeded(n), strict=True)
+    ]
     for _ in range(4):
         logits = torch.randn(n, 12)
         separate = [sampler.filter(row[None]) for sampler, row in zip(alone, logits, strict=True)]
@@ -224,9 +319,15 @@ def test_rows_may_differ_in_every_setting(options, seed):
 
 
 def test_penalties_follow_their_definitions():
-    """Oracle: written out by hand for three tokens, of which 0 was in the prompt and 1 was written twice."""
-    sampler = Sampler(Sampling(repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25), [[0]], 3,
-                      written=[[1, 1]])
+    """Oracle: written out by hand for three tokens, of which 0 was in the prompt and 1 was
+    written twice.
+    """
+    sampler = Sampler(
+        Sampling(repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25),
+        [[0]],
+        3,
+        written=[[1, 1]],
+    )
     filtered = sampler.filter(torch.tensor([[4.0, -1.0, 3.0]]))
     torch.testing.assert_close(filtered, torch.tensor([[2.0, -2.0 - 0.5 - 0.5, 3.0]]))
 
@@ -237,7 +338,9 @@ def test_bias_and_bans():
     ids = torch.zeros(4, 1, dtype=torch.long)
     assert set(generate(model, ids, 5, logit_bias={7: 1000.0})[:, 1:].flatten().tolist()) == {7}
     free = set(generate(model, ids, 12, temperature=2.0)[:, 1:].flatten().tolist())
-    left = set(generate(model, ids, 12, temperature=2.0, banned=list(free))[:, 1:].flatten().tolist())
+    left = set(
+        generate(model, ids, 12, temperature=2.0, banned=list(free))[:, 1:].flatten().tolist()
+    )
     assert not left & free
 
 
@@ -255,13 +358,21 @@ def test_top_p_equals_its_definition(fifths, p):
         if total > p:
             break
     sampler = Sampler(Sampling(temperature=1.0, top_p=p), [[]], len(values))
-    assert set(sampler.filter(torch.tensor([values]))[0].isfinite().nonzero().flatten().tolist()) == kept
+    assert (
+        set(sampler.filter(torch.tensor([values]))[0].isfinite().nonzero().flatten().tolist())
+        == kept
+    )
 
 
 def test_samples_follow_the_distribution():
     """Oracle: a chi-square test of 20,000 draws against the filtered softmax."""
     logits = torch.tensor([[1.0, 0.5, 0.0, -0.5, -3.0]])
-    sampler = Sampler(Sampling(temperature=0.8, top_k=4), [[]] * 20_000, 5, generators=torch.Generator().manual_seed(0))
+    sampler = Sampler(
+        Sampling(temperature=0.8, top_k=4),
+        [[]] * 20_000,
+        5,
+        generators=torch.Generator().manual_seed(0),
+    )
     expected = sampler.filter(logits.expand(20_000, 5))[0].double().softmax(dim=-1)
     counts = sampler.choose(logits.expand(20_000, 5)).flatten().bincount(minlength=5)
     assert counts[4] == 0
@@ -270,7 +381,9 @@ def test_samples_follow_the_distribution():
 
 
 def test_a_draw_never_takes_an_excluded_token():
-    """Oracle: the largest and the smallest number that can be drawn, at both ends of the vocabulary."""
+    """Oracle: the largest and the smallest number that can be drawn, at both ends of the
+    vocabulary.
+    """
     logits = torch.tensor([[float("-inf"), 0.0, 0.1, float("-inf")]])
     assert [draw(logits, torch.tensor([[u]])).item() for u in (0.0, 1 - 2**-24, 1.0)] == [1, 2, 2]
 
@@ -281,12 +394,18 @@ def test_log_probabilities_are_the_models(seed, top):
     model = wild_model(LLAMA)
     torch.manual_seed(seed)
     prompts = [[1, 2, 3], [4, 5, 6, 7, 8]]
-    completions = complete(model, prompts, 6, temperature=0.9, top_k=5, logprobs=top, generator=seeded(2))
+    completions = complete(
+        model, prompts, 6, temperature=0.9, top_k=5, logprobs=top, generator=seeded(2)
+    )
     for prompt, completion in zip(prompts, completions, strict=True):
         with torch.no_grad():
-            log_p = model(torch.tensor([prompt + completion.ids]))[0, len(prompt) - 1 : -1].log_softmax(dim=-1)
+            log_p = model(torch.tensor([prompt + completion.ids]))[
+                0, len(prompt) - 1 : -1
+            ].log_softmax(dim=-1)
         expected = log_p.gather(1, torch.tensor(completion.ids)[:, None])[:, 0]
-        torch.testing.assert_close(torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            torch.tensor(completion.logprobs), expected, atol=1e-4, rtol=1e-4
+        )
         for found, row in zip(completion.top_logprobs, log_p, strict=True):
             assert list(found) == row.topk(top).indices.tolist()
 
@@ -297,7 +416,14 @@ def test_a_finished_row_is_filled_up_and_the_others_go_on():
     ids = torch.arange(8).view(8, 1)
     free = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0))
     stop = free[3, 4].item()
-    stopped = generate(model, ids, 12, temperature=1.5, generator=torch.Generator().manual_seed(0), stop_ids=(stop,))
+    stopped = generate(
+        model,
+        ids,
+        12,
+        temperature=1.5,
+        generator=torch.Generator().manual_seed(0),
+        stop_ids=(stop,),
+    )
     for row, cut in zip(free[:, 1:].tolist(), stopped[:, 1:].tolist(), strict=True):
         end = row.index(stop) + 1 if stop in row else len(row)
         assert cut[:end] == row[: min(end, len(cut))]
@@ -357,13 +483,34 @@ def test_beam_search_equals_transformers(seed, beams, length_penalty, stops):
     theirs = transformers_gpt2(model).eval()
     prompt = torch.randint(0, 50, (1, 4), generator=torch.Generator().manual_seed(seed))
     eos = 11 if stops else None
-    found = theirs.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=6, num_beams=beams,
-                            num_return_sequences=beams, length_penalty=length_penalty, do_sample=False,
-                            eos_token_id=eos, pad_token_id=49, return_dict_in_generate=True, output_scores=True)
-    ours = beam_search(model, prompt.tolist(), 6, beams=beams, length_penalty=length_penalty,
-                       stop_ids=[eos] if stops else [], results=beams)[0]
-    for (ids, score), row, expected in zip(ours, found.sequences[:, 4:].tolist(),
-                                           getattr(found, "sequences_scores", [None] * beams), strict=True):
+    found = theirs.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=6,
+        num_beams=beams,
+        num_return_sequences=beams,
+        length_penalty=length_penalty,
+        do_sample=False,
+        eos_token_id=eos,
+        pad_token_id=49,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    ours = beam_search(
+        model,
+        prompt.tolist(),
+        6,
+        beams=beams,
+        length_penalty=length_penalty,
+        stop_ids=[eos] if stops else [],
+        results=beams,
+    )[0]
+    for (ids, score), row, expected in zip(
+        ours,
+        found.sequences[:, 4:].tolist(),
+        getattr(found, "sequences_scores", [None] * beams),
+        strict=True,
+    ):
         assert ids == (row[: row.index(eos)] if eos in row else row)
         if expected is not None:
             assert score == pytest.approx(expected.item(), abs=1e-4)
@@ -374,9 +521,11 @@ def test_a_beam_as_wide_as_the_vocabulary_finds_the_most_likely_pair():
     model = wild_model(replace(TINY, vocab_size=6))
     texts = torch.tensor(list(itertools.product(range(6), repeat=2)))
     with torch.no_grad():
-        log_p = model(torch.cat((torch.tensor([[2, 3]]).expand(36, 2), texts), dim=1)).log_softmax(dim=-1)
+        log_p = model(torch.cat((torch.tensor([[2, 3]]).expand(36, 2), texts), dim=1)).log_softmax(
+            dim=-1
+        )
     scores = log_p[:, 1:-1].gather(2, texts.unsqueeze(2)).sum(dim=(1, 2)) / 2
-    found, = beam_search(model, [[2, 3]], 2, beams=6, results=6)
+    (found,) = beam_search(model, [[2, 3]], 2, beams=6, results=6)
     assert [ids for ids, _ in found] == texts[scores.topk(6).indices].tolist()
     assert [score for _, score in found] == pytest.approx(scores.topk(6).values.tolist(), abs=1e-5)
 
@@ -386,27 +535,45 @@ def test_a_beam_as_wide_as_the_vocabulary_finds_the_most_likely_pair():
 def test_beams_of_unequal_prompts_equal_each_alone(seed, lengths):
     """Oracle: one prompt at a time."""
     model = wild_model(LLAMA, seed)
-    prompts = [torch.randint(0, 50, (length,), generator=torch.Generator().manual_seed(i)).tolist()
-               for i, length in enumerate(lengths)]
+    prompts = [
+        torch.randint(0, 50, (length,), generator=torch.Generator().manual_seed(i)).tolist()
+        for i, length in enumerate(lengths)
+    ]
     together = beam_search(model, prompts, 8, beams=3, stop_ids=[3, 9], results=3)
     for prompt, found in zip(prompts, together, strict=True):
-        alone, = beam_search(model, [prompt], 8, beams=3, stop_ids=[3, 9], results=3)
+        (alone,) = beam_search(model, [prompt], 8, beams=3, stop_ids=[3, 9], results=3)
         assert [ids for ids, _ in found] == [ids for ids, _ in alone]
-        assert [score for _, score in found] == pytest.approx([score for _, score in alone], abs=1e-4)
+        assert [score for _, score in found] == pytest.approx(
+            [score for _, score in alone], abs=1e-4
+        )
 
 
 BPE = BPETokenizer.train("the cat sat on the mat, the end. " * 30 + "naïve café 🙂🙃 ", 280)
-TOKENIZERS = [BPE, CharTokenizer.train("the cat, sat. né🙂"), WordTokenizer.train("the cat sat, on. the mat end")]
+TOKENIZERS = [
+    BPE,
+    CharTokenizer.train("the cat, sat. né🙂"),
+    WordTokenizer.train("the cat sat, on. the mat end"),
+]
 
 
 @settings(max_examples=200)
-@given(st.sampled_from(TOKENIZERS), st.data(),
-       st.lists(st.sampled_from(["the end", "at", "🙂", "t, s", " "]), max_size=2))
+@given(
+    st.sampled_from(TOKENIZERS),
+    st.data(),
+    st.lists(st.sampled_from(["the end", "at", "🙂", "t, s", " "]), max_size=2),
+)
 def test_streamed_text_is_the_decoded_text_up_to_the_first_stop(tokenizer, data, stops):
-    """Oracle: decode all ids at once, cut at the first stop string. Stop strings come whole, half and split between
-    tokens; random ids add broken characters."""
-    words = data.draw(st.lists(st.sampled_from(["the", "the end", "th", " ", "at", "t, s", "t, ", "🙂"]), max_size=9))
-    ids = tokenizer.encode("".join(words)) + data.draw(st.lists(st.integers(0, tokenizer.n_vocab - 1), max_size=9))
+    """Oracle: decode all ids at once, cut at the first stop string. Stop strings come whole, half
+    and split between tokens; random ids add broken characters.
+    """
+    words = data.draw(
+        st.lists(
+            st.sampled_from(["the", "the end", "th", " ", "at", "t, s", "t, ", "🙂"]), max_size=9
+        )
+    )
+    ids = tokenizer.encode("".join(words)) + data.draw(
+        st.lists(st.integers(0, tokenizer.n_vocab - 1), max_size=9)
+    )
     stream = TextStream(tokenizer, stops)
     pieces = []
     for token in ids:
@@ -431,19 +598,29 @@ def test_stream_text_is_generate_decoded():
     """Oracle: generate."""
     model = wild_model(replace(LLAMA, vocab_size=BPE.n_vocab))
     start = torch.tensor([[BPE.eot_id, *BPE.encode("the cat")]])
-    expected = BPE.decode(generate(model, start, 8, banned=[BPE.eot_id])[0, start.shape[1] :].tolist())
+    expected = BPE.decode(
+        generate(model, start, 8, banned=[BPE.eot_id])[0, start.shape[1] :].tolist()
+    )
     assert "".join(stream_text(model, BPE, "the cat", 8, banned=[BPE.eot_id])) == expected
     cut = "".join(stream_text(model, BPE, "the cat", 8, banned=[BPE.eot_id], stops=[expected[3:5]]))
     assert cut == expected[: expected.index(expected[3:5])]
 
 
-@pytest.mark.parametrize(("options", "words"), [
-    (dict(temperature=-1), "temperature"), (dict(top_k=0, temperature=1), "top_k"), (dict(top_p=0), "top_p"),
-    (dict(min_p=2), "min_p"), (dict(repetition_penalty=0), "repetition_penalty"),
-    (dict(temperature=float("nan")), "temperature"),
-    (dict(top_p=0.5), "temperature 0"), (dict(banned=[50]), "there is no token 50"),
-    (dict(banned=range(50)), "every token is banned"), (dict(banned=[1], logit_bias={1: 1.0}), "token 1 is banned"),
-])
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (dict(temperature=-1), "temperature"),
+        (dict(top_k=0, temperature=1), "top_k"),
+        (dict(top_p=0), "top_p"),
+        (dict(min_p=2), "min_p"),
+        (dict(repetition_penalty=0), "repetition_penalty"),
+        (dict(temperature=float("nan")), "temperature"),
+        (dict(top_p=0.5), "temperature 0"),
+        (dict(banned=[50]), "there is no token 50"),
+        (dict(banned=range(50)), "every token is banned"),
+        (dict(banned=[1], logit_bias={1: 1.0}), "token 1 is banned"),
+    ],
+)
 def test_bad_sampling_options_are_refused_before_any_work(options, words):
     with pytest.raises(ValueError, match=words):
         stream(GPTModel(TINY), torch.zeros(1, 1, dtype=torch.long), 1, **options)

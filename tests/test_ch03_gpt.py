@@ -36,7 +36,9 @@ from ch03_gpt.layers import TokenShift, gelu_reference, layer_norm_reference, rm
 
 ROOT = Path(__file__).parent.parent
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
-LLAMA = replace(TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40)
+LLAMA = replace(
+    TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40
+)
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +48,9 @@ def _seed():
 
 @given(st.floats(-40, 40, width=16))
 def test_gelu_in_bfloat16_is_as_close_as_bfloat16_allows(value):
-    """Oracle: the tanh formula in float64, to half a bfloat16 step, plus what separates the two formulas."""
+    """Oracle: the tanh formula in float64, to half a bfloat16 step, plus what separates the two
+    formulas.
+    """
     x = torch.tensor([value], dtype=torch.bfloat16)
     expected = gelu_reference(x.double())
     assert (GELU()(x).double() - expected).abs() <= 2**-8 * expected.abs() + 6e-4
@@ -57,8 +61,11 @@ def test_the_two_gelu_formulas_differ_by_less_than_the_docstring_says():
     assert (F.gelu(x) - gelu_reference(x)).abs().max() < 5e-4
 
 
-@pytest.mark.parametrize("config", [TINY, replace(TINY, position="rope", bias=False, tie_embeddings=True), LLAMA],
-                         ids=["gpt2", "laptop", "llama"])
+@pytest.mark.parametrize(
+    "config",
+    [TINY, replace(TINY, position="rope", bias=False, tie_embeddings=True), LLAMA],
+    ids=["gpt2", "laptop", "llama"],
+)
 def test_gradients_in_bfloat16_point_where_those_in_float32_do(config):
     """Oracle: the same model in float32; every fast path for bfloat16 on a CPU is in between."""
     model, ids = GPTModel(config), torch.randint(0, 50, (8, 16))
@@ -99,7 +106,9 @@ def test_swiglu_equals_transformers():
     ours = SwiGLU(LLAMA)
     theirs = LlamaMLP(LlamaConfig(hidden_size=24, intermediate_size=40, num_attention_heads=4))
     gate, up = ours.gate_up.weight.chunk(2)
-    theirs.load_state_dict({"gate_proj.weight": gate, "up_proj.weight": up, "down_proj.weight": ours.down.weight})
+    theirs.load_state_dict(
+        {"gate_proj.weight": gate, "up_proj.weight": up, "down_proj.weight": ours.down.weight}
+    )
     x = torch.randn(2, 5, 24)
     torch.testing.assert_close(ours(x), theirs(x))
 
@@ -107,14 +116,26 @@ def test_swiglu_equals_transformers():
 @pytest.mark.parametrize("config", [TINY, LLAMA], ids=["gpt2", "llama"])
 def test_block_gradients_against_finite_differences(config):
     """Oracle: torch.autograd.gradcheck in float64."""
-    block = TransformerBlock(replace(config, emb_dim=4, n_heads=2, n_kv_heads=None, ffn_dim=6)).double()
-    assert torch.autograd.gradcheck(block, torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True))
+    block = TransformerBlock(
+        replace(config, emb_dim=4, n_heads=2, n_kv_heads=None, ffn_dim=6)
+    ).double()
+    assert torch.autograd.gradcheck(
+        block, torch.randn(1, 3, 4, dtype=torch.float64, requires_grad=True)
+    )
 
 
-@pytest.mark.parametrize(("name", "published"), [
-    ("gpt2-124m", 124_439_808), ("gpt2-355m", 354_823_168), ("gpt2-774m", 774_030_080), ("gpt2-1558m", 1_557_611_200),
-    ("llama2-7b", 6_738_415_616), ("mistral-7b", 7_241_732_096), ("qwen2.5-0.5b", 494_032_768),
-])
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [
+        ("gpt2-124m", 124_439_808),
+        ("gpt2-355m", 354_823_168),
+        ("gpt2-774m", 774_030_080),
+        ("gpt2-1558m", 1_557_611_200),
+        ("llama2-7b", 6_738_415_616),
+        ("mistral-7b", 7_241_732_096),
+        ("qwen2.5-0.5b", 494_032_768),
+    ],
+)
 def test_parameter_counts_equal_the_published_ones(name, published):
     with torch.device("meta"):
         assert GPTModel(PRESETS[name]).n_parameters() == published
@@ -134,18 +155,28 @@ def llama_weights(model: GPTModel) -> dict:
     """Our weights under the names of transformers' Llama, Mistral and Qwen2."""
     c = model.config
     kv = c.kv_heads * c.head_dim
-    weights = {"model.embed_tokens.weight": model.tok_emb.weight, "model.norm.weight": model.final_norm.scale,
-               "lm_head.weight": model.out_head.weight}
+    weights = {
+        "model.embed_tokens.weight": model.tok_emb.weight,
+        "model.norm.weight": model.final_norm.scale,
+        "lm_head.weight": model.out_head.weight,
+    }
     for i, block in enumerate(model.trf_blocks):
         p = f"model.layers.{i}."
         for kind in ("weight", "bias") if c.qkv_bias else ("weight",):
             q, k, v = getattr(block.att.qkv, kind).split((c.emb_dim, kv, kv))
-            weights |= {f"{p}self_attn.{name}_proj.{kind}": part for name, part in zip("qkv", (q, k, v), strict=True)}
+            weights |= {
+                f"{p}self_attn.{name}_proj.{kind}": part
+                for name, part in zip("qkv", (q, k, v), strict=True)
+            }
         gate, up = block.ff.gate_up.weight.chunk(2)
-        weights |= {p + "self_attn.o_proj.weight": block.att.out_proj.weight, p + "mlp.gate_proj.weight": gate,
-                    p + "mlp.up_proj.weight": up, p + "mlp.down_proj.weight": block.ff.down.weight,
-                    p + "input_layernorm.weight": block.norm1.scale,
-                    p + "post_attention_layernorm.weight": block.norm2.scale}
+        weights |= {
+            p + "self_attn.o_proj.weight": block.att.out_proj.weight,
+            p + "mlp.gate_proj.weight": gate,
+            p + "mlp.up_proj.weight": up,
+            p + "mlp.down_proj.weight": block.ff.down.weight,
+            p + "input_layernorm.weight": block.norm1.scale,
+            p + "post_attention_layernorm.weight": block.norm2.scale,
+        }
     return weights
 
 
@@ -154,17 +185,33 @@ def test_llama_shaped_models_equal_transformers(family):
     """Oracle: transformers' model of the family, random weights copied over, logits within 1e-4."""
     import transformers
 
-    config = replace(LLAMA, window=5) if family == "mistral" else replace(LLAMA, qkv_bias=family == "qwen2")
+    config = (
+        replace(LLAMA, window=5)
+        if family == "mistral"
+        else replace(LLAMA, qkv_bias=family == "qwen2")
+    )
     ours = GPTModel(config).eval()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
-    shape = dict(vocab_size=50, hidden_size=24, intermediate_size=40, num_hidden_layers=2, num_attention_heads=4,
-                 num_key_value_heads=2, max_position_embeddings=16, rms_norm_eps=1e-5, rope_theta=10_000.0,
-                 tie_word_embeddings=False, attn_implementation="eager")
+    shape = dict(
+        vocab_size=50,
+        hidden_size=24,
+        intermediate_size=40,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=16,
+        rms_norm_eps=1e-5,
+        rope_theta=10_000.0,
+        tie_word_embeddings=False,
+        attn_implementation="eager",
+    )
     name = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}[family]
     if family == "mistral":
         shape["sliding_window"] = 5
-    theirs = getattr(transformers, name + "ForCausalLM")(getattr(transformers, name + "Config")(**shape)).eval()
+    theirs = getattr(transformers, name + "ForCausalLM")(
+        getattr(transformers, name + "Config")(**shape)
+    ).eval()
     result = theirs.load_state_dict(llama_weights(ours), strict=False)
     assert (result.missing_keys, result.unexpected_keys) == ([], [])
     ids = torch.randint(0, 50, (2, 16))
@@ -192,8 +239,9 @@ def test_an_untrained_model_knows_nothing():
 
 
 def test_flops_against_torchs_counter():
-    """Oracle: FlopCounterMode. It sees no fused attention on a CPU, so the scores are counted on the reference;
-    those fill the T x T square, where causality needs T (T + 1) / 2 of it."""
+    """Oracle: FlopCounterMode. It sees no fused attention on a CPU, so the scores are counted on
+    the reference; those fill the T x T square, where causality needs T (T + 1) / 2 of it.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     T = 16
@@ -206,12 +254,18 @@ def test_flops_against_torchs_counter():
         assert T * flops_per_token(config) == matrices.get_total_flops() + scores
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    (dict(n_heads=5), "n_heads=5 does not divide emb_dim=24"), (dict(n_kv_heads=3), "n_kv_heads=3 does not divide"),
-    (dict(vocab_size=0), "vocab_size must be"), (dict(position="sine"), "position must be one of learned, rope"),
-    (dict(drop_rate=1.0), "drop_rate"), (dict(position="rope", n_heads=8), "must be even"),
-    (dict(token_shift=-1), "token_shift must be a whole number of at least 0"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (dict(n_heads=5), "n_heads=5 does not divide emb_dim=24"),
+        (dict(n_kv_heads=3), "n_kv_heads=3 does not divide"),
+        (dict(vocab_size=0), "vocab_size must be"),
+        (dict(position="sine"), "position must be one of learned, rope"),
+        (dict(drop_rate=1.0), "drop_rate"),
+        (dict(position="rope", n_heads=8), "must be even"),
+        (dict(token_shift=-1), "token_shift must be a whole number of at least 0"),
+    ],
+)
 def test_config_refuses_nonsense(changes, words):
     with pytest.raises(ValueError, match=words):
         replace(TINY, **changes)
@@ -233,7 +287,9 @@ def test_token_shift_adds_the_scaled_inputs_of_the_tokens_before():
 
 
 def test_attention_reads_shifted_inputs_and_the_residual_stream_stays():
-    """Oracle: the block spelled out; a block without attention's output passes nothing of other tokens on."""
+    """Oracle: the block spelled out; a block without attention's output passes nothing of other
+    tokens on.
+    """
     model = GPTModel(replace(TINY, token_shift=2))
     block, x = model.trf_blocks[1], torch.randn(2, 6, TINY.emb_dim)
     middle = x + block.att(block.token_shift(block.norm1(x)))
@@ -247,23 +303,29 @@ def test_attention_reads_shifted_inputs_and_the_residual_stream_stays():
 def test_cache_bytes_are_those_of_the_cache(config):
     """Oracle: what the tensors of a longer cache take more than those of a shorter one."""
     model = GPTModel(config)
-    short, long = (sum(tensor.nbytes for layer in (*cache.layers, *cache.inputs) for tensor in layer.tensors)
-                   for cache in (model.make_cache(1, n) for n in (4, 14)))
+    short, long = (
+        sum(tensor.nbytes for layer in (*cache.layers, *cache.inputs) for tensor in layer.tensors)
+        for cache in (model.make_cache(1, n) for n in (4, 14))
+    )
     assert long - short == 10 * cache_bytes_per_token(config, bytes_per_number=4)
 
 
 def test_token_shift_begins_such_that_a_carried_word_arrives_undistorted():
-    """Multiplying once more by its sign gives the input back, to the bit; distances and layers differ; the seed
-    decides."""
+    """Multiplying once more by its sign gives the input back, to the bit; distances and layers
+    differ; the seed decides.
+    """
     torch.manual_seed(3)
     model = GPTModel(replace(TINY, token_shift=3))
-    scales, x = [block.token_shift.scale for block in model.trf_blocks], torch.randn(4, TINY.emb_dim)
+    scales = [block.token_shift.scale for block in model.trf_blocks]
+    x = torch.randn(4, TINY.emb_dim)
     for scale in scales:
         for sign in scale:
             assert torch.equal(sign * (sign * x), x)
     assert len({tuple(sign.tolist()) for scale in scales for sign in scale}) == 3 * TINY.n_layers
     torch.manual_seed(3)
-    assert torch.equal(GPTModel(replace(TINY, token_shift=3)).trf_blocks[1].token_shift.scale, scales[1])
+    assert torch.equal(
+        GPTModel(replace(TINY, token_shift=3)).trf_blocks[1].token_shift.scale, scales[1]
+    )
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
@@ -277,18 +339,35 @@ def test_unknown_names_are_refused_with_the_known_ones():
         pick_precision(torch.device("cpu"), "float16")
 
 
-@pytest.mark.parametrize(("ratio", "dtype", "words"), [
-    (4.0, torch.bfloat16, "computing in bfloat16 on cpu (its matrix products run 4.0 times as fast as float32's here)"),
-    (0.1, torch.float32, "computing in float32 on cpu (bfloat16 matrix products take 10.0 times as long here)"),
-    (1.05, torch.float32, "computing in float32"),  # within the noise: the plain one
-])
+@pytest.mark.parametrize(
+    ("ratio", "dtype", "words"),
+    [
+        (
+            4.0,
+            torch.bfloat16,
+            (
+                "computing in bfloat16 on cpu (its matrix products run 4.0 times as fast as"
+                " float32's here)"
+            ),
+        ),
+        (
+            0.1,
+            torch.float32,
+            "computing in float32 on cpu (bfloat16 matrix products take 10.0 times as long here)",
+        ),
+        (1.05, torch.float32, "computing in float32"),  # within the noise: the plain one
+    ],
+)
 def test_the_faster_format_is_taken_and_said(monkeypatch, ratio, dtype, words):
     """Oracle: the ratio that was measured, whatever the processor calls itself."""
     monkeypatch.setattr(capability, "bfloat16_speedup", lambda device_type: ratio)
     precision = pick_precision(torch.device("cpu"))
     assert precision.dtype == dtype
     assert words in str(precision)
-    assert str(pick_precision(torch.device("cpu"), "float32")) == "computing in float32 on cpu (as asked)"
+    assert (
+        str(pick_precision(torch.device("cpu"), "float32"))
+        == "computing in float32 on cpu (as asked)"
+    )
 
 
 def test_a_fast_path_must_win_clearly_and_exist(monkeypatch):
@@ -300,6 +379,7 @@ def test_a_fast_path_must_win_clearly_and_exist(monkeypatch):
         def work() -> torch.Tensor:
             now[0] += seconds
             return torch.zeros(1)
+
         return work
 
     def missing() -> torch.Tensor:
@@ -327,8 +407,13 @@ def test_main_leaves_complete_metrics(tmp_path):
     metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["n_params"] == 131_392
     assert min(metrics[name] for name in ("flops_per_token", "tokens_per_s", "cached_speedup")) > 0
-    result = subprocess.run([*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")], cwd=ROOT,
-                            capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode != 0
     assert result.stderr.startswith("error: unknown preset 'gpt9'")
     assert not (tmp_path / "no").exists()

@@ -1,4 +1,6 @@
-"""Checkpoints and GPT-2's weights: round trips, crashes, wrong folders, and transformers as the oracle."""
+"""Checkpoints and GPT-2's weights: round trips, crashes, wrong folders, and transformers as the
+oracle.
+"""
 
 import json
 import shutil
@@ -24,8 +26,16 @@ from ch04_pretraining import (
 from ch04_pretraining.checkpoint import read_training_state, restore_training_state, training_state
 
 TOKENIZER = CharTokenizer.train("abcdefghij ")
-TINY = GPTConfig(vocab_size=TOKENIZER.n_vocab, context_length=12, emb_dim=16, n_heads=2, n_layers=2, drop_rate=0.1,
-                 qkv_bias=True, tie_embeddings=True)
+TINY = GPTConfig(
+    vocab_size=TOKENIZER.n_vocab,
+    context_length=12,
+    emb_dim=16,
+    n_heads=2,
+    n_layers=2,
+    drop_rate=0.1,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
 TOKENS = np.random.default_rng(0).integers(0, TOKENIZER.n_vocab, 500).astype(np.uint16)
 
 
@@ -60,7 +70,9 @@ def test_an_incomplete_folder_is_refused(tmp_path, name):
 def test_damaged_and_foreign_files_are_refused(tmp_path):
     save_checkpoint(tmp_path / "c", GPTModel(TINY), TOKENIZER)
     CharTokenizer.train("xyz").save(tmp_path / "c")
-    with pytest.raises(ValueError, match=f"a model of {TINY.vocab_size} tokens but a tokenizer of 5"):
+    with pytest.raises(
+        ValueError, match=f"a model of {TINY.vocab_size} tokens but a tokenizer of 5"
+    ):
         load_checkpoint(tmp_path / "c")
     TOKENIZER.save(tmp_path / "c")
     weights = tmp_path / "c" / "model.safetensors"
@@ -79,7 +91,11 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
 def test_a_crash_while_saving_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
     """Oracle: the checkpoint before the crash, wherever the crash happens."""
     first, second = GPTModel(TINY), GPTModel(TINY)
-    for broken in ("ch04_pretraining.checkpoint.save_file", "ch01_text.saving._flush", "ch01_text.saving._swap"):
+    for broken in (
+        "ch04_pretraining.checkpoint.save_file",
+        "ch01_text.saving._flush",
+        "ch01_text.saving._swap",
+    ):
         shutil.rmtree(tmp_path / "c", ignore_errors=True)
         save_checkpoint(tmp_path / "c", first, TOKENIZER)
         with monkeypatch.context() as patch:
@@ -112,12 +128,18 @@ def test_a_train_state_that_would_execute_code_is_refused(tmp_path):
 def begin():
     torch.manual_seed(3)
     model = GPTModel(TINY)
-    return model, make_optimizers(model), RandomWindows(TOKENS, 12, 4, torch.Generator().manual_seed(5))
+    return (
+        model,
+        make_optimizers(model),
+        RandomWindows(TOKENS, 12, 4, torch.Generator().manual_seed(5)),
+    )
 
 
 @pytest.mark.parametrize("cut", [1, 7, 12])
 def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
-    """Oracle: the run that was never interrupted, with dropout; stopped anywhere, also between two log entries."""
+    """Oracle: the run that was never interrupted, with dropout; stopped anywhere, also between
+    two log entries.
+    """
     model, optimizers, batches = begin()
     whole = train(model, batches, steps=20, optimizers=optimizers, log_every=5)
 
@@ -125,10 +147,22 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     steps_done = []
 
     def save(progress):
-        save_checkpoint(tmp_path / "c", first, TOKENIZER, training_state(optimizers, batches, progress, {"a": 1}))
+        save_checkpoint(
+            tmp_path / "c",
+            first,
+            TOKENIZER,
+            training_state(optimizers, batches, progress, {"a": 1}),
+        )
 
-    train(first, batches, steps=20, optimizers=optimizers, log_every=5, save=save,
-          should_stop=lambda: steps_done.append(1) or len(steps_done) == cut)
+    train(
+        first,
+        batches,
+        steps=20,
+        optimizers=optimizers,
+        log_every=5,
+        save=save,
+        should_stop=lambda: steps_done.append(1) or len(steps_done) == cut,
+    )
 
     torch.manual_seed(99)  # a new process would start elsewhere
     second, _ = load_checkpoint(tmp_path / "c")
@@ -137,7 +171,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     state = read_training_state(tmp_path / "c")
     progress = restore_training_state(state, optimizers, batches)
     assert (progress.step, state["settings"]) == (cut, {"a": 1})
-    resumed = train(second, batches, steps=20, optimizers=optimizers, log_every=5, progress=progress)
+    resumed = train(
+        second, batches, steps=20, optimizers=optimizers, log_every=5, progress=progress
+    )
     pairs = zip(model.state_dict().values(), second.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     exact = [{k: v for k, v in entry.items() if k != "seconds"} for entry in whole.log]
@@ -172,8 +208,17 @@ def test_transformers_loads_what_we_save(tmp_path, tied, qkv_bias):
     """Oracle: transformers' logits from our folder, and our own after the way back."""
     import transformers
 
-    ours = GPTModel(GPTConfig(vocab_size=40, context_length=16, emb_dim=24, n_heads=4, n_layers=2, tie_embeddings=tied,
-                              qkv_bias=qkv_bias)).eval()
+    ours = GPTModel(
+        GPTConfig(
+            vocab_size=40,
+            context_length=16,
+            emb_dim=24,
+            n_heads=4,
+            n_layers=2,
+            tie_embeddings=tied,
+            qkv_bias=qkv_bias,
+        )
+    ).eval()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     save_pretrained(ours, tmp_path)
@@ -192,12 +237,18 @@ def rewrite(folder, change):
     save_file(tensors, folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    (lambda t: t.pop("transformer.h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias' is missing"),
-    (lambda t: t.update({"transformer.h.9.extra": torch.zeros(1)}), "does not have: h.9.extra"),
-    (lambda t: t.update({"transformer.wpe.weight": torch.zeros(16, 23)}), r"pos_emb.weight is \(16, 23\)"),
-    (lambda t: t.update({"lm_head.weight": torch.zeros(40, 24)}), "differs from wte.weight"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t.pop("transformer.h.1.mlp.c_fc.bias"), "h.1.mlp.c_fc.bias' is missing"),
+        (lambda t: t.update({"transformer.h.9.extra": torch.zeros(1)}), "does not have: h.9.extra"),
+        (
+            lambda t: t.update({"transformer.wpe.weight": torch.zeros(16, 23)}),
+            r"pos_emb.weight is \(16, 23\)",
+        ),
+        (lambda t: t.update({"lm_head.weight": torch.zeros(40, 24)}), "differs from wte.weight"),
+    ],
+)
 def test_every_tensor_is_used_exactly_once(theirs, change, words):
     rewrite(theirs[1], change)
     with pytest.raises(ValueError, match=words):
@@ -209,13 +260,22 @@ def test_old_files_constant_masks_are_dropped(theirs):
     from_pretrained(theirs[1])
 
 
-@pytest.mark.parametrize(("changes", "words"), [
-    ({"model_type": "llama"}, "model_type='llama'"), ({"activation_function": "relu"}, "'relu' is not GPT-2's"),
-    ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True is not supported"),
-])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_type": "llama"}, "model_type='llama'"),
+        ({"activation_function": "relu"}, "'relu' is not GPT-2's"),
+        (
+            {"scale_attn_by_inverse_layer_idx": True},
+            "scale_attn_by_inverse_layer_idx=True is not supported",
+        ),
+    ],
+)
 def test_other_models_are_refused(theirs, changes, words):
     path = theirs[1] / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8")
+    path.write_text(
+        json.dumps(json.loads(path.read_text(encoding="utf-8")) | changes), encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=words):
         from_pretrained(theirs[1])
 
@@ -228,7 +288,9 @@ def test_wrong_places_are_refused_in_one_line(tmp_path, monkeypatch):
         from_pretrained(tmp_path)
     with pytest.raises(ValueError, match="GPT-2 layout holds learned positions"):
         save_pretrained(GPTModel(GPTConfig(10, 8, 8, 2, 1, position="rope")), tmp_path)
-    with pytest.raises(ValueError, match="cannot get 'openai-community/gpt2' from the Hugging Face Hub"):
+    with pytest.raises(
+        ValueError, match="cannot get 'openai-community/gpt2' from the Hugging Face Hub"
+    ):
         from_pretrained("gpt2")
 
 
@@ -236,21 +298,55 @@ def test_our_checkpoints_are_pretrained_models_too(tmp_path):
     model = GPTModel(TINY).eval()
     save_checkpoint(tmp_path / "c", model, TOKENIZER)
     batch = torch.zeros(1, 4, dtype=torch.long), torch.zeros(1, 4, dtype=torch.long)
-    assert next_token_loss(from_pretrained(tmp_path / "c"), batch)[0] == next_token_loss(model, batch)[0]
+    assert (
+        next_token_loss(from_pretrained(tmp_path / "c"), batch)[0]
+        == next_token_loss(model, batch)[0]
+    )
 
 
 def test_the_books_dictionary_of_arrays(theirs):
-    """Oracle: transformers' logits; the nested dictionary is built here as the book's loader builds it."""
+    """Oracle: transformers' logits; the nested dictionary is built here as the book's loader
+    builds it.
+    """
     model, _ = theirs
-    t = {name.removeprefix("transformer."): tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    params = {"wte": t["wte.weight"], "wpe": t["wpe.weight"], "g": t["ln_f.weight"], "b": t["ln_f.bias"], "blocks": [
-        {norm: {"g": t[f"h.{i}.{norm}.weight"], "b": t[f"h.{i}.{norm}.bias"]} for norm in ("ln_1", "ln_2")}
-        | {part: {layer: {"w": t[f"h.{i}.{part}.{layer}.weight"], "b": t[f"h.{i}.{part}.{layer}.bias"]}
-                  for layer in names}
-           for part, names in (("attn", ("c_attn", "c_proj")), ("mlp", ("c_fc", "c_proj")))}
-        for i in range(3)]}
-    ours = GPTModel({"vocab_size": 40, "context_length": 16, "emb_dim": 24, "n_heads": 4, "n_layers": 3,
-                     "drop_rate": 0.1, "qkv_bias": True}).eval()
+    t = {
+        name.removeprefix("transformer."): tensor.detach().numpy()
+        for name, tensor in model.state_dict().items()
+    }
+    params = {
+        "wte": t["wte.weight"],
+        "wpe": t["wpe.weight"],
+        "g": t["ln_f.weight"],
+        "b": t["ln_f.bias"],
+        "blocks": [
+            {
+                norm: {"g": t[f"h.{i}.{norm}.weight"], "b": t[f"h.{i}.{norm}.bias"]}
+                for norm in ("ln_1", "ln_2")
+            }
+            | {
+                part: {
+                    layer: {
+                        "w": t[f"h.{i}.{part}.{layer}.weight"],
+                        "b": t[f"h.{i}.{part}.{layer}.bias"],
+                    }
+                    for layer in names
+                }
+                for part, names in (("attn", ("c_attn", "c_proj")), ("mlp", ("c_fc", "c_proj")))
+            }
+            for i in range(3)
+        ],
+    }
+    ours = GPTModel(
+        {
+            "vocab_size": 40,
+            "context_length": 16,
+            "emb_dim": 24,
+            "n_heads": 4,
+            "n_layers": 3,
+            "drop_rate": 0.1,
+            "qkv_bias": True,
+        }
+    ).eval()
     load_weights_into_gpt(ours, params)
     ids = torch.randint(0, 40, (2, 16))
     with torch.no_grad():

@@ -1,4 +1,6 @@
-"""Muon against torch.optim.Muon in float64, against the iteration as its authors write it, and against the SVD."""
+"""Muon against torch.optim.Muon in float64, against the iteration as its authors write it, and
+against the SVD.
+"""
 
 import copy
 
@@ -14,7 +16,9 @@ SIZES = st.integers(1, 24)
 
 
 def matrices(k: int, rows: int, columns: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(k, rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(
+        k, rows, columns, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
 
 
 def with_singular_values(values: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
@@ -24,16 +28,22 @@ def with_singular_values(values: torch.Tensor, rows: int, columns: int) -> torch
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 3), SIZES, SIZES, st.floats(1e-3, 0.1), st.floats(0.0, 0.99), st.floats(0.0, 0.5))
+@given(
+    st.integers(1, 3), SIZES, SIZES, st.floats(1e-3, 0.1), st.floats(0.0, 0.99), st.floats(0.0, 0.5)
+)
 def test_it_equals_torchs_muon(k, rows, columns, lr, momentum, weight_decay):
-    """Oracle: `torch.optim.Muon`, whose iteration is kept in float64 here, for several steps of one rate and another;
-    tall, wide and square matrices, of two shapes at once."""
+    """Oracle: `torch.optim.Muon`, whose iteration is kept in float64 here, for several steps of one
+    rate and another; tall, wide and square matrices, of two shapes at once.
+    """
     ours = [nn.Parameter(m) for shape in ((rows, columns), (5, 3)) for m in matrices(k, *shape)]
     theirs = copy.deepcopy(ours)
     settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.Tensor, "bfloat16", torch.Tensor.double)
-        optimizers = Muon(ours, dtype=torch.float64, **settings), torch.optim.Muon(theirs, **settings)
+        optimizers = (
+            Muon(ours, dtype=torch.float64, **settings),
+            torch.optim.Muon(theirs, **settings),
+        )
         for step in range(3):
             for number, (p, q) in enumerate(zip(ours, theirs, strict=True)):
                 p.grad = matrices(1, *p.shape, seed=10 * step + number)[0]
@@ -55,25 +65,33 @@ def test_matrices_together_equal_each_alone(k, rows, columns):
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (24, 96), (96, 24)])
-@pytest.mark.parametrize("values", [torch.ones(24), torch.logspace(0, -6, 24), torch.arange(24) < 1.0],
-                         ids=["equal", "from 1 to a millionth", "rank one"])
+@pytest.mark.parametrize(
+    "values",
+    [torch.ones(24), torch.logspace(0, -6, 24), torch.arange(24) < 1.0],
+    ids=["equal", "from 1 to a millionth", "rank one"],
+)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 0.25)])
 def test_rounding_never_blows_up(shape, values, dtype, tolerance):
-    """Oracle: the same matrix in float64. Faint directions grow five hundredfold, and so would rounding errors in
-    them; nothing may exceed the largest value that the iteration allows, 1.21."""
+    """Oracle: the same matrix in float64. Faint directions grow five hundredfold, and so would
+    rounding errors in them; nothing may exceed the largest value that the iteration allows, 1.21.
+    """
     matrix = with_singular_values(values, *shape)
     result = orthogonalize(matrix.to(dtype)).double()
     assert torch.linalg.matrix_norm(result, 2).max() < 1.21 + tolerance
     loud = values > 0.1  # directions that the rounding of the matrix itself leaves alone
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found, expected = (left[0, :, :].T[loud[: left.shape[2]]] @ m[0] @ right[0, loud[: right.shape[1]]].T
-                       for m in (result, orthogonalize(matrix)))
+    found, expected = (
+        left[0, :, :].T[loud[: left.shape[2]]] @ m[0] @ right[0, loud[: right.shape[1]]].T
+        for m in (result, orthogonalize(matrix))
+    )
     torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(24, 24), (24, 96), (96, 24)])
 def test_singular_values_end_near_one(shape):
-    """Oracle: the singular value decomposition: directions as before, all strengths between 0.67 and 1.21."""
+    """Oracle: the singular value decomposition: directions as before, all strengths between 0.67
+    and 1.21.
+    """
     matrix = matrices(1, *shape)
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
     strengths = left.mT @ orthogonalize(matrix) @ right.mT  # diagonal if the directions are kept

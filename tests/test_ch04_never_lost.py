@@ -1,4 +1,5 @@
-"""Crashes: killed twenty times in one run, killed at every step of a save, a full disk, a loss that explodes.
+"""Crashes: killed twenty times in one run, killed at every step of a save, a full disk, a loss that
+    explodes.
 
 Oracle: the run that nothing happened to, bit for bit; for a save, one of the two checkpoints whole.
 """
@@ -54,18 +55,28 @@ def wait(pid):
 
 
 def run_script(body: str, *arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", FORKS + textwrap.dedent(body), *map(str, arguments)], cwd=ROOT,
-                          capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run(
+        [sys.executable, "-c", FORKS + textwrap.dedent(body), *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 def test_twenty_kills_change_nothing(tmp_path):
-    """Each life ends just before some file operation, of the log after ten steps or of a save. Resumed each time, the
-    run ends like the undisturbed one."""
+    """Each life ends just before some file operation, of the log after ten steps or of a save.
+    Resumed each time, the run ends like the undisturbed one.
+    """
     text = tmp_path / "text.txt"
-    text.write_text("It is a truth universally acknowledged, that tests want texts. " * 400, encoding="utf-8")
-    result = run_script("""
+    text.write_text(
+        "It is a truth universally acknowledged, that tests want texts. " * 400, encoding="utf-8"
+    )
+    result = run_script(
+        """
         import torch._dynamo  # optimizers load it: once for all lives
         from ch04_pretraining.main import main
 
@@ -100,15 +111,24 @@ def test_twenty_kills_change_nothing(tmp_path):
         assert has_checkpoint()
         assert wait(fork(training(cut, True))) == 0
         print(in_saves)
-    """, text, tmp_path / "whole", tmp_path / "cut")
+    """,
+        text,
+        tmp_path / "whole",
+        tmp_path / "cut",
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     assert int(result.stdout.split()[-1]) >= 8
     ends = [tmp_path / name / "ch04_pretraining" for name in ("whole", "cut")]
     for kind in ("checkpoint", "best"):
         whole, cut = (load_file(end / kind / "model.safetensors") for end in ends)
         assert all(torch.equal(whole[name], cut[name]) for name in whole)
-    logs = [[json.loads(line) | {"seconds": 0} for line in (end / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-            for end in ends]
+    logs = [
+        [
+            json.loads(line) | {"seconds": 0}
+            for line in (end / "log.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
+        for end in ends
+    ]
     assert logs[0] == logs[1]
     assert len(logs[0]) == 30
     left = {path.name for path in ends[1].iterdir()}
@@ -117,8 +137,11 @@ def test_twenty_kills_change_nothing(tmp_path):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks processes")
 def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path):
-    """One child for every file operation of a save (Python's audit events): it dies just before that one."""
-    result = run_script("""
+    """One child for every file operation of a save (Python's audit events): it dies just before
+    that one.
+    """
+    result = run_script(
+        """
         from safetensors.torch import load_file
         from ch01_text import CharTokenizer
         from ch03_gpt import GPTConfig, GPTModel
@@ -155,7 +178,9 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path):
                 save_checkpoint(folder, models[0], tokenizer, {"number": 0})
         left = sorted(path.name for path in folder.parent.iterdir())
         print(deaths, outcomes.count(0), outcomes.count(1), left == ["c"])
-    """, tmp_path)
+    """,
+        tmp_path,
+    )
     assert result.returncode == 0, result.stderr[-3000:]
     deaths, old, new, clean = result.stdout.split()
     assert int(deaths) > 15
@@ -173,9 +198,13 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_checkpoint(tmp_path):
     previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
     try:
-        with pytest.raises(OSError, match=r"cannot save .*MiB free\); the previous checkpoint is intact"):
+        with pytest.raises(
+            OSError, match=r"cannot save .*MiB free\); the previous checkpoint is intact"
+        ):
             save_checkpoint(tmp_path / "c", GPTModel(TINY), TOKENIZER)
-        with pytest.raises(OSError, match="there is no earlier one; make room or choose another folder with --run"):
+        with pytest.raises(
+            OSError, match="there is no earlier one; make room or choose another folder with --run"
+        ):
             save_checkpoint(tmp_path / "d", GPTModel(TINY), TOKENIZER)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -186,7 +215,9 @@ def test_a_full_disk_is_one_clear_error_and_keeps_the_checkpoint(tmp_path):
 
 
 def test_what_a_crash_left_is_never_removed_before_something_better_stands(tmp_path, monkeypatch):
-    """After a crash between the renames only `.old` is whole; a save that fails then must not take it away."""
+    """After a crash between the renames only `.old` is whole; a save that fails then must not
+    take it away.
+    """
     save_checkpoint(tmp_path / "c", GPTModel(TINY), TOKENIZER)
     (tmp_path / "c").rename(tmp_path / "c.old")
 
@@ -217,18 +248,27 @@ def an_exploding_loss(at_step: int, value: float, grows: bool):
     return loss_fn
 
 
-@pytest.mark.parametrize(("at_step", "grows", "words"), [
-    (1, False, "the loss of step 1 is infinite or NaN; it was so from the first step"),
-    (7, False, "the loss of step 7 is infinite or NaN; try a lower learning rate"),
-    (7, True, "the loss of step 7 is infinite or NaN; the gradient norm had risen to"),
-    (14, False, "the loss of step 14 is infinite or NaN"),
-])
+@pytest.mark.parametrize(
+    ("at_step", "grows", "words"),
+    [
+        (1, False, "the loss of step 1 is infinite or NaN; it was so from the first step"),
+        (7, False, "the loss of step 7 is infinite or NaN; try a lower learning rate"),
+        (7, True, "the loss of step 7 is infinite or NaN; the gradient norm had risen to"),
+        (14, False, "the loss of step 14 is infinite or NaN"),
+    ],
+)
 def test_an_infinite_loss_stops_with_the_step_and_the_likely_cause(at_step, grows, words):
     ids = torch.zeros(2, 8, dtype=torch.long)
     saved = []
     with pytest.raises(ValueError, match=words):
-        train(GPTModel(TINY), iter([(ids, ids)] * 30), an_exploding_loss(at_step, float("nan"), grows), steps=20,
-              evaluate=lambda progress: {"val_loss": 1.0}, save=lambda progress: saved.append(progress.step))
+        train(
+            GPTModel(TINY),
+            iter([(ids, ids)] * 30),
+            an_exploding_loss(at_step, float("nan"), grows),
+            steps=20,
+            evaluate=lambda progress: {"val_loss": 1.0},
+            save=lambda progress: saved.append(progress.step),
+        )
     assert saved == ([10] if at_step > 10 else [])
 
 
@@ -236,6 +276,12 @@ def test_an_interrupt_does_not_save_what_has_exploded():
     ids = torch.zeros(2, 8, dtype=torch.long)
     saved = []
     with pytest.raises(ValueError, match="the loss of step 1"):
-        train(GPTModel(TINY), iter([(ids, ids)] * 30), an_exploding_loss(1, float("inf"), False), steps=20,
-              save=lambda progress: saved.append(progress.step), should_stop=lambda: True)
+        train(
+            GPTModel(TINY),
+            iter([(ids, ids)] * 30),
+            an_exploding_loss(1, float("inf"), False),
+            steps=20,
+            save=lambda progress: saved.append(progress.step),
+            should_stop=lambda: True,
+        )
     assert saved == []

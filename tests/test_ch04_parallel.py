@@ -22,22 +22,42 @@ TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-p
 
 
 def pretrain(start: list[str], data: Path, folder: Path, *arguments: str, ok: bool = True) -> str:
-    command = [*start, "ch04_pretraining/main.py", "--data", str(data), "--run", str(folder), *PLAN, *arguments]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
-                            env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300)
+    command = [
+        *start,
+        "ch04_pretraining/main.py",
+        "--data",
+        str(data),
+        "--run",
+        str(folder),
+        *PLAN,
+        *arguments,
+    ]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
     assert (result.returncode == 0) == ok, result.stderr[-3000:]
     return result.stdout if ok else result.stderr
 
 
 def curve(folder: Path) -> list[float]:
     lines = (folder / "ch04_pretraining" / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    return [json.loads(line)[name] for line in lines for name in ("train_loss", "grad_norm", "val_loss")]
+    return [
+        json.loads(line)[name] for line in lines for name in ("train_loss", "grad_norm", "val_loss")
+    ]
 
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("It is a truth universally acknowledged, that tests want texts. " * 400, encoding="utf-8")
+    path.write_text(
+        "It is a truth universally acknowledged, that tests want texts. " * 400, encoding="utf-8"
+    )
     return path
 
 
@@ -51,20 +71,38 @@ def alone(text, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "second"), [("ddp", "single"), ("fsdp", "ddp"), ("single", "fsdp")])
-def test_two_processes_learn_like_one_and_checkpoints_are_interchangeable(text, alone, tmp_path, first, second):
+@pytest.mark.parametrize(
+    ("first", "second"), [("ddp", "single"), ("fsdp", "ddp"), ("single", "fsdp")]
+)
+def test_two_processes_learn_like_one_and_checkpoints_are_interchangeable(
+    text, alone, tmp_path, first, second
+):
     """Oracle: one process throughout. Each strategy goes on from another's checkpoint."""
     for strategy, steps, resume in ((first, "10", []), (second, "20", ["--resume"])):
         start = ALONE if strategy == "single" else TWO
-        output = pretrain(start, text, tmp_path, "--strategy", strategy, "--steps", steps, "--optimizer", "adamw",
-                          *resume)
+        output = pretrain(
+            start,
+            text,
+            tmp_path,
+            "--strategy",
+            strategy,
+            "--steps",
+            steps,
+            "--optimizer",
+            "adamw",
+            *resume,
+        )
         assert output.count("held-out loss") == 1
     assert curve(tmp_path) == pytest.approx(curve(alone), rel=2e-4)
-    ours, theirs = (load_file(folder / "ch04_pretraining" / "checkpoint" / "model.safetensors")
-                    for folder in (tmp_path, alone))
+    ours, theirs = (
+        load_file(folder / "ch04_pretraining" / "checkpoint" / "model.safetensors")
+        for folder in (tmp_path, alone)
+    )
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, atol=2e-3, rtol=1e-2)
-    metrics = json.loads((tmp_path / "ch04_pretraining" / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads(
+        (tmp_path / "ch04_pretraining" / "metrics.json").read_text(encoding="utf-8")
+    )
     assert metrics["tokens"] == 20 * 8 * 64
     assert metrics["processes"] == (1 if second == "single" else 2)
 
@@ -72,11 +110,15 @@ def test_two_processes_learn_like_one_and_checkpoints_are_interchangeable(text, 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_muon_accumulation_and_shards_in_two_processes(text, tmp_path, strategy):
-    """Oracle: one process; the last digits depend on the order of sums, and Muon enlarges faint directions."""
+    """Oracle: one process; the last digits depend on the order of sums, and Muon enlarges faint
+    directions.
+    """
     corpus = tmp_path / "corpus"
     corpus.mkdir()
     for i in range(12):
-        (corpus / f"{i}.txt").write_text(text.read_text(encoding="utf-8")[: 2000 + 100 * i], encoding="utf-8")
+        (corpus / f"{i}.txt").write_text(
+            text.read_text(encoding="utf-8")[: 2000 + 100 * i], encoding="utf-8"
+        )
     plan = ["--steps", "20", "--optimizer", "muon", "--grad-accumulation", "2"]
     pretrain(ALONE, corpus, tmp_path / "one", *plan)
     pretrain(TWO, corpus, tmp_path / "two", *plan, "--strategy", strategy)
@@ -85,20 +127,34 @@ def test_muon_accumulation_and_shards_in_two_processes(text, tmp_path, strategy)
     assert two == pytest.approx(one, rel=2e-2)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--strategy", "ddp", "--steps", "5"], "start it with torchrun --nproc-per-node 2"),
-    (["--strategy", "fsdp", "--seconds", "5"], "only stop together after a number of --tokens or --steps"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--strategy", "ddp", "--steps", "5"], "start it with torchrun --nproc-per-node 2"),
+        (
+            ["--strategy", "fsdp", "--seconds", "5"],
+            "only stop together after a number of --tokens or --steps",
+        ),
+    ],
+)
 def test_strategies_without_torchrun_are_refused(refusal, text, tmp_path, arguments, words):
-    assert words in refusal("ch04_pretraining/main.py", "--data", text, *PLAN, *arguments, "--run", tmp_path / "run")
+    assert words in refusal(
+        "ch04_pretraining/main.py", "--data", text, *PLAN, *arguments, "--run", tmp_path / "run"
+    )
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--steps", "5"], "say how they share the work: --strategy ddp or fsdp"),
-    (["--steps", "5", "--strategy", "ddp", "--batch-size", "7"], "2 processes cannot share a batch of 7"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--steps", "5"], "say how they share the work: --strategy ddp or fsdp"),
+        (
+            ["--steps", "5", "--strategy", "ddp", "--batch-size", "7"],
+            "2 processes cannot share a batch of 7",
+        ),
+    ],
+)
 def test_what_two_processes_cannot_do_is_refused(text, tmp_path, arguments, words):
     assert words in pretrain(TWO, text, tmp_path / "run", *arguments, ok=False)
 

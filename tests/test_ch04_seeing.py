@@ -1,4 +1,6 @@
-"""The probe, the dashboard, memorisation and TensorBoard, against the same quantities worked out by hand."""
+"""The probe, the dashboard, memorisation and TensorBoard, against the same quantities worked out
+by hand.
+"""
 
 from types import SimpleNamespace
 
@@ -9,30 +11,51 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining import draw_dashboard, draw_losses, draw_samples, memorisation, next_token_loss, train
+from ch04_pretraining import (
+    draw_dashboard,
+    draw_losses,
+    draw_samples,
+    memorisation,
+    next_token_loss,
+    train,
+)
 from ch04_pretraining.allocator import keep_freed_memory
 from ch04_pretraining.memorisation import ngram_hashes, share_seen
 from ch04_pretraining.probe import Probe, layer_parameters
 from ch04_pretraining.tensorboard_log import TensorBoardLog
 
-TINY = GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True)
+TINY = GPTConfig(
+    vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True
+)
 
 
 @pytest.fixture
 def probed():
-    """A model before and after one step of SGD with a probe, the batch, and what the probe found."""
+    """A model before and after one step of SGD with a probe, the batch, and what the probe
+    found.
+    """
     torch.manual_seed(0)
     model, before = GPTModel(TINY), GPTModel(TINY)
     before.load_state_dict(model.state_dict())
     ids = torch.randint(0, 40, (4, 13))
     batch = ids[:, :-1], ids[:, 1:]
-    log = train(model, iter([batch] * 2), steps=1, optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)],
-                schedule=lambda progress: 1.0, log_every=1, probe=Probe(model)).log
+    log = train(
+        model,
+        iter([batch] * 2),
+        steps=1,
+        optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)],
+        schedule=lambda progress: 1.0,
+        log_every=1,
+        probe=Probe(model),
+    ).log
     return SimpleNamespace(model=model, before=before, batch=batch, entry=log[-1])
 
 
 def test_every_parameter_belongs_to_one_layer():
-    for config in (TINY, GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=1)):
+    for config in (
+        TINY,
+        GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=1),
+    ):
         model = GPTModel(config)
         listed = [id(p) for group in layer_parameters(model).values() for p in group]
         assert sorted(listed) == sorted(map(id, model.parameters()))
@@ -51,8 +74,11 @@ def test_gradient_norms_are_those_of_the_mean_loss(probed):
 
 
 def test_update_ratios_are_distance_over_size(probed):
-    for (layer, before), after in zip(layer_parameters(probed.before).items(), layer_parameters(probed.model).values(),
-                                      strict=True):
+    for (layer, before), after in zip(
+        layer_parameters(probed.before).items(),
+        layer_parameters(probed.model).values(),
+        strict=True,
+    ):
         old, new = (torch.cat([p.detach().flatten() for p in group]) for group in (before, after))
         expected = ((new - old).norm() / old.norm()).item()
         assert expected > 0
@@ -76,8 +102,14 @@ def test_a_probe_changes_nothing_and_leaves_no_hooks():
     for with_probe in (False, True):
         torch.manual_seed(1)
         model = GPTModel(TINY)
-        train(model, iter([(ids[:, :-1], ids[:, 1:])] * 20), steps=6, grad_accumulation=2, log_every=2,
-              probe=Probe(model) if with_probe else None)
+        train(
+            model,
+            iter([(ids[:, :-1], ids[:, 1:])] * 20),
+            steps=6,
+            grad_accumulation=2,
+            log_every=2,
+            probe=Probe(model) if with_probe else None,
+        )
         assert not any(block._forward_hooks for block in model.trf_blocks)
         weights.append(model.state_dict())
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
@@ -85,9 +117,19 @@ def test_a_probe_changes_nothing_and_leaves_no_hooks():
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("draw", [draw_losses, draw_dashboard])
-def test_a_log_of_one_entry_whose_rate_has_fallen_to_zero_is_drawn_without_a_warning(draw, tmp_path):
-    entry = {"step": 1, "tokens": 64, "seconds": 0.1, "train_loss": 2.0, "val_loss": 2.1, "grad_norm": 1.0,
-             "clipped": 0.0, "lr": 0.0}
+def test_a_log_of_one_entry_whose_rate_has_fallen_to_zero_is_drawn_without_a_warning(
+    draw, tmp_path
+):
+    entry = {
+        "step": 1,
+        "tokens": 64,
+        "seconds": 0.1,
+        "train_loss": 2.0,
+        "val_loss": 2.1,
+        "grad_norm": 1.0,
+        "clipped": 0.0,
+        "lr": 0.0,
+    }
     draw([entry]).savefig(tmp_path / "figure.png")
 
 
@@ -98,11 +140,21 @@ def test_the_dashboard_shows_every_layer(probed):
     assert lines == [2, 1, 1, 6, 7, 4]
     texts = [text.get_text() for text in draw_samples([entry, entry]).texts]
     assert texts[1] == r"ab / cd \$5"
-    assert len(draw_dashboard([{k: v for k, v in entry.items() if k not in ("layers", "activations")}]).axes) >= 6
+    assert (
+        len(
+            draw_dashboard(
+                [{k: v for k, v in entry.items() if k not in ("layers", "activations")}]
+            ).axes
+        )
+        >= 6
+    )
 
 
-@given(st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=20), min_size=1, max_size=4),
-       st.lists(st.lists(st.integers(0, 3), max_size=30), max_size=3), st.integers(1, 3))
+@given(
+    st.lists(st.lists(st.integers(0, 3), min_size=3, max_size=20), min_size=1, max_size=4),
+    st.lists(st.lists(st.integers(0, 3), max_size=30), max_size=3),
+    st.integers(1, 3),
+)
 def test_share_seen_equals_a_loop(texts, shards, n):
     """Oracle: tuples in a set."""
     known = {tuple(shard[i : i + n]) for shard in shards for i in range(len(shard) - n + 1)}
@@ -132,8 +184,15 @@ def test_tensorboard_events_can_be_read_back(probed, tmp_path):
     TensorBoardLog(tmp_path).write(probed.entry | {"sample": "abc", "val_loss": 2.0})
     events = EventAccumulator(str(tmp_path)).Reload()
     names = events.Tags()["scalars"]
-    assert {"train_loss", "val_loss", "lr", "grad_norm", "grad_norm/block 0 attention",
-            "update_ratio/embeddings", "activation_rms/block 1"} <= set(names)
+    assert {
+        "train_loss",
+        "val_loss",
+        "lr",
+        "grad_norm",
+        "grad_norm/block 0 attention",
+        "update_ratio/embeddings",
+        "activation_rms/block 1",
+    } <= set(names)
     (event,) = events.Scalars("train_loss")
     assert (event.step, event.value) == (1, pytest.approx(probed.entry["train_loss"]))
 

@@ -1,4 +1,6 @@
-"""The training loop against closed forms, torch's own steps, bigger batches, and uninterrupted runs."""
+"""The training loop against closed forms, torch's own steps, bigger batches, and uninterrupted
+runs.
+"""
 
 import itertools
 import math
@@ -43,7 +45,9 @@ from ch04_pretraining.questions import confidence_interval
 from ch04_pretraining.recipes import RECIPES, choose_recipe
 from ch04_pretraining.training import divide_and_clip, train_step
 
-TINY = GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True)
+TINY = GPTConfig(
+    vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True
+)
 
 
 @pytest.fixture(autouse=True)
@@ -73,18 +77,25 @@ def test_some_windows_begin_amid_a_text():
 
 @given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0, 0.9))
 def test_cosine_schedule_equals_its_closed_form(progress, warmup, final):
-    expected = progress / warmup if progress < warmup else \
-        final + (1 - final) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    expected = (
+        progress / warmup
+        if progress < warmup
+        else final + (1 - final) * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup))) / 2
+    )
     assert warmup_cosine(warmup, final)(progress) == pytest.approx(expected)
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0.1, 0.5), st.floats(0, 0.9))
 def test_trapezoid_equals_its_corners(progress, warmup, decay, final):
-    """Oracle: straight lines between (0, 0), (warmup, 1), (where the fall begins, 1), (1, final)."""
+    """Oracle: straight lines between (0, 0), (warmup, 1), (where the fall begins, 1), (1,
+    final).
+    """
     import numpy as np
 
     # The fall passes through (1, final) with slope (1 - final) / decay, and the peak cuts it off.
-    expected = min(np.interp(progress, [0, warmup], [0, 1]), np.interp(progress, [1 - decay, 1], [1, final]))
+    expected = min(
+        np.interp(progress, [0, warmup], [0, 1]), np.interp(progress, [1 - decay, 1], [1, final])
+    )
     assert trapezoid(warmup, decay, final)(progress) == pytest.approx(expected)
 
 
@@ -94,7 +105,9 @@ def test_every_parameter_has_exactly_one_optimizer_and_muon_gets_the_blocks_matr
     in_muon = [p for g in muon.param_groups for p in g["params"]]
     in_adamw = [p for g in adamw.param_groups for p in g["params"]]
     assert sorted(map(id, in_muon + in_adamw)) == sorted(map(id, model.parameters()))
-    assert {id(p) for p in in_muon} == {id(p) for p in model.trf_blocks.parameters() if p.dim() == 2}
+    assert {id(p) for p in in_muon} == {
+        id(p) for p in model.trf_blocks.parameters() if p.dim() == 2
+    }
     decayed = {id(p) for g in adamw.param_groups if g["weight_decay"] for p in g["params"]}
     assert all(p.dim() >= 2 for p in in_adamw if id(p) in decayed)
     with pytest.raises(ValueError, match="muon or adamw"):
@@ -106,8 +119,14 @@ def test_a_step_equals_torchs_own():
     ours, theirs = GPTModel(TINY), GPTModel(TINY)
     theirs.load_state_dict(ours.state_dict())
     batch = a_batch()
-    train(ours, forever(batch), steps=3, optimizers=[torch.optim.AdamW(ours.parameters(), lr=0.01)], max_norm=0.5,
-          schedule=lambda progress: 1.0)
+    train(
+        ours,
+        forever(batch),
+        steps=3,
+        optimizers=[torch.optim.AdamW(ours.parameters(), lr=0.01)],
+        max_norm=0.5,
+        schedule=lambda progress: 1.0,
+    )
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
     for _ in range(3):
         F.cross_entropy(theirs(batch[0]).flatten(0, 1), batch[1].flatten()).backward()
@@ -126,11 +145,15 @@ def test_accumulated_batches_equal_one_big_batch():
     small, big = GPTModel(TINY), GPTModel(TINY)
     big.load_state_dict(small.state_dict())
     parts = list(zip(inputs.split(2), targets.split(2), strict=True))
-    logs = [train(small, forever(*parts), steps=4, grad_accumulation=3, log_every=1).log,
-            train(big, forever((inputs, targets)), steps=4, log_every=1).log]
+    logs = [
+        train(small, forever(*parts), steps=4, grad_accumulation=3, log_every=1).log,
+        train(big, forever((inputs, targets)), steps=4, log_every=1).log,
+    ]
     for a, b in zip(small.parameters(), big.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
-    assert [e["train_loss"] for e in logs[0]] == pytest.approx([e["train_loss"] for e in logs[1]], abs=1e-3)
+    assert [e["train_loss"] for e in logs[0]] == pytest.approx(
+        [e["train_loss"] for e in logs[1]], abs=1e-3
+    )
 
 
 @pytest.mark.parametrize("max_norm", [0.1, 100.0, None])
@@ -153,12 +176,16 @@ def test_divide_and_clip_against_torch(max_norm):
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_overfits_one_batch(optimizer):
     model, batch = GPTModel(TINY), a_batch()
-    progress = train(model, forever(batch), steps=150, optimizers=make_optimizers(model, optimizer, lr=1e-2))
+    progress = train(
+        model, forever(batch), steps=150, optimizers=make_optimizers(model, optimizer, lr=1e-2)
+    )
     assert progress.log[-1]["train_loss"] < 0.05
 
 
 def test_chunked_loss_equals_the_plain_one():
-    """Oracle: next_token_loss, values and gradients, with ignored targets and rows beyond one chunk."""
+    """Oracle: next_token_loss, values and gradients, with ignored targets and rows beyond one
+    chunk.
+    """
     model = GPTModel(TINY)
     inputs, targets = a_batch(rows=100)
     targets = targets.clone()
@@ -192,7 +219,9 @@ def test_answers_count_more():
     inputs, targets = ids[:, :-1], ids[:, 1:]
     total, count = AnswerLoss(tokenizer, weight=4.0)(model, (inputs, targets))
     losses = F.cross_entropy(model(inputs)[0], targets[0], reduction="none")
-    answers = [i for match in re.finditer("A:( Tom\n)", text) for i in range(match.start(1), match.end(1))]
+    answers = [
+        i for match in re.finditer("A:( Tom\n)", text) for i in range(match.start(1), match.end(1))
+    ]
     weights = torch.ones(len(text))
     weights[answers] = 5.0
     torch.testing.assert_close(total, (losses * weights[1:]).sum())
@@ -203,8 +232,12 @@ def test_evaluation_sums_tokens_not_batches():
     """Oracle: a loop over single tokens."""
     model = GPTModel(TINY).train()
     batches = [a_batch(3, 12), a_batch(1, 2)]
-    losses = [F.cross_entropy(model(x[row : row + 1])[0, t], y[row, t]).item()
-              for x, y in batches for row in range(len(x)) for t in range(x.shape[1])]
+    losses = [
+        F.cross_entropy(model(x[row : row + 1])[0, t], y[row, t]).item()
+        for x, y in batches
+        for row in range(len(x))
+        for t in range(x.shape[1])
+    ]
     loss, count = evaluate_loss(model, batches)
     assert count == len(losses) == 38
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
@@ -226,7 +259,9 @@ def test_the_share_of_clipped_steps_is_counted():
 
 def test_stopping_early_saves_and_says_where():
     saved = []
-    progress = train(GPTModel(TINY), forever(a_batch()), steps=100, should_stop=lambda: True, save=saved.append)
+    progress = train(
+        GPTModel(TINY), forever(a_batch()), steps=100, should_stop=lambda: True, save=saved.append
+    )
     assert progress.step == 1
     assert saved == [progress]
 
@@ -259,8 +294,15 @@ def test_a_step_reports_what_it_did():
     expected = next_token_loss(model, batch)[0].item()
     from ch03_gpt import pick_precision
 
-    (loss, count, norm), n_inputs = train_step(model, forever(batch), next_token_loss, make_optimizers(model), 2, 1.0,
-                                               pick_precision(torch.device("cpu"), "float32"))
+    (loss, count, norm), n_inputs = train_step(
+        model,
+        forever(batch),
+        next_token_loss,
+        make_optimizers(model),
+        2,
+        1.0,
+        pick_precision(torch.device("cpu"), "float32"),
+    )
     assert (count, n_inputs) == (96, 96)
     assert loss.item() == pytest.approx(2 * expected)
     assert norm > 0
@@ -270,10 +312,27 @@ def test_the_books_loop_and_losses(capsys):
     """Oracle: cross-entropy by hand; the book's call signatures as they stand in the book."""
     text = "the cat sat on the mat. " * 30
     tokenizer = CharTokenizer.train(text)
-    loader = create_dataloader_v1(text, batch_size=2, max_length=12, stride=12, shuffle=False, drop_last=True,
-                                  num_workers=0, tokenizer=tokenizer)
-    model = GPTModel({"vocab_size": tokenizer.n_vocab, "context_length": 12, "emb_dim": 16, "n_heads": 2, "n_layers": 1,
-                      "drop_rate": 0.1, "qkv_bias": False})
+    loader = create_dataloader_v1(
+        text,
+        batch_size=2,
+        max_length=12,
+        stride=12,
+        shuffle=False,
+        drop_last=True,
+        num_workers=0,
+        tokenizer=tokenizer,
+    )
+    model = GPTModel(
+        {
+            "vocab_size": tokenizer.n_vocab,
+            "context_length": 12,
+            "emb_dim": 16,
+            "n_heads": 2,
+            "n_layers": 1,
+            "drop_rate": 0.1,
+            "qkv_bias": False,
+        }
+    )
     model.eval()
     x, y = next(iter(loader))
     expected = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
@@ -283,15 +342,30 @@ def test_the_books_loop_and_losses(capsys):
     assert math.isnan(calc_loss_loader([], model, torch.device("cpu")))
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
     train_losses, val_losses, tokens_seen = train_model_simple(
-        model, loader, loader, optimizer, torch.device("cpu"), num_epochs=2, eval_freq=5, eval_iter=5,
-        start_context="the cat", tokenizer=tokenizer)
+        model,
+        loader,
+        loader,
+        optimizer,
+        torch.device("cpu"),
+        num_epochs=2,
+        eval_freq=5,
+        eval_iter=5,
+        start_context="the cat",
+        tokenizer=tokenizer,
+    )
     assert len(train_losses) == len(val_losses) == len(tokens_seen) == -(-2 * len(loader) // 5)
     assert train_losses[-1] < train_losses[0]
     assert capsys.readouterr().out.count("the cat") >= 2
     epochs = torch.linspace(0, 2, len(train_losses)).tolist()
     assert len(plot_losses(epochs, tokens_seen, train_losses, val_losses).axes) == 2
-    ids = generate(model=model, idx=text_to_token_ids("the cat", tokenizer), max_new_tokens=5, context_size=12,
-                   top_k=25, temperature=1.4)
+    ids = generate(
+        model=model,
+        idx=text_to_token_ids("the cat", tokenizer),
+        max_new_tokens=5,
+        context_size=12,
+        top_k=25,
+        temperature=1.4,
+    )
     assert token_ids_to_text(ids, tokenizer).startswith("the cat")
     assert ids.shape == (1, 12)
 
@@ -304,7 +378,10 @@ def test_the_books_generate_leaves_the_end_token_out():
 
 
 def test_draw_losses_draws_both_curves():
-    log = [{"tokens": 1, "train_loss": 2.0, "lr": 0.1, "val_loss": 2.1}, {"tokens": 2, "train_loss": 1.0, "lr": 0.2}]
+    log = [
+        {"tokens": 1, "train_loss": 2.0, "lr": 0.1, "val_loss": 2.1},
+        {"tokens": 2, "train_loss": 1.0, "lr": 0.2},
+    ]
     lines = draw_losses(log).axes[0].get_lines()
     assert [list(line.get_ydata()) for line in lines] == [[2.0, 1.0], [2.1]]
 
@@ -317,7 +394,10 @@ def test_confidence_interval_against_scipy(n, share):
     hits = round(share * n)
     low, high = confidence_interval(hits, n, z=1.959963984540054)
     theirs = binomtest(hits, n).proportion_ci(method="wilson")
-    assert (low, high) == (pytest.approx(theirs.low, abs=1e-9), pytest.approx(theirs.high, abs=1e-9))
+    assert (low, high) == (
+        pytest.approx(theirs.low, abs=1e-9),
+        pytest.approx(theirs.high, abs=1e-9),
+    )
 
 
 def test_an_interval_holds_its_share():
@@ -332,27 +412,47 @@ def test_recipes_give_way_to_what_is_asked_for():
     assert choose_recipe(None, "shakespeare", lr=None) == RECIPES["shakespeare"]
     other = choose_recipe(None, "some/file.txt", steps=5, lr=6e-3)
     assert (other.data, other.steps, other.seconds) == ("some/file.txt", 5, None)
-    assert other.muon_lr / other.lr == pytest.approx(RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr)
-    lessons = [(recipe := choose_recipe(None, None, **given)).lesson_batches(recipe.planned_steps(4096))
-               for given in ({"tokens": 9_000_000}, {"seconds": 15}, {"seconds": 900}, {"steps": 70}, {"steps": 5000})]
+    assert other.muon_lr / other.lr == pytest.approx(
+        RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr
+    )
+    lessons = [
+        (recipe := choose_recipe(None, None, **given)).lesson_batches(recipe.planned_steps(4096))
+        for given in (
+            {"tokens": 9_000_000},
+            {"seconds": 15},
+            {"seconds": 900},
+            {"steps": 70},
+            {"steps": 5000},
+        )
+    ]
     assert lessons == [300, 15, 300, 10, 300]
     fast = choose_recipe("chars-500k", "shakespeare", batch_size=3)
-    assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == ("shakespeare", "char", "chars-3x128", 3)
-    with pytest.raises(ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-500k"):
+    assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == (
+        "shakespeare",
+        "char",
+        "chars-3x128",
+        3,
+    )
+    with pytest.raises(
+        ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-500k"
+    ):
         choose_recipe("cake", None)
     assert all(preset_config(recipe.preset) for recipe in RECIPES.values())
 
 
-@pytest.mark.parametrize(("given", "steps", "seconds"), [
-    ({}, 2_500_000 // 4096, None),
-    ({"tokens": 10_000}, 2, None),
-    ({"tokens": 1}, 1, None),
-    ({"steps": 7}, 7, None),
-    ({"seconds": 9.5}, None, 9.5),
-    ({"tokens": 40_960, "steps": 7}, 7, None),
-    ({"tokens": 40_960, "steps": 70}, 10, None),
-    ({"tokens": 40_960, "seconds": 9.5}, 10, 9.5),
-])
+@pytest.mark.parametrize(
+    ("given", "steps", "seconds"),
+    [
+        ({}, 2_500_000 // 4096, None),
+        ({"tokens": 10_000}, 2, None),
+        ({"tokens": 1}, 1, None),
+        ({"steps": 7}, 7, None),
+        ({"seconds": 9.5}, None, 9.5),
+        ({"tokens": 40_960, "steps": 7}, 7, None),
+        ({"tokens": 40_960, "steps": 70}, 10, None),
+        ({"tokens": 40_960, "seconds": 9.5}, 10, 9.5),
+    ],
+)
 def test_a_budget_replaces_the_recipes_and_several_all_hold(given, steps, seconds):
     """Oracle: counting, at 4,096 tokens a step."""
     recipe = choose_recipe(None, None, **given)
@@ -382,9 +482,21 @@ def test_compiled_blocks_learn_the_same():
     for block in compiled.trf_blocks:
         block.compile()
     batch = a_batch()
-    losses = [[entry["train_loss"] for entry in train(
-        model, forever(batch), chunked_next_token_loss, steps=4, log_every=1, probe=Probe(model),
-        optimizers=make_optimizers(model, "adamw")).log] for model in (plain, compiled)]
+    losses = [
+        [
+            entry["train_loss"]
+            for entry in train(
+                model,
+                forever(batch),
+                chunked_next_token_loss,
+                steps=4,
+                log_every=1,
+                probe=Probe(model),
+                optimizers=make_optimizers(model, "adamw"),
+            ).log
+        ]
+        for model in (plain, compiled)
+    ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert list(plain.state_dict()) == list(compiled.state_dict())
 
@@ -395,6 +507,8 @@ def test_windows_feed_the_loop():
 
     tokens = np.tile(np.arange(10, dtype=np.uint16), 50)
     batches = RandomWindows(tokens, 12, 8, torch.Generator().manual_seed(0))
-    progress = train(GPTModel(TINY), batches, chunked_next_token_loss, steps=200, progress=Progress())
+    progress = train(
+        GPTModel(TINY), batches, chunked_next_token_loss, steps=200, progress=Progress()
+    )
     assert progress.log[-1]["train_loss"] < 0.1
     assert progress.tokens == 200 * 8 * 12

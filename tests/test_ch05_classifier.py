@@ -1,4 +1,6 @@
-"""The classifier: where it looks, what learns, LoRA. Oracles: loops, finite sizes, scikit-learn, self-consistency."""
+"""The classifier: where it looks, what learns, LoRA. Oracles: loops, finite sizes, scikit-learn,
+self-consistency.
+"""
 
 import copy
 from dataclasses import replace
@@ -48,7 +50,9 @@ from ch07_practice.quantization import quantize
 CPU = pick_precision(torch.device("cpu"), "float32")
 
 
-def classifier(pooling: str = "last", causal: bool = True, seed: int = 0, **changes) -> GPTClassifier:
+def classifier(
+    pooling: str = "last", causal: bool = True, seed: int = 0, **changes
+) -> GPTClassifier:
     torch.manual_seed(seed)
     model = GPTModel(preset_config("tiny", vocab_size=50, context_length=32, **changes))
     made = GPTClassifier(model, 3, pooling, causal)
@@ -61,8 +65,13 @@ def rows_of(lengths: list[int], seed: int = 0) -> list[list[int]]:
     return [generator.integers(1, 50, n).tolist() for n in lengths]
 
 
-@given(lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5), pooling=st.sampled_from(["last", "mean", "max"]),
-       causal=st.booleans(), extra=st.integers(0, 12), pad=st.integers(0, 49))
+@given(
+    lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    pooling=st.sampled_from(["last", "mean", "max"]),
+    causal=st.booleans(),
+    extra=st.integers(0, 12),
+    pad=st.integers(0, 49),
+)
 @settings(max_examples=40, deadline=None)
 def test_padding_never_changes_a_logit(lengths, pooling, causal, extra, pad):
     """Oracle: every text alone, without any filling."""
@@ -90,7 +99,9 @@ def test_pooling_at_the_end_of_the_row_reads_the_filling():
     model = classifier("padding")
     rows = rows_of([3, 17])
     with torch.inference_mode():
-        first, second = (model(*collate(rows, torch.zeros(2, dtype=torch.long), pad)[:2]) for pad in (0, 49))
+        first, second = (
+            model(*collate(rows, torch.zeros(2, dtype=torch.long), pad)[:2]) for pad in (0, 49)
+        )
     assert not torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
 
@@ -105,7 +116,9 @@ def test_only_the_first_token_decides_where_the_head_looks_there():
 
 
 def test_without_the_mask_every_token_sees_the_whole_text():
-    """Oracle: the reference attention without a mask, in the place of the layer's kernel, on one layer."""
+    """Oracle: the reference attention without a mask, in the place of the layer's kernel, on one
+    layer.
+    """
     model = classifier(causal=False, n_layers=1, position="learned")
     ids = torch.tensor(rows_of([7]))
     block = model.model.trf_blocks[0]
@@ -126,8 +139,13 @@ def test_the_head_can_begin_with_words():
     assert torch.equal(model.head.weight, model.model.tok_emb.weight[[4, 9, 2]])
 
 
-@pytest.mark.parametrize(("pooling", "n_classes", "words"), [
-    ("middle", 2, "unknown pooling 'middle'; choose one of last"), ("last", 1, "at least 2 classes, not 1")])
+@pytest.mark.parametrize(
+    ("pooling", "n_classes", "words"),
+    [
+        ("middle", 2, "unknown pooling 'middle'; choose one of last"),
+        ("last", 1, "at least 2 classes, not 1"),
+    ],
+)
 def test_a_classifier_refuses(pooling, n_classes, words):
     with pytest.raises(ValueError, match=words):
         GPTClassifier(GPTModel(preset_config("tiny")), n_classes, pooling)
@@ -143,9 +161,11 @@ def test_only_the_chosen_part_learns(part):
     fit(model, encoded, encoded, Plan(epochs=2, batch_size=4), CPU, pad_id=0)
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     last = "trf_blocks.1."
-    wanted = {"head": lambda name: "out_head" in name,
-              "last-block": lambda name: "out_head" in name or last in name or "final_norm" in name,
-              "all": lambda name: True}[part]
+    wanted = {
+        "head": lambda name: "out_head" in name,
+        "last-block": lambda name: "out_head" in name or last in name or "final_norm" in name,
+        "all": lambda name: True,
+    }[part]
     assert changed == {name for name in before if wanted(name)}
     with pytest.raises(ValueError, match="unknown part 'tail'"):
         train_only(model, "tail")
@@ -169,7 +189,9 @@ def test_the_loss_is_a_mean_over_rows_however_they_are_batched(weighted):
         parts = [loss_fn(model, batch) for batch in batches(encoded, 2, 0)]
         ids, lengths, _ = collate(rows, labels, 0)
         expected = F.cross_entropy(model(ids, lengths), labels, weights)
-    torch.testing.assert_close(sum(p[0] for p in parts) / sum(p[1] for p in parts), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        sum(p[0] for p in parts) / sum(p[1] for p in parts), expected, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_shuffled_batches_show_every_row_once_a_pass():
@@ -186,17 +208,24 @@ def test_shuffled_batches_show_every_row_once_a_pass():
 
 
 def test_fitting_learns_order_and_keeps_the_best_weights():
-    """Whether "ab" or "ba" occurs cannot be told from counts; the weights kept are those of the lowest loss."""
+    """Whether "ab" or "ba" occurs cannot be told from counts; the weights kept are those of the
+    lowest loss.
+    """
     generator = np.random.default_rng(0)
     texts = ["".join(generator.permutation(list("abcde"))) for _ in range(400)]
     labels = np.array([text.index("a") < text.index("b") for text in texts]).astype(np.int64)
     tokenizer = CharTokenizer.train("abcde")
     torch.manual_seed(0)
     model = GPTClassifier(GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab)), 2)
-    parts = [encode_examples(tokenizer, Examples(texts[a:b], labels[a:b]), 64) for a, b in ((0, 300), (300, 400))]
+    parts = [
+        encode_examples(tokenizer, Examples(texts[a:b], labels[a:b]), 64)
+        for a, b in ((0, 300), (300, 400))
+    ]
     history = fit(model, *parts, Plan(epochs=12, patience=12), CPU, tokenizer.eot_id)
     logits = torch.from_numpy(predict_logits(model, parts[1], CPU))
-    assert F.cross_entropy(logits, parts[1].labels).item() == pytest.approx(min(e["val_loss"] for e in history.log))
+    assert F.cross_entropy(logits, parts[1].labels).item() == pytest.approx(
+        min(e["val_loss"] for e in history.log)
+    )
     assert (logits.argmax(1) == parts[1].labels).double().mean() > 0.95
 
 
@@ -211,15 +240,19 @@ def test_fitting_stops_early():
 
 
 def test_learning_once_more_from_the_validation_rows_too(tmp_path):
-    """Oracle: fine-tuning by hand on the joined rows, with two seeds; the temperature is still the first classifier's.
-    Two that vote say the mean of their log-probabilities, saved and loaded, too."""
+    """Oracle: fine-tuning by hand on the joined rows, with two seeds; the temperature is still the
+    first classifier's. Two that vote say the mean of their log-probabilities, saved and loaded,
+    too.
+    """
     words = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
     task = make_task("spelling", words, ["a"] * 40 + ["b"] * 40, 0)
     tokenizer = CharTokenizer.train(words)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab))
     precision, plan = pick_precision(torch.device("cpu"), "float32"), Plan(epochs=2, seed=3)
-    once, again, voted = (run_task(task, model, tokenizer, Recipe(plan, refits=n), precision, 3) for n in (0, 1, 2))
+    once, again, voted = (
+        run_task(task, model, tokenizer, Recipe(plan, refits=n), precision, 3) for n in (0, 1, 2)
+    )
     parts = [encode_examples(tokenizer, part, 64) for part in (task.train, task.val, task.test)]
     expected = []
     for seed in (3, 4):
@@ -236,7 +269,9 @@ def test_learning_once_more_from_the_validation_rows_too(tmp_path):
         save_classifier(tmp_path, result.classifier, tokenizer, result.choice)
         loaded, _, choice = load_classifier(tmp_path)
         assert choice == replace(result.choice, members=members)
-        np.testing.assert_allclose(predict_logits(loaded, parts[2], precision), result.logits, atol=1e-4)
+        np.testing.assert_allclose(
+            predict_logits(loaded, parts[2], precision), result.logits, atol=1e-4
+        )
 
 
 def test_a_correction_is_the_formula():
@@ -263,8 +298,14 @@ def with_lora(seed: int = 0, **changes) -> GPTClassifier:
 @pytest.mark.parametrize("changes", [{}, {"ffn": "swiglu", "n_kv_heads": 2}])
 def test_every_matrix_of_a_block_is_corrected_and_merging_changes_nothing(changes):
     model = with_lora(**changes)
-    corrected = {name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)}
-    matrices = [name for name, p in classifier(**changes).model.trf_blocks.named_parameters() if p.dim() == 2]
+    corrected = {
+        name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)
+    }
+    matrices = [
+        name
+        for name, p in classifier(**changes).model.trf_blocks.named_parameters()
+        if p.dim() == 2
+    ]
     assert len(corrected) == len(matrices)
     ids, lengths = torch.tensor(rows_of([9, 9])), torch.tensor([9, 9])
     with torch.inference_mode():
@@ -313,7 +354,9 @@ def test_lora_learns_on_a_quantized_base(kind):
     model.model.float()
     replace_linear_with_lora(model.model.trf_blocks, rank=4, alpha=8.0)
     encoded = Encoded(rows_of([6] * 32), torch.arange(32) % 3, 0)
-    integers = {name: b.clone() for name, b in model.named_buffers() if b.dtype in (torch.int8, torch.uint8)}
+    integers = {
+        name: b.clone() for name, b in model.named_buffers() if b.dtype in (torch.int8, torch.uint8)
+    }
     loss = classification_loss()
     batch = next(batches(encoded, 32, 0))
     with torch.no_grad():
@@ -326,7 +369,9 @@ def test_lora_learns_on_a_quantized_base(kind):
     with torch.no_grad():
         assert loss(model, batch)[0].item() < 0.9 * before
     assert integers
-    assert all(torch.equal(b, integers[name]) for name, b in model.named_buffers() if name in integers)
+    assert all(
+        torch.equal(b, integers[name]) for name, b in model.named_buffers() if name in integers
+    )
     with pytest.raises(ValueError, match="cannot take up its correction"):
         merge_lora(model)
 

@@ -1,4 +1,6 @@
-"""Labelled texts: tables, splits, messages, story tasks. Oracles: counts by hand, brute force, the world itself."""
+"""Labelled texts: tables, splits, messages, story tasks. Oracles: counts by hand, brute force,
+the world itself.
+"""
 
 import json
 import os
@@ -31,15 +33,25 @@ from ch05_classification.examples import fingerprint
 from ch05_classification.story_tasks import match_by_words
 
 needs_messages = pytest.mark.skipif(
-    not os.environ.get("LLM_COMPANION_DATA"), reason="LLM_COMPANION_DATA does not name the folder of SMSSpamCollection")
+    not os.environ.get("LLM_COMPANION_DATA"),
+    reason="LLM_COMPANION_DATA does not name the folder of SMSSpamCollection",
+)
 
 
 @given(st.lists(st.integers(0, 40), min_size=60, max_size=200), st.integers(0, 5))
 @settings(max_examples=25, deadline=None)
 def test_a_split_keeps_equal_texts_together_and_loses_none(numbers, seed):
-    texts = [f"Text {number}{'!' * (row % 3)}" for row, number in enumerate(numbers)] + [f"a{i}" for i in range(20)]
+    texts = [f"Text {number}{'!' * (row % 3)}" for row, number in enumerate(numbers)] + [
+        f"a{i}" for i in range(20)
+    ]
     labels = np.array([number % 2 for number in numbers] + [0] * 10 + [1] * 10)
-    if min(len({t for t, y in zip(map(fingerprint, texts), labels, strict=True) if y == side}) for side in (0, 1)) < 10:
+    if (
+        min(
+            len({t for t, y in zip(map(fingerprint, texts), labels, strict=True) if y == side})
+            for side in (0, 1)
+        )
+        < 10
+    ):
         return
     parts = split_rows(Examples(texts, labels), seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(texts)))
@@ -52,7 +64,9 @@ def test_a_split_has_the_promised_shares_and_proportions():
     parts = split_rows(Examples([f"text {i}" for i in range(1000)], labels), 0)
     assert [len(part) for part in parts] == [700, 100, 200]
     assert [int(labels[part].sum()) for part in parts] == [70, 10, 20]
-    assert not np.array_equal(parts[2], split_rows(Examples([f"text {i}" for i in range(1000)], labels), 1)[2])
+    assert not np.array_equal(
+        parts[2], split_rows(Examples([f"text {i}" for i in range(1000)], labels), 1)[2]
+    )
 
 
 def test_equal_texts_are_counted():
@@ -61,8 +75,13 @@ def test_equal_texts_are_counted():
     assert n == 2
 
 
-ROWS = [{"text": f"message {i}, {'buy now' if i % 3 else 'see you'}", "label": ("ad", "friend")[i % 3 == 0]}
-        for i in range(60)]
+ROWS = [
+    {
+        "text": f"message {i}, {'buy now' if i % 3 else 'see you'}",
+        "label": ("ad", "friend")[i % 3 == 0],
+    }
+    for i in range(60)
+]
 
 
 @pytest.fixture(params=["csv", "tsv", "jsonl"])
@@ -83,21 +102,34 @@ def test_tables_are_read_as_they_were_written(table):
 
 
 def test_a_missing_column_is_named(table):
-    with pytest.raises(ValueError, match=r"no column 'body', but 'text', 'label'; .* with --text-column"):
+    with pytest.raises(
+        ValueError, match=r"no column 'body', but 'text', 'label'; .* with --text-column"
+    ):
         read_table(table, "body", "label")
     with pytest.raises(ValueError, match="name the right one with --label-column"):
         read_table(table, "text", "class")
 
 
-@pytest.mark.parametrize(("content", "name", "words"), [
-    ("text,label\nhello,\nbye,a\n", "a.csv", r"1 rows of .*a.csv have no label \(the first: row 1\)"),
-    ("text,label\nhi,a\n  ,a\n", "a.csv", r"1 rows of .*a.csv have no text \(the first: row 2\)"),
-    ('{"text": "a", "label": null}\n', "a.jsonl", "have no label"),
-    ("{broken\n", "a.jsonl", "cannot be read as JSONL"),
-    ("text,label\n\"a,b\n", "a.csv", "cannot be read as CSV"),
-    ("", "a.csv", "is empty"),
-    ("x", "a.parquet", "is none of .csv, .tsv, .jsonl"),
-])
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        (
+            "text,label\nhello,\nbye,a\n",
+            "a.csv",
+            r"1 rows of .*a.csv have no label \(the first: row 1\)",
+        ),
+        (
+            "text,label\nhi,a\n  ,a\n",
+            "a.csv",
+            r"1 rows of .*a.csv have no text \(the first: row 2\)",
+        ),
+        ('{"text": "a", "label": null}\n', "a.jsonl", "have no label"),
+        ("{broken\n", "a.jsonl", "cannot be read as JSONL"),
+        ('text,label\n"a,b\n', "a.csv", "cannot be read as CSV"),
+        ("", "a.csv", "is empty"),
+        ("x", "a.parquet", "is none of .csv, .tsv, .jsonl"),
+    ],
+)
 def test_bad_tables_are_refused(tmp_path, content, name, words):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words):
@@ -130,12 +162,19 @@ def test_another_test_table_takes_the_place_of_the_test_part():
     assert task.test.texts == ["hello", texts[0]]
     assert len(task.train) + len(task.val) == 60
     assert task.notes["test texts that training has, too"] == 1
-    with pytest.raises(ValueError, match="label 'foe', which training has no row of; known are 'ad', 'friend'"):
+    with pytest.raises(
+        ValueError, match="label 'foe', which training has no row of; known are 'ad', 'friend'"
+    ):
         make_task("a", texts, labels, 0, test=(["hello"], ["foe"]))
 
 
-@pytest.mark.parametrize(("labels", "words"), [(["a"] * 60, "needs at least two classes"),
-                                               (["a"] * 55 + ["b"] * 5, "5 different texts only")])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (["a"] * 60, "needs at least two classes"),
+        (["a"] * 55 + ["b"] * 5, "5 different texts only"),
+    ],
+)
 def test_tasks_without_enough_to_learn_are_refused(labels, words):
     with pytest.raises(ValueError, match=words):
         make_task("a", [f"t{i}" for i in range(60)], labels, 0)
@@ -157,7 +196,9 @@ def test_messages_are_what_the_file_says():
     """Oracle: the file's lines, cut at the tab."""
     lines = fetch("sms-spam").read_text(encoding="utf-8").splitlines()
     table = sms_table()
-    assert [f"{label}\t{text}" for label, text in zip(table["Label"], table["Text"], strict=True)] == lines
+    assert [
+        f"{label}\t{text}" for label, text in zip(table["Label"], table["Text"], strict=True)
+    ] == lines
     assert table["Text"].duplicated().sum() == 403
     assert (table["Label"] == "spam").sum() == 747
 
@@ -186,11 +227,15 @@ def test_the_books_split_leaks_and_has_its_sizes():
 
 @needs_messages
 def test_the_baselines_are_as_good_as_published():
-    """A TF-IDF logistic regression should be near 97 to 98 % here, and everything above the majority."""
+    """A TF-IDF logistic regression should be near 97 to 98 % here, and everything above the
+    majority.
+    """
     task = sms_task(False, 0)
     accuracy = {b.name: (b.predicted == task.test.labels).mean() for b in fit_baselines(task)}
     assert accuracy["majority"] == pytest.approx(0.8656, abs=1e-3)
-    assert all(accuracy[name] > 0.975 for name in ("naive Bayes", "TF-IDF words", "TF-IDF characters"))
+    assert all(
+        accuracy[name] > 0.975 for name in ("naive Bayes", "TF-IDF words", "TF-IDF characters")
+    )
 
 
 SMALL = 150, 30, 60  # rows to learn from, to validate, to test
@@ -210,19 +255,30 @@ def test_story_tasks(name):
     if name == "ending":
         assert all("Q:" not in text for text in task.test.texts)
     else:
-        assert all(text.rsplit("\nA:", 1)[1] in ("", " the") or name == "reason" for text in task.test.texts)
+        assert all(
+            text.rsplit("\nA:", 1)[1] in ("", " the") or name == "reason"
+            for text in task.test.texts
+        )
         said = [task.classes[label] for label in task.test.labels]
-        told = sum(word in text for word, text in zip(said, task.test.texts, strict=True) if word != "nobody")
+        told = sum(
+            word in text
+            for word, text in zip(said, task.test.texts, strict=True)
+            if word != "nobody"
+        )
         assert told == sum(word != "nobody" for word in said)  # every answer is in its story
 
 
 def test_matching_takes_the_words_their_use():
-    """Texts whose words give the label away 80 % of the time: of matched rows, a fresh counter makes no more than
-    chance would (up to sampling)."""
+    """Texts whose words give the label away 80 % of the time: of matched rows, a fresh counter
+    makes no more than chance would (up to sampling).
+    """
     generator = np.random.default_rng(0)
     positive = generator.random(4000) < 0.5
     hints = np.where(generator.random(4000) < 0.8, positive, ~positive)
-    texts = [f"{'good' if hint else 'bad'} word{generator.integers(50)} word{generator.integers(50)}" for hint in hints]
+    texts = [
+        f"{'good' if hint else 'bad'} word{generator.integers(50)} word{generator.integers(50)}"
+        for hint in hints
+    ]
     rows = match_by_words(texts, positive)
     assert positive[rows].mean() == pytest.approx(0.5, abs=1e-9)
     assert len(rows) > 1000

@@ -20,9 +20,13 @@ from ch05_classification.main import main
 ROOT = Path(__file__).parent.parent
 
 
-def run(*arguments: object, ok: bool = True, given: str | None = None) -> subprocess.CompletedProcess:
+def run(
+    *arguments: object, ok: bool = True, given: str | None = None
+) -> subprocess.CompletedProcess:
     command = [sys.executable, "ch05_classification/main.py", *map(str, arguments)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, input=given)
+    result = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, input=given
+    )
     assert (result.returncode == 0) is ok, result.stderr
     return result
 
@@ -31,7 +35,11 @@ def run(*arguments: object, ok: bool = True, given: str | None = None) -> subpro
 def table(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("table") / "mood.csv"
     moods = {"good": "lovely great nice", "bad": "awful dull sad", "odd": "strange queer weird"}
-    rows = [(f"{words.split()[i % 3]} day number {i}", mood) for i in range(120) for mood, words in moods.items()]
+    rows = [
+        (f"{words.split()[i % 3]} day number {i}", mood)
+        for i in range(120)
+        for mood, words in moods.items()
+    ]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
     return path
 
@@ -49,9 +57,22 @@ def test_the_command_leaves_what_the_contract_promises(trained):
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["n_test"] == 72
     assert 0 <= metrics["ci95_low"] <= metrics["accuracy"] <= metrics["ci95_high"] <= 1
-    assert {"f1", "baseline_accuracy", "calibration_error", "mcnemar_p", "temperature", "truncated"} <= set(metrics)
+    assert {
+        "f1",
+        "baseline_accuracy",
+        "calibration_error",
+        "mcnemar_p",
+        "temperature",
+        "truncated",
+    } <= set(metrics)
     names = [row["classifier"] for row in metrics["table"]]
-    assert names == ["majority", "naive Bayes", "TF-IDF words", "TF-IDF characters", "ours (scratch)"]
+    assert names == [
+        "majority",
+        "naive Bayes",
+        "TF-IDF words",
+        "TF-IDF characters",
+        "ours (scratch)",
+    ]
     written = {path.name for path in folder.iterdir()}
     pictures = {"training.png", "confusion.png", "reliability.png", "table.png"}
     assert {*pictures, "misclassified.csv", "classifier"} <= written
@@ -69,10 +90,17 @@ def test_texts_are_classified_by_what_was_saved(trained):
 
 
 def test_a_saved_classifier_says_the_same(trained):
-    """Oracle: the probabilities that the training process wrote down for its errors, or the classes of its rows."""
+    """Oracle: the probabilities that the training process wrote down for its errors, or the
+    classes of its rows.
+    """
     classifier, tokenizer, choice = load_classifier(trained / "ch05_classification" / "classifier")
-    names, probabilities = classify(["lovely day number 3", "dull day number 7"], classifier, tokenizer, choice,
-                                    pick_precision(torch.device("cpu"), "float32"))
+    names, probabilities = classify(
+        ["lovely day number 3", "dull day number 7"],
+        classifier,
+        tokenizer,
+        choice,
+        pick_precision(torch.device("cpu"), "float32"),
+    )
     assert names == ["good", "bad"]
     assert probabilities.sum(axis=1) == pytest.approx([1, 1])
 
@@ -117,10 +145,13 @@ def test_story_tasks_run_with_lora(task, story_run):
 
 @pytest.mark.slow
 def test_ablation_and_repeats(table, tmp_path):
-    result = run("--task", table, "--ablation", "--epochs", "0.1", "--run", tmp_path,
-                 "--pretrain-steps", "4")
+    result = run(
+        "--task", table, "--ablation", "--epochs", "0.1", "--run", tmp_path, "--pretrain-steps", "4"
+    )
     found = pd.read_csv(tmp_path / "ch05_classification" / "ablation.csv")
-    assert {"which token", "which mask", "what learns", "which width", "labels"} == set(found["question"])
+    assert {"which token", "which mask", "what learns", "which width", "labels"} == set(
+        found["question"]
+    )
     assert found.groupby("question").size().min() >= 2
     assert (tmp_path / "ch05_classification" / "ablation.png").stat().st_size > 10_000
     assert "LoRA 16" in result.stdout
@@ -129,8 +160,10 @@ def test_ablation_and_repeats(table, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not os.environ.get("LLM_COMPANION_DATA"), reason="LLM_COMPANION_DATA does not name the folder of "
-                                                                     "SMSSpamCollection")
+@pytest.mark.skipif(
+    not os.environ.get("LLM_COMPANION_DATA"),
+    reason="LLM_COMPANION_DATA does not name the folder of SMSSpamCollection",
+)
 def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
     """A few steps of reading and an epoch of labels reach what the majority (86.6 %) does not."""
     from ch05_classification import TEXTS, run_task, sms_task
@@ -147,18 +180,24 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
     assert (result.predicted == task.test.labels).mean() > 0.95
 
 
-@pytest.mark.parametrize(("given", "words"), [
-    ({"task": "nope"}, "there is no task 'nope'; choose holder, place, reason, ending, sms-spam"),
-    ({"text_column": "body"}, "has no column 'body'"),
-    ({"epochs": 0}, "--epochs must be positive, not 0"),
-    ({"rows": -5}, "--rows must be positive, not -5"),
-    ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
-    ({"lora_rank": 2, "train": "head"}, "leave --train out"),
-    ({"start": "no/such/place"}, "is no folder, and no Hub name"),
-    ({"test": Path("missing.csv")}, "missing.csv"),
-    ({"task": "holder", "test": Path("x.csv")}, "has test rows of its own"),
-    ({"classify": "hello"}, "there is no classifier in"),
-])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"task": "nope"},
+            "there is no task 'nope'; choose holder, place, reason, ending, sms-spam",
+        ),
+        ({"text_column": "body"}, "has no column 'body'"),
+        ({"epochs": 0}, "--epochs must be positive, not 0"),
+        ({"rows": -5}, "--rows must be positive, not -5"),
+        ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
+        ({"lora_rank": 2, "train": "head"}, "leave --train out"),
+        ({"start": "no/such/place"}, "is no folder, and no Hub name"),
+        ({"test": Path("missing.csv")}, "missing.csv"),
+        ({"task": "holder", "test": Path("x.csv")}, "has test rows of its own"),
+        ({"classify": "hello"}, "there is no classifier in"),
+    ],
+)
 def test_wrong_input_is_refused_before_any_work(table, tmp_path, given, words):
     with pytest.raises((ValueError, OSError)) as caught:
         main(**{"task": str(table), "run": tmp_path / "run"} | given)

@@ -25,7 +25,9 @@ from ch05_classification.scores import accuracy, f1, ranking, summarize
 from ch05_classification.scores import log_loss as our_log_loss
 
 
-def draw(n: int = 400, K: int = 3, seed: int = 0, sharpness: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def draw(
+    n: int = 400, K: int = 3, seed: int = 0, sharpness: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
     """Logits, and labels drawn from what they say."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(size=(n, K)) * 1.5
@@ -35,7 +37,9 @@ def draw(n: int = 400, K: int = 3, seed: int = 0, sharpness: float = 1.0) -> tup
 
 def test_probabilities_are_scipys():
     logits, _ = draw()
-    np.testing.assert_allclose(softmax(logits * 500), scipy_softmax(logits * 500, axis=1), atol=1e-12)
+    np.testing.assert_allclose(
+        softmax(logits * 500), scipy_softmax(logits * 500, axis=1), atol=1e-12
+    )
     np.testing.assert_allclose(softmax(logits, 2.0), scipy_softmax(logits / 2, axis=1), atol=1e-12)
 
 
@@ -101,13 +105,16 @@ def test_the_temperature_undoes_what_made_logits_too_sharp(sharpness):
     assert temperature == pytest.approx(sharpness, rel=0.12)
     grid = [our_log_loss(logits, labels, t) for t in np.geomspace(0.1, 10, 200)]
     assert our_log_loss(logits, labels, temperature) <= min(grid) + 1e-6
-    assert our_log_loss(logits, labels) == pytest.approx(log_loss(labels, scipy_softmax(logits, axis=1)))
+    assert our_log_loss(logits, labels) == pytest.approx(
+        log_loss(labels, scipy_softmax(logits, axis=1))
+    )
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=5, max_size=40))
 @settings(max_examples=40, deadline=None)
 def test_no_threshold_has_a_higher_f1_than_the_chosen_one(rows):
-    scores, labels = np.array([score / 20 for score, _ in rows]), np.array([label for _, label in rows])
+    scores = np.array([score / 20 for score, _ in rows])
+    labels = np.array([label for _, label in rows])
     if not labels.any():
         return
     chosen = f1_score(labels, scores >= choose_threshold(scores, labels))
@@ -121,5 +128,7 @@ def test_the_summary_holds_what_it_says():
     found = summarize(labels, logits.argmax(1), 1)
     assert found["ci95_low"] < found["accuracy"] < found["ci95_high"]
     assert found["f1_low"] < found["f1"] < found["f1_high"]
-    assert ranking(softmax(logits)[:, 1], labels == 1)["roc_auc"] == roc_auc_score(labels, softmax(logits)[:, 1])
+    assert ranking(softmax(logits)[:, 1], labels == 1)["roc_auc"] == roc_auc_score(
+        labels, softmax(logits)[:, 1]
+    )
     assert not math.isnan(found["f1"])

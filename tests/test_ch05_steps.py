@@ -1,4 +1,6 @@
-"""Questions in two steps. Oracles: the true world, and the two questions asked one by one by hand."""
+"""Questions in two steps. Oracles: the true world, and the two questions asked one by one by
+hand.
+"""
 
 import numpy as np
 import pytest
@@ -15,8 +17,11 @@ from ch05_classification.steps import ask_for_the_place, both_steps, predict
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 CLASSES = ("mill", "lake", "Tom", "Nora", "nobody")
-TEXTS = ["Tom has a ring.\nQ: Who has the ring?\nA:", "Nora sat by the lake.\nQ: Who has the bell?\nA:",
-         "Nora gave Tom a hat at the mill.\nQ: Who has the hat?\nA:"]
+TEXTS = [
+    "Tom has a ring.\nQ: Who has the ring?\nA:",
+    "Nora sat by the lake.\nQ: Who has the bell?\nA:",
+    "Nora gave Tom a hat at the mill.\nQ: Who has the hat?\nA:",
+]
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +43,12 @@ def test_the_rows_hold_both_steps_with_the_worlds_answers():
     task = story_task("place", 0, 150, 30, 60)
     rows = both_steps("place", task.train, task.classes)
     assert len(rows) == 2 * len(task.train)
-    asked = [(story, question) for story in stories(150, split="train", level="base-drill", seed=0)
-             for question in story.questions if question.kind == "where-object"][:150]
+    asked = [
+        (story, question)
+        for story in stories(150, split="train", level="base-drill", seed=0)
+        for question in story.questions
+        if question.kind == "where-object"
+    ][:150]
     assert len(asked) == 150
     for number, (story, question) in enumerate(asked):
         world, thing = story.world(question), question.about[0]
@@ -82,4 +91,6 @@ def test_the_second_question_is_about_the_own_first_answer(classifier, tokenizer
 
 def test_a_text_without_the_question_is_refused(classifier, tokenizer):
     with pytest.raises(ValueError, match="must end in a question like 'Q: Who has the ring"):
-        classify(["Tom has a ring."], classifier, tokenizer, Choice("place", CLASSES, None, "last"), CPU)
+        classify(
+            ["Tom has a ring."], classifier, tokenizer, Choice("place", CLASSES, None, "last"), CPU
+        )

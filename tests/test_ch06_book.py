@@ -1,5 +1,6 @@
-"""The book's names of its instruction chapter. Oracles: loops over its rules, its own package where installed, plain
-Python's numbers."""
+"""The book's names of its instruction chapter. Oracles: loops over its rules, its own package where
+installed, plain Python's numbers.
+"""
 
 import json
 import math
@@ -24,7 +25,8 @@ from ch06_instruction.book import (
 from ch06_instruction.preference_losses import PairLogProbs, dpo
 
 PAD = 9
-ROWS = st.lists(st.lists(st.integers(0, PAD), min_size=1, max_size=12), min_size=1, max_size=5)  # a text may hold PAD
+# a text may hold PAD
+ROWS = st.lists(st.lists(st.integers(0, PAD), min_size=1, max_size=12), min_size=1, max_size=5)
 ENTRY = {"instruction": "Name the opposite.", "input": "hot", "output": "cold"}
 
 
@@ -41,8 +43,12 @@ class Letters:
 @pytest.fixture(scope="module")
 def theirs():
     """The book's own functions."""
-    return pytest.importorskip("llms_from_scratch.ch07", reason="the book's package is not installed "
-                               "(pip install --no-deps llms-from-scratch psutil)")
+    return pytest.importorskip(
+        "llms_from_scratch.ch07",
+        reason=(
+            "the book's package is not installed (pip install --no-deps llms-from-scratch psutil)"
+        ),
+    )
 
 
 def read(real_data, name: str) -> list[dict]:
@@ -51,8 +57,11 @@ def read(real_data, name: str) -> list[dict]:
 
 # ids
 
+
 def by_the_rule(rows: list[list[int]], ignored: int, most: int | None) -> tuple[list, list]:
-    """Place by place: what is read, what is to be said next, and whether a filling was to be said before."""
+    """Place by place: what is read, what is to be said next, and whether a filling was to be
+    said before.
+    """
     longest = max(len(row) for row in rows)
     inputs, targets = [], []
     for row in rows:
@@ -84,21 +93,32 @@ def test_rows_are_filled_by_the_books_rule(rows, ignored, most):
 def test_rows_are_filled_as_in_the_books_package(theirs, rows, most):
     """Oracle: the book's function; also without arguments, with GPT-2's filling."""
     for arguments in ({}, {"pad_token_id": PAD, "ignore_index": -1, "allowed_max_length": most}):
-        for ours, expected in zip(custom_collate_fn(rows, **arguments), theirs.custom_collate_fn(rows, **arguments),
-                                  strict=True):
+        for ours, expected in zip(
+            custom_collate_fn(rows, **arguments),
+            theirs.custom_collate_fn(rows, **arguments),
+            strict=True,
+        ):
             assert torch.equal(ours, expected)
 
 
 def test_a_batch_of_nothing_is_refused():
-    with pytest.raises(ValueError, match="there is no row to make a batch of; give at least one list of ids"):
+    with pytest.raises(
+        ValueError, match="there is no row to make a batch of; give at least one list of ids"
+    ):
         custom_collate_fn([])
 
 
 def test_the_books_way_to_a_loss():
-    """Oracle: -log p of every character after the first and of one end, read alone; filling changes nothing."""
+    """Oracle: -log p of every character after the first and of one end, read alone; filling
+    changes nothing.
+    """
     torch.manual_seed(0)
-    model = GPTModel(GPTConfig(vocab_size=128, context_length=192, emb_dim=16, n_heads=2, n_layers=1)).eval()
-    data = InstructionDataset([ENTRY, {**ENTRY, "input": "", "output": "a much longer answer"}], Letters())
+    model = GPTModel(
+        GPTConfig(vocab_size=128, context_length=192, emb_dim=16, n_heads=2, n_layers=1)
+    ).eval()
+    data = InstructionDataset(
+        [ENTRY, {**ENTRY, "input": "", "output": "a much longer answer"}], Letters()
+    )
     collate = partial(custom_collate_fn, pad_token_id=0)
     [(inputs, targets)] = DataLoader(data, batch_size=2, collate_fn=collate)
     lost = []
@@ -111,19 +131,25 @@ def test_the_books_way_to_a_loss():
 
 # entries
 
+
 def test_entries_are_whole_texts():
     """Oracle: the texts, written out."""
-    begin = ("Below is an instruction that describes a task. Write a response that appropriately completes the request."
-             "\n\n### Instruction:\nName the opposite.")
+    begin = (
+        "Below is an instruction that describes a task. Write a response that appropriately"
+        " completes the request.\n\n### Instruction:\nName the opposite."
+    )
     letters = Letters()
     data = InstructionDataset([ENTRY, {**ENTRY, "input": ""}], letters)
     assert [letters.decode(ids) for ids in data] == [
-        f"{begin}\n\n### Input:\nhot\n\n### Response:\ncold", f"{begin}\n\n### Response:\ncold"]
+        f"{begin}\n\n### Input:\nhot\n\n### Response:\ncold",
+        f"{begin}\n\n### Response:\ncold",
+    ]
     [pair] = PreferenceDataset([{**ENTRY, "chosen": "cold", "rejected": "Cold, you fool"}], letters)
     assert {name: letters.decode(ids) for name, ids in pair.items()} == {
         "prompt": f"{begin}\n\n### Input:\nhot",
         "chosen": f"{begin}\n\n### Input:\nhot\n\n### Response:\ncold",
-        "rejected": f"{begin}\n\n### Input:\nhot\n\n### Response:\nCold, you fool"}
+        "rejected": f"{begin}\n\n### Input:\nhot\n\n### Response:\nCold, you fool",
+    }
 
 
 @pytest.mark.parametrize("name", ["instruction", "output"])
@@ -138,8 +164,12 @@ def test_an_incomplete_entry_is_refused(name):
 def test_the_books_entries_are_encoded_as_in_its_package(theirs, real_data):
     """Oracle: the book's prompt and data set, on its own 1,100 entries."""
     entries = read(real_data, "instruction-data.json")
-    assert [format_input(entry) for entry in entries] == [theirs.format_input(entry) for entry in entries]
-    ours, expected = (kind(entries, Letters()) for kind in (InstructionDataset, theirs.InstructionDataset))
+    assert [format_input(entry) for entry in entries] == [
+        theirs.format_input(entry) for entry in entries
+    ]
+    ours, expected = (
+        kind(entries, Letters()) for kind in (InstructionDataset, theirs.InstructionDataset)
+    )
     assert len(ours) == len(expected) == 1100
     assert all(ours[row] == expected[row] for row in range(1100))
 
@@ -153,10 +183,14 @@ def test_the_books_preferences_share_their_prompt(real_data):
     for entry, item in zip(entries, data, strict=True):
         for name in ("chosen", "rejected"):
             assert item[name][: len(item["prompt"])] == item["prompt"]
-            assert letters.decode(item[name][len(item["prompt"]) :]) == f"\n\n### Response:\n{entry[name]}"
+            assert (
+                letters.decode(item[name][len(item["prompt"]) :])
+                == f"\n\n### Response:\n{entry[name]}"
+            )
 
 
 # log-probabilities and DPO
+
 
 @given(st.integers(1, 4), st.integers(2, 8), st.integers(2, 6), st.integers(0, 2**32 - 1))
 def test_log_probabilities_are_means_over_what_is_selected(b, t, v, seed):
@@ -175,7 +209,9 @@ def test_log_probabilities_are_means_over_what_is_selected(b, t, v, seed):
                 if selected[row, place]:
                     chosen.append(math.log(weights[labels[row, place]] / sum(weights)))
             expected.append(sum(chosen) / len(chosen))
-        assert compute_logprobs(logits, labels, given_mask).tolist() == pytest.approx(expected, rel=1e-9)
+        assert compute_logprobs(logits, labels, given_mask).tolist() == pytest.approx(
+            expected, rel=1e-9
+        )
 
 
 LOG_P = st.floats(-20, -0.05)
@@ -189,13 +225,17 @@ def test_the_books_dpo_is_ours_and_the_formula(rows, beta):
     lengths = torch.ones(len(rows))
     assert loss == dpo(PairLogProbs(*columns, lengths, lengths), beta).mean().item()
     n = len(rows)
-    assert loss == pytest.approx(sum(math.log1p(math.exp(-beta * ((c - rc) - (r - rr)))) for c, r, rc, rr in rows) / n)
+    assert loss == pytest.approx(
+        sum(math.log1p(math.exp(-beta * ((c - rc) - (r - rr)))) for c, r, rc, rr in rows) / n
+    )
     assert chosen == pytest.approx(sum(c - rc for c, _, rc, _ in rows) / n)
     assert rejected == pytest.approx(sum(r - rr for _, r, _, rr in rows) / n)
 
 
 def test_only_the_loss_has_a_gradient():
-    """Oracle: closed form; where the model is the reference it is -+ beta / 2 for either response, beta 0.1."""
+    """Oracle: closed form; where the model is the reference it is -+ beta / 2 for either
+    response, beta 0.1.
+    """
     learned = [torch.tensor([-3.0], requires_grad=True), torch.tensor([-5.0], requires_grad=True)]
     loss, *rewards = compute_dpo_loss(*learned, torch.tensor([-3.0]), torch.tensor([-5.0]))
     loss.backward()

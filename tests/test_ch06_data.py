@@ -1,5 +1,6 @@
-"""Instruction data from files, near duplicates, a judge. Oracles: the book's listings, brute force, counts by hand, a
-server of our own."""
+"""Instruction data from files, near duplicates, a judge. Oracles: the book's listings, brute force,
+counts by hand, a server of our own.
+"""
 
 import json
 import os
@@ -33,14 +34,17 @@ from ch06_instruction.leaks import leak_report, near_duplicates, shingles
 
 needs_book = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),
-    reason="LLM_COMPANION_DATA does not name the folder of instruction-data.json")
+    reason="LLM_COMPANION_DATA does not name the folder of instruction-data.json",
+)
 
 
 def books_format_input(entry):
     """The book's listing 7.2."""
-    instruction_text = (f"Below is an instruction that describes a task. "
-                        f"Write a response that appropriately completes the request."
-                        f"\n\n### Instruction:\n{entry['instruction']}")
+    instruction_text = (
+        "Below is an instruction that describes a task. "
+        "Write a response that appropriately completes the request."
+        f"\n\n### Instruction:\n{entry['instruction']}"
+    )
     input_text = f"\n\n### Input:\n{entry['input']}" if entry["input"] else ""
     return instruction_text + input_text
 
@@ -69,12 +73,22 @@ STYLES = [
     ({"messages": [RULE, ASKED, SAID], "source": "x"}, [RULE, ASKED, SAID]),
     ({"messages": [ASKED | {"name": "Ann"}, SAID | {"weight": 1}]}, [ASKED, SAID]),
     ([ASKED, SAID, ASKED, SAID], [ASKED, SAID, ASKED, SAID]),
-    ({"conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Hi?"},
-                        {"from": "gpt", "value": "Hello."}]}, [RULE, ASKED, SAID]),
+    (
+        {
+            "conversations": [
+                {"from": "system", "value": "Be brief."},
+                {"from": "human", "value": "Hi?"},
+                {"from": "gpt", "value": "Hello."},
+            ]
+        },
+        [RULE, ASKED, SAID],
+    ),
     ({"conversations": [ASKED, SAID]}, [ASKED, SAID]),
     ({"instruction": "Hi?", "output": "Hello."}, [ASKED | {"content": TEMPLATE + "Hi?"}, SAID]),
-    ({"instruction": "Say", "input": "x", "output": "Hello.", "prompt": "not this"},
-     [ASKED | {"content": TEMPLATE + "Say\n\n### Input:\nx"}, SAID]),
+    (
+        {"instruction": "Say", "input": "x", "output": "Hello.", "prompt": "not this"},
+        [ASKED | {"content": TEMPLATE + "Say\n\n### Input:\nx"}, SAID],
+    ),
 ]
 
 
@@ -92,8 +106,10 @@ said_and_answered = st.tuples(*[st.text().filter(str.strip)] * 2)
 @settings(max_examples=60)
 def test_what_is_written_is_read(tmp_path_factory, turns, suffix):
     """Round trip, with characters that `splitlines` would cut at, too."""
-    said = [[{"role": "user", "content": f"\u2028{one}\x85"}, {"role": "assistant", "content": two}]
-            for one, two in turns]
+    said = [
+        [{"role": "user", "content": f"\u2028{one}\x85"}, {"role": "assistant", "content": two}]
+        for one, two in turns
+    ]
     path = write(tmp_path_factory.mktemp("turns"), said, suffix)
     assert read_conversations(path) == said
 
@@ -101,34 +117,80 @@ def test_what_is_written_is_read(tmp_path_factory, turns, suffix):
 ALPACA = '{"instruction": "a", "output": "b"}'
 
 
-@pytest.mark.parametrize(("name", "content", "words"), [
-    ("a.jsonl", ALPACA + '\n\n{"instruction": ', r"a.jsonl, line 3: not JSON \(Expecting value\)"),
-    ("a.json", f"[{ALPACA},\n{ALPACA}\n{ALPACA}]", r"a.json, line 3: not JSON \(Expecting ',' delimiter\)"),
-    ("a.json", f"{ALPACA}\n{ALPACA}", "line 2: not JSON .*; where each line is an entry, name it .jsonl"),
-    ("a.json", "[" * 200_000, "a.json, line 1: not JSON"),
-    ("a.jsonl", ALPACA + "\n\n" + '{"instruction": "a", "input": ""}',
-     "a.jsonl, line 3: there is no output, but instruction, input$"),
-    ("a.json", f'[{ALPACA}, {{"text": "a"}}]', "a.json, entry 2: there is no instruction and no output, but text$"),
-    ("a.json", "[{}]", "but no field at all"),
-    ("a.json", '[{"instruction": "a", "output": " "}]', "a.json, entry 1: output is empty"),
-    ("a.json", '[{"instruction": "", "output": "b"}]', "instruction is empty"),
-    ("a.json", '[{"instruction": "a", "output": null}]', "output must be text, not null"),
-    ("a.json", '[{"instruction": "a", "input": ["b"], "output": "c"}]', r'input must be text, not \["b"\]'),
-    ("a.json", "[5]", "entry 1: an entry must be an object, not 5"),
-    ("a.json", '[{"messages": 5}]', "entry 1: the messages must be a list, not 5"),
-    ("a.json", "[[]]", "entry 1: a conversation needs at least one message"),
-    ("a.json", "[[5]]", "message 1 must have a role and a content, not 5"),
-    ("a.json", json.dumps([[{"from": "human"}]]), "message 1 must have a role and a content, not {'from': 'human'}"),
-    ("a.json", json.dumps([[{"from": ["x"], "value": "y"}]]), r"unknown role \['x'\]"),
-    ("a.json", json.dumps([[{"from": "tool", "value": "y"}]]), "unknown role 'tool'; the roles are system, user"),
-    ("a.json", json.dumps([[ASKED, SAID], [SAID, ASKED]]), "entry 2: message 1 is of the assistant, but it is"),
-    ("a.jsonl", json.dumps([ASKED, SAID, ASKED]), "line 1: the last message is the user's; end with the assistant's"),
-    ("a.jsonl", json.dumps([ASKED, SAID | {"content": "\n"}]), "message 2, of the assistant, is empty"),
-    ("a.json", ALPACA, 'a.json: the top level must be a list, not {"instruction"'),
-    ("a.json", "[]", "a.json holds an empty list"),
-    ("a.json", " \n", "a.json is empty"),
-    ("a.txt", "[]", "a.txt is neither .json nor .jsonl"),
-])
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "a.jsonl",
+            ALPACA + '\n\n{"instruction": ',
+            r"a.jsonl, line 3: not JSON \(Expecting value\)",
+        ),
+        (
+            "a.json",
+            f"[{ALPACA},\n{ALPACA}\n{ALPACA}]",
+            r"a.json, line 3: not JSON \(Expecting ',' delimiter\)",
+        ),
+        (
+            "a.json",
+            f"{ALPACA}\n{ALPACA}",
+            "line 2: not JSON .*; where each line is an entry, name it .jsonl",
+        ),
+        ("a.json", "[" * 200_000, "a.json, line 1: not JSON"),
+        (
+            "a.jsonl",
+            ALPACA + "\n\n" + '{"instruction": "a", "input": ""}',
+            "a.jsonl, line 3: there is no output, but instruction, input$",
+        ),
+        (
+            "a.json",
+            f'[{ALPACA}, {{"text": "a"}}]',
+            "a.json, entry 2: there is no instruction and no output, but text$",
+        ),
+        ("a.json", "[{}]", "but no field at all"),
+        ("a.json", '[{"instruction": "a", "output": " "}]', "a.json, entry 1: output is empty"),
+        ("a.json", '[{"instruction": "", "output": "b"}]', "instruction is empty"),
+        ("a.json", '[{"instruction": "a", "output": null}]', "output must be text, not null"),
+        (
+            "a.json",
+            '[{"instruction": "a", "input": ["b"], "output": "c"}]',
+            r'input must be text, not \["b"\]',
+        ),
+        ("a.json", "[5]", "entry 1: an entry must be an object, not 5"),
+        ("a.json", '[{"messages": 5}]', "entry 1: the messages must be a list, not 5"),
+        ("a.json", "[[]]", "entry 1: a conversation needs at least one message"),
+        ("a.json", "[[5]]", "message 1 must have a role and a content, not 5"),
+        (
+            "a.json",
+            json.dumps([[{"from": "human"}]]),
+            "message 1 must have a role and a content, not {'from': 'human'}",
+        ),
+        ("a.json", json.dumps([[{"from": ["x"], "value": "y"}]]), r"unknown role \['x'\]"),
+        (
+            "a.json",
+            json.dumps([[{"from": "tool", "value": "y"}]]),
+            "unknown role 'tool'; the roles are system, user",
+        ),
+        (
+            "a.json",
+            json.dumps([[ASKED, SAID], [SAID, ASKED]]),
+            "entry 2: message 1 is of the assistant, but it is",
+        ),
+        (
+            "a.jsonl",
+            json.dumps([ASKED, SAID, ASKED]),
+            "line 1: the last message is the user's; end with the assistant's",
+        ),
+        (
+            "a.jsonl",
+            json.dumps([ASKED, SAID | {"content": "\n"}]),
+            "message 2, of the assistant, is empty",
+        ),
+        ("a.json", ALPACA, 'a.json: the top level must be a list, not {"instruction"'),
+        ("a.json", "[]", "a.json holds an empty list"),
+        ("a.json", " \n", "a.json is empty"),
+        ("a.txt", "[]", "a.txt is neither .json nor .jsonl"),
+    ],
+)
 def test_bad_files_are_refused(tmp_path, name, content, words):
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=words) as caught:
@@ -149,34 +211,66 @@ def test_all_styles_of_preferences(tmp_path, suffix):
         {"prompt": "Hi?", "chosen": "Hello.", "rejected": "Go."},
         {"prompt": [ASKED], "chosen": "Hello.", "rejected": "Go."},
         {"messages": [ASKED], "chosen": hello, "rejected": go},
-        {"prompt": "Hi?", "messages": [ASKED, SAID], "chosen": [ASKED, *hello], "rejected": [ASKED, *go], "score": 1},
-        {"messages": [{"from": "human", "value": "Hi?"}], "chosen": [{"from": "gpt", "value": "Hello."}],
-         "rejected": "Go."},
+        {
+            "prompt": "Hi?",
+            "messages": [ASKED, SAID],
+            "chosen": [ASKED, *hello],
+            "rejected": [ASKED, *go],
+            "score": 1,
+        },
+        {
+            "messages": [{"from": "human", "value": "Hi?"}],
+            "chosen": [{"from": "gpt", "value": "Hello."}],
+            "rejected": "Go.",
+        },
         {"messages": [RULE, ASKED], "chosen": hello, "rejected": go},
-        {"instruction": "Hi?", "input": "", "output": "Hello.", "chosen": "Hello.", "rejected": "Go."},
+        {
+            "instruction": "Hi?",
+            "input": "",
+            "output": "Hello.",
+            "chosen": "Hello.",
+            "rejected": "Go.",
+        },
     ]
     prompts = [(ASKED,)] * 5 + [(RULE, ASKED), (ASKED | {"content": TEMPLATE + "Hi?"},)]
-    assert read_preferences(write(tmp_path, found, suffix)) == [Preference(one, "Hello.", "Go.") for one in prompts]
+    assert read_preferences(write(tmp_path, found, suffix)) == [
+        Preference(one, "Hello.", "Go.") for one in prompts
+    ]
 
 
 GOOD = {"prompt": "Hi?", "chosen": "Hello.", "rejected": "Go."}
 
 
-@pytest.mark.parametrize(("entry", "words"), [
-    (GOOD | {"rejected": "Hello."}, r"chosen and rejected are equal \('Hello.'\); take the entry out"),
-    (GOOD | {"rejected": [SAID]}, "are equal"),
-    ({"prompt": "Hi?", "chosen": "Hello."}, "there is no rejected, but prompt, chosen$"),
-    ({"instruction": "Hi?", "output": "Hello."}, "there is no chosen, but instruction, output$"),
-    ({"chosen": "a", "rejected": "b"}, "there is no instruction, but chosen, rejected$"),
-    (GOOD | {"chosen": ""}, "chosen is empty"),
-    (GOOD | {"chosen": None}, "chosen must be text, not null"),
-    (GOOD | {"prompt": ""}, "message 1, of the user, is empty"),
-    (GOOD | {"prompt": [ASKED, SAID]}, "prompt ends with the assistant; a prompt ends with the user"),
-    (GOOD | {"chosen": []}, "needs at least one message"),
-    (GOOD | {"chosen": [ASKED]}, "message 2 is of the user, but it is the assistant's turn"),
-    (GOOD | {"chosen": [ASKED | {"content": "Who?"}, SAID]}, "chosen is not the prompt and one more message"),
-    (7, "an entry must be an object, not 7"),
-])
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        (
+            GOOD | {"rejected": "Hello."},
+            r"chosen and rejected are equal \('Hello.'\); take the entry out",
+        ),
+        (GOOD | {"rejected": [SAID]}, "are equal"),
+        ({"prompt": "Hi?", "chosen": "Hello."}, "there is no rejected, but prompt, chosen$"),
+        (
+            {"instruction": "Hi?", "output": "Hello."},
+            "there is no chosen, but instruction, output$",
+        ),
+        ({"chosen": "a", "rejected": "b"}, "there is no instruction, but chosen, rejected$"),
+        (GOOD | {"chosen": ""}, "chosen is empty"),
+        (GOOD | {"chosen": None}, "chosen must be text, not null"),
+        (GOOD | {"prompt": ""}, "message 1, of the user, is empty"),
+        (
+            GOOD | {"prompt": [ASKED, SAID]},
+            "prompt ends with the assistant; a prompt ends with the user",
+        ),
+        (GOOD | {"chosen": []}, "needs at least one message"),
+        (GOOD | {"chosen": [ASKED]}, "message 2 is of the user, but it is the assistant's turn"),
+        (
+            GOOD | {"chosen": [ASKED | {"content": "Who?"}, SAID]},
+            "chosen is not the prompt and one more message",
+        ),
+        (7, "an entry must be an object, not 7"),
+    ],
+)
 def test_bad_preferences_are_refused(tmp_path, entry, words):
     for suffix, where in ((".json", "entry 2"), (".jsonl", "line 2")):
         path = write(tmp_path, [GOOD, entry], suffix)
@@ -195,8 +289,11 @@ def test_the_split_is_the_books():
         data = list(range(n))
         train_portion = int(len(data) * 0.85)
         test_portion = int(len(data) * 0.1)
-        expected = (data[:train_portion], data[train_portion : train_portion + test_portion],
-                    data[train_portion + test_portion :])
+        expected = (
+            data[:train_portion],
+            data[train_portion : train_portion + test_portion],
+            data[train_portion + test_portion :],
+        )
         assert split_conversations(data) == expected, n
     assert 1 - 0.01 - 0.06 < 0.93  # in floating point
     assert [len(part) for part in split_conversations(range(1000), 0.01, 0.06)] == [930, 10, 60]
@@ -220,23 +317,33 @@ def test_the_books_instructions():
     """Oracle: the file, read with json alone, and the book's figures."""
     found = json.loads(fetch("book-instructions").read_text(encoding="utf-8"))
     said = book_conversations()
-    assert said == [[{"role": "user", "content": books_format_input(entry)},
-                     {"role": "assistant", "content": entry["output"]}] for entry in found]
+    assert said == [
+        [
+            {"role": "user", "content": books_format_input(entry)},
+            {"role": "assistant", "content": entry["output"]},
+        ]
+        for entry in found
+    ]
     assert [len(part) for part in split_conversations(said)] == [935, 110, 55]
 
 
 @needs_book
 def test_the_books_preferences():
-    """Six pairs of the file are equal; the others are in order, and no test prompt is one of the instructions' training
-    part."""
+    """Six pairs of the file are equal; the others are in order, and no test prompt is one of the
+    instructions' training part.
+    """
     found = json.loads(fetch("book-preferences").read_text(encoding="utf-8"))
     equal = [number for number, entry in enumerate(found) if entry["chosen"] == entry["rejected"]]
     assert equal == [122, 226, 400, 566, 628, 676]
     pairs = book_preferences()
     assert [(one.messages[0]["content"], one.chosen, one.rejected) for one in pairs] == [
         (books_format_input(entry), entry["chosen"], entry["rejected"])
-        for number, entry in enumerate(found) if number not in equal]
-    with pytest.raises(ValueError, match=r"with-preference.json, entry 123: chosen and rejected are equal"):
+        for number, entry in enumerate(found)
+        if number not in equal
+    ]
+    with pytest.raises(
+        ValueError, match=r"with-preference.json, entry 123: chosen and rejected are equal"
+    ):
         read_preferences(fetch("book-preferences"))
     train, test, val = split_conversations(pairs)
     assert (len(train), len(test), len(val)) == (929, 109, 56)
@@ -249,7 +356,9 @@ def brute_similarity(one, other, n):
     """Jaccard similarity of sets of word n-grams, by a loop."""
     sets = []
     for text in (one, other):
-        words = "".join(letter if letter.isalnum() or letter == "_" else " " for letter in text.lower()).split()
+        words = "".join(
+            letter if letter.isalnum() or letter == "_" else " " for letter in text.lower()
+        ).split()
         runs = {tuple(words[i : i + n]) for i in range(len(words)) if i + n <= len(words)}
         sets.append(runs or {tuple(words)} - {()})
     union = len(sets[0] | sets[1])
@@ -259,16 +368,29 @@ def brute_similarity(one, other, n):
 few_words = st.lists(st.sampled_from(["a", "b", "C", "c!", "d"]), max_size=9).map(" ".join)
 
 
-@given(st.lists(few_words, max_size=8), st.lists(few_words, max_size=8), st.sampled_from([0.2, 0.5, 2 / 3, 1.0]),
-       st.integers(1, 4), st.sampled_from([1, 20, 10_000]))
+@given(
+    st.lists(few_words, max_size=8),
+    st.lists(few_words, max_size=8),
+    st.sampled_from([0.2, 0.5, 2 / 3, 1.0]),
+    st.integers(1, 4),
+    st.sampled_from([1, 20, 10_000]),
+)
 @settings(max_examples=150)
 def test_near_duplicates_are_those_of_a_loop(texts, others, threshold, n, block):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(leaks, "BLOCK", block)
-        across, within = near_duplicates(texts, others, threshold, n), near_duplicates(texts, None, threshold, n)
-    scores = [(i, j, brute_similarity(one, other, n)) for i, one in enumerate(texts) for j, other in enumerate(others)]
+        across = near_duplicates(texts, others, threshold, n)
+        within = near_duplicates(texts, None, threshold, n)
+    scores = [
+        (i, j, brute_similarity(one, other, n))
+        for i, one in enumerate(texts)
+        for j, other in enumerate(others)
+    ]
     assert across == [found for found in scores if found[2] >= threshold]
-    scores = [(i, j, brute_similarity(texts[i], texts[j], n)) for i, j in combinations(range(len(texts)), 2)]
+    scores = [
+        (i, j, brute_similarity(texts[i], texts[j], n))
+        for i, j in combinations(range(len(texts)), 2)
+    ]
     assert within == [found for found in scores if found[2] >= threshold]
 
 
@@ -287,24 +409,39 @@ def test_near_duplicates_by_hand():
 
 
 def test_a_report_by_hand():
-    train = ["The cat sat on the mat today.", "the cat sat on the mat today", "A dog barks.", "Birds sing."]
+    train = [
+        "The cat sat on the mat today.",
+        "the cat sat on the mat today",
+        "A dog barks.",
+        "Birds sing.",
+    ]
     test = ["A dog barks!", "The cat sat on the mat yesterday.", "Fish swim."]
     report = leak_report(train, test, threshold=0.5, n=5)
     # the cat's runs: 3 each, 2 of them shared, 4 in all
     assert report.pop("examples") == [
         {"similarity": 1.0, "test": test[0], "train": train[2]},
         {"similarity": 0.5, "test": test[1], "train": train[0]},
-        {"similarity": 0.5, "test": test[1], "train": train[1]}]
-    assert report == {"n_train": 4, "n_test": 3, "threshold": 0.5, "train_repeats": 1, "test_in_train": 1,
-                      "near_pairs": 3, "test_affected": 2, "share_affected": 2 / 3}
+        {"similarity": 0.5, "test": test[1], "train": train[1]},
+    ]
+    assert report == {
+        "n_train": 4,
+        "n_test": 3,
+        "threshold": 0.5,
+        "train_repeats": 1,
+        "test_in_train": 1,
+        "near_pairs": 3,
+        "test_affected": 2,
+        "share_affected": 2 / 3,
+    }
     with pytest.raises(ValueError, match="4 training and 0 test texts"):
         leak_report(train, [])
 
 
 @needs_book
 def test_the_books_split_leaks_a_little():
-    """Two test instructions occur in training to the letter, a third but for one word; with the template, which all
-    share, 47 would seem to."""
+    """Two test instructions occur in training to the letter, a third but for one word; with the
+    template, which all share, 47 would seem to.
+    """
     train, test, _ = split_conversations(book_conversations())
     asked = [[one[0]["content"].removeprefix(TEMPLATE) for one in part] for part in (train, test)]
     report = leak_report(*asked)
@@ -313,9 +450,13 @@ def test_the_books_split_leaks_a_little():
     assert sum(text in asked[0] for text in asked[1]) == 2
     assert report["examples"][2]["test"].endswith("Someone left a note.")
     assert report["examples"][2]["train"].endswith("Someone left a message.")
-    assert leak_report(*[[TEMPLATE + text for text in part] for part in asked])["test_affected"] == 47
-    answered = [["\n".join((text, one[1]["content"])) for text, one in zip(texts, part, strict=True)]
-                for texts, part in zip(asked, (train, test), strict=True)]
+    assert (
+        leak_report(*[[TEMPLATE + text for text in part] for part in asked])["test_affected"] == 47
+    )
+    answered = [
+        ["\n".join((text, one[1]["content"])) for text, one in zip(texts, part, strict=True)]
+        for texts, part in zip(asked, (train, test), strict=True)
+    ]
     assert leak_report(*answered)["test_affected"] == 0
 
 
@@ -324,7 +465,9 @@ def asked_in(one):
 
 
 def test_story_instructions_do_not_leak():
-    """Nothing that is asked in a test is asked, or nearly so, in training; a text planted there is found."""
+    """Nothing that is asked in a test is asked, or nearly so, in training; a text planted there
+    is found.
+    """
     train = [asked_in(one) for several in conversations(300) for one in several]
     test = [asked_in(one) for one in instructions(300, split="test")]
     report = leak_report(train, test)
@@ -334,7 +477,9 @@ def test_story_instructions_do_not_leak():
 
 
 def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
-    """Oracle: the events of the story, read backwards; the last line has the answer in the form asked for."""
+    """Oracle: the events of the story, read backwards; the last line has the answer in the form
+    asked for.
+    """
     kinds = Counter()
     for several in conversations(700, seed=4):
         for one in several:
@@ -343,19 +488,29 @@ def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
                 assert "Q: " not in one.response
                 continue
             lines, about = one.response.splitlines(), one.question.about[0]
-            asked = [(question.removeprefix("Q: "), said.removeprefix("A: "))
-                     for question, said in zip(lines[::2], lines[1::2], strict=False) if question.startswith("Q: ")]
+            asked = [
+                (question.removeprefix("Q: "), said.removeprefix("A: "))
+                for question, said in zip(lines[::2], lines[1::2], strict=False)
+                if question.startswith("Q: ")
+            ]
             told = [e for e in one.story.events if e.sentence < len(one.story.told(one.question))]
             wanted, world = [], one.story.world(one.question)
             if one.kind == "where-object":
-                holder = world.holder(about) or ("nobody" if about in world.where else "nobody knows")
+                holder = world.holder(about) or (
+                    "nobody" if about in world.where else "nobody knows"
+                )
                 wanted, about = [(f"Who has the {about}?", holder)], holder
             if one.kind in ("where-object", "where-person", "with", "yes-no") and about in PEOPLE:
-                moves = [e for e in told if e.actor == about and e.verb in ("start", "move", "join")]
+                moves = [
+                    e for e in told if e.actor == about and e.verb in ("start", "move", "join")
+                ]
                 newest = moves[-1] if moves else None
                 place = f"the {world.place(about)}" if newest else "nobody knows"
                 if newest and newest.verb == "join":
-                    wanted += [(f"Where did {about} go?", newest.other), (f"Where was {newest.other} then?", place)]
+                    wanted += [
+                        (f"Where did {about} go?", newest.other),
+                        (f"Where was {newest.other} then?", place),
+                    ]
                 else:
                     wanted += [(f"Where did {about} go?", place)]
             if one.kind == "feel":
@@ -367,9 +522,14 @@ def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
             assert asked == wanted
             kinds[one.kind, len(asked), one.answerable] += 1
     assert kinds["where-object", 2, True] >= 20, kinds
-    assert min(kinds["where-person", n, True] for n in (1, 2)) >= 20 and kinds["where-person", 1, False] >= 20, kinds
+    assert (
+        min(kinds["where-person", n, True] for n in (1, 2)) >= 20
+        and kinds["where-person", 1, False] >= 20
+    ), kinds
     assert min(kinds["feel", 2, told] for told in (True, False)) >= 10, kinds
-    assert min(kinds["with", n, True] for n in (2, 3)) >= 5 and kinds["where-object", 1, False] >= 5, kinds
+    assert (
+        min(kinds["with", n, True] for n in (2, 3)) >= 5 and kinds["where-object", 1, False] >= 5
+    ), kinds
 
 
 class Judge(BaseHTTPRequestHandler):
@@ -379,7 +539,10 @@ class Judge(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, self.headers.get("Authorization"), body))
         prompt = body["messages"][0]["content"]
-        right = "mill" in prompt[prompt.index("answer to grade begins]") :].split("answer to grade ends]")[0]
+        right = (
+            "mill"
+            in prompt[prompt.index("answer to grade begins]") :].split("answer to grade ends]")[0]
+        )
         message = {"role": "assistant", "content": "90" if right else "Wrong."}
         reply = json.dumps({"choices": [{"message": message}]}).encode()
         self.send_response(200)
@@ -405,25 +568,47 @@ def test_a_judge_on_this_machine(monkeypatch):
     assert set(paths) == {"/v1/chat/completions"}
     assert set(keys) == {"Bearer key"}
     assert [(body["model"], body["temperature"]) for body in bodies] == [("judge-1", 0)] * 2
-    assert all(text in bodies[1]["messages"][0]["content"] for text in ("Where is Tom?", "At sea.", "the mill"))
-    with pytest.raises(OSError, match=rf"cannot ask the judge at {url}/chat/completions \(ConnectError"):
+    assert all(
+        text in bodies[1]["messages"][0]["content"]
+        for text in ("Where is Tom?", "At sea.", "the mill")
+    )
+    with pytest.raises(
+        OSError, match=rf"cannot ask the judge at {url}/chat/completions \(ConnectError"
+    ):
         judge_answers(url, "judge-1", ["a"], ["b"], ["c"])
 
 
 def reply_with(status=200, **options):
     """A client whose server always answers so."""
-    return httpx.Client(transport=httpx.MockTransport(lambda request: httpx.Response(status, **options)))
+    return httpx.Client(
+        transport=httpx.MockTransport(lambda request: httpx.Response(status, **options))
+    )
 
 
-@pytest.mark.parametrize(("client", "error", "words"), [
-    (reply_with(401, text="no\nkey"), OSError, r"http://judge/v1/chat/completions answers with HTTP 401 \(no key\)"),
-    (reply_with(302, headers={"Location": "/"}), OSError, "HTTP 302"),
-    (reply_with(text="<html>"), ValueError, "http://judge/v1/chat/completions does not answer as a chat"),
-    (reply_with(content=b"\xff\xfe\xfa"), ValueError, "does not answer as a chat completion"),
-    (reply_with(json=[]), ValueError, "does not answer as a chat completion"),
-    (reply_with(json={"choices": []}), ValueError, "does not answer as a chat completion"),
-    (reply_with(json={"choices": [{"message": {"content": [1]}}]}), ValueError, "does not answer as a chat completion"),
-])
+@pytest.mark.parametrize(
+    ("client", "error", "words"),
+    [
+        (
+            reply_with(401, text="no\nkey"),
+            OSError,
+            r"http://judge/v1/chat/completions answers with HTTP 401 \(no key\)",
+        ),
+        (reply_with(302, headers={"Location": "/"}), OSError, "HTTP 302"),
+        (
+            reply_with(text="<html>"),
+            ValueError,
+            "http://judge/v1/chat/completions does not answer as a chat",
+        ),
+        (reply_with(content=b"\xff\xfe\xfa"), ValueError, "does not answer as a chat completion"),
+        (reply_with(json=[]), ValueError, "does not answer as a chat completion"),
+        (reply_with(json={"choices": []}), ValueError, "does not answer as a chat completion"),
+        (
+            reply_with(json={"choices": [{"message": {"content": [1]}}]}),
+            ValueError,
+            "does not answer as a chat completion",
+        ),
+    ],
+)
 def test_what_is_no_judge_is_named(client, error, words):
     with pytest.raises(error, match=words) as caught:
         judge_answers("http://judge/v1", "m", ["a"], ["b"], ["c"], client=client)
@@ -435,9 +620,18 @@ def test_a_judge_that_is_too_slow_or_nowhere():
         assert request.extensions["timeout"]["read"] == 7
         raise httpx.ReadTimeout("timed out")
 
-    with pytest.raises(OSError, match=r"at http://judge/chat/completions \(ReadTimeout: timed out\)"):
-        judge_answers("http://judge", "m", ["a"], ["b"], ["c"], timeout=7,
-                      client=httpx.Client(transport=httpx.MockTransport(too_slow)))
+    with pytest.raises(
+        OSError, match=r"at http://judge/chat/completions \(ReadTimeout: timed out\)"
+    ):
+        judge_answers(
+            "http://judge",
+            "m",
+            ["a"],
+            ["b"],
+            ["c"],
+            timeout=7,
+            client=httpx.Client(transport=httpx.MockTransport(too_slow)),
+        )
     for url in ("judge", "http://judge:port", ""):
         with pytest.raises(OSError, match="start the server, or give another address"):
             judge_answers(url, "m", ["a"], ["b"], ["c"])
@@ -451,12 +645,31 @@ def test_httpx_may_be_missing(monkeypatch):
         judge_answers("http://judge", "m", ["a"], ["b"], ["c"])
 
 
-@pytest.mark.parametrize(("content", "grade"), [
-    ("85", 85), ("**85**", 85), ("Grade: 85/100.", 85), ("0", 0), ("100", 100), ("85.", 85), (" 7\n", 7), ("007", 7),
-    ("101", None), ("150, rather 90", 90), ("8.5", None), ("-5", None), ("-50", None), ("1,000", None),
-    ("9" * 5000, None), ("", None), (None, None), ("fine", None),
-    ("<think>5 of 9 words</think>\n40", 40), ("<think>5 of 9", None),
-])
+@pytest.mark.parametrize(
+    ("content", "grade"),
+    [
+        ("85", 85),
+        ("**85**", 85),
+        ("Grade: 85/100.", 85),
+        ("0", 0),
+        ("100", 100),
+        ("85.", 85),
+        (" 7\n", 7),
+        ("007", 7),
+        ("101", None),
+        ("150, rather 90", 90),
+        ("8.5", None),
+        ("-5", None),
+        ("-50", None),
+        ("1,000", None),
+        ("9" * 5000, None),
+        ("", None),
+        (None, None),
+        ("fine", None),
+        ("<think>5 of 9 words</think>\n40", 40),
+        ("<think>5 of 9", None),
+    ],
+)
 def test_grades_are_whole_numbers_up_to_100(content, grade):
     client = reply_with(json={"choices": [{"message": {"content": content}}]})
     assert judge_answers("http://judge", "m", ["a"], ["b"], ["c"], client=client) == [grade]
@@ -464,11 +677,15 @@ def test_grades_are_whole_numbers_up_to_100(content, grade):
 
 @given(st.integers(0, 10**4), st.sampled_from(["{}", "Grade: {}", "{} of 100", "I say {}!"]))
 def test_any_number_in_a_sentence(number, sentence):
-    assert find_grade(sentence.format(number)) == (number if number <= 100 else 100 if " 100" in sentence else None)
+    assert find_grade(sentence.format(number)) == (
+        number if number <= 100 else 100 if " 100" in sentence else None
+    )
 
 
 def test_an_answer_cannot_leave_its_marks():
-    """An answer that copies the marks of its own first prompt gets others; the braces of a format stay as they are."""
+    """An answer that copies the marks of its own first prompt gets others; the braces of a
+    format stay as they are.
+    """
     prompt = judge_prompt("Say hi.", "hi {mark}", "hi")
     assert "hi {mark}" in prompt
     end = next(line for line in prompt.splitlines() if line.endswith("answer to grade ends]"))

@@ -1,5 +1,6 @@
-"""PPO and GRPO. Oracles: the papers' sums written as loops, numpy, exact expectations, cases by hand, a toy whose
-rewards must rise."""
+"""PPO and GRPO. Oracles: the papers' sums written as loops, numpy, exact expectations, cases by
+hand, a toy whose rewards must rise.
+"""
 
 import copy
 import math
@@ -14,7 +15,12 @@ from torch import nn
 from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch06_instruction import answering, reinforcement
-from ch06_instruction.advantages import generalized_advantages, group_advantages, kl_estimate, whiten
+from ch06_instruction.advantages import (
+    generalized_advantages,
+    group_advantages,
+    kl_estimate,
+    whiten,
+)
 from ch06_instruction.answering import Chat
 from ch06_instruction.batches import IGNORED
 from ch06_instruction.chat import END, EncodedChat, chat_model, chat_tokenizer, encode_chat
@@ -44,7 +50,9 @@ QUESTIONS = ("is it so?", "the mill?")
 
 
 def instruction(question: str, answer: str = "no", form: str = "phrase") -> Instruction:
-    return Instruction(({"role": "user", "content": question},), answer, answer, "question", "yes-no", form)
+    return Instruction(
+        ({"role": "user", "content": question},), answer, answer, "question", "yes-no", form
+    )
 
 
 ASKED = [instruction(question) for question in QUESTIONS]
@@ -54,10 +62,15 @@ ASKED = [instruction(question) for question in QUESTIONS]
 def taught() -> GPTModel:
     """A small model that says "yes", "no", "yes no" and the like, whatever it is asked."""
     torch.manual_seed(0)
-    model = GPTModel(preset_config("tiny", vocab_size=TOKENIZER.n_vocab - 4, emb_dim=32, n_layers=1, n_heads=2))
+    model = GPTModel(
+        preset_config("tiny", vocab_size=TOKENIZER.n_vocab - 4, emb_dim=32, n_layers=1, n_heads=2)
+    )
     model = chat_model(model, TOKENIZER.n_vocab)
-    chats = [encode_chat(TOKENIZER, [*ASKED[row].messages, {"role": "assistant", "content": answer}])
-             for row in range(2) for answer in ("yes", "no", "yes no")]
+    chats = [
+        encode_chat(TOKENIZER, [*ASKED[row].messages, {"role": "assistant", "content": answer}])
+        for row in range(2)
+        for answer in ("yes", "no", "yes no")
+    ]
     tune(model, chats * 50, chats, Tuning(batch_size=12, epochs=2, lr=1e-2), TOKENIZER.eot_id, CPU)
     return model.eval()
 
@@ -88,6 +101,7 @@ def says_no(asked, texts, chats) -> torch.Tensor:
 
 # advantages
 
+
 @st.composite
 def episodes(draw):
     """Rewards, values (B, T), and masks of one segment a row; what lies outside of it is large."""
@@ -103,15 +117,27 @@ def episodes(draw):
 
 @given(episodes(), st.floats(0.5, 1.0), st.floats(0.0, 1.0))
 def test_advantages_are_the_papers_double_sum(episode, gamma, lam):
-    """Oracle: Schulman et al. 2016, equation 16: the sum over l of (gamma lam)^l delta[t + l], for every t."""
+    """Oracle: Schulman et al. 2016, equation 16: the sum over l of (gamma lam)^l delta[t + l],
+    for every t.
+    """
     rewards, values, mask = episode
     advantages, returns = generalized_advantages(rewards, values, mask, gamma, lam)
     for row in range(len(mask)):
         counted = mask[row].nonzero().flatten().tolist()
-        delta = {t: rewards[row, t] + gamma * (values[row, t + 1] if t + 1 in counted else 0.0) - values[row, t]
-                 for t in counted}
+        delta = {
+            t: (
+                rewards[row, t]
+                + gamma * (values[row, t + 1] if t + 1 in counted else 0.0)
+                - values[row, t]
+            )
+            for t in counted
+        }
         for t in range(mask.shape[1]):
-            expected = sum((gamma * lam) ** (s - t) * delta[s] for s in counted if s >= t) if t in counted else 0.0
+            expected = (
+                sum((gamma * lam) ** (s - t) * delta[s] for s in counted if s >= t)
+                if t in counted
+                else 0.0
+            )
             assert advantages[row, t].item() == pytest.approx(float(expected), rel=1e-9, abs=1e-9)
             wanted = float(expected + values[row, t]) if t in counted else 0.0
             assert returns[row, t].item() == pytest.approx(wanted, rel=1e-9, abs=1e-9)
@@ -119,24 +145,36 @@ def test_advantages_are_the_papers_double_sum(episode, gamma, lam):
 
 @given(episodes(), st.floats(0.5, 1.0))
 def test_advantages_at_both_ends_of_lambda(episode, gamma):
-    """Closed forms: lambda 1 gives all rewards to come less the value, lambda 0 the surprise of one step."""
+    """Closed forms: lambda 1 gives all rewards to come less the value, lambda 0 the surprise of
+    one step.
+    """
     rewards, values, mask = episode
     to_come, one_step = torch.zeros_like(rewards), torch.zeros_like(rewards)
     for row, t in mask.nonzero().tolist():
         rest = rewards[row, t:][mask[row, t:]]
         to_come[row, t] = (gamma ** torch.arange(len(rest)) * rest).sum() - values[row, t]
-        one_step[row, t] = rewards[row, t] + gamma * (values[row, t + 1] if len(rest) > 1 else 0) - values[row, t]
-    torch.testing.assert_close(generalized_advantages(rewards, values, mask, gamma, 1.0)[0], to_come)
-    torch.testing.assert_close(generalized_advantages(rewards, values, mask, gamma, 0.0)[0], one_step)
+        one_step[row, t] = (
+            rewards[row, t] + gamma * (values[row, t + 1] if len(rest) > 1 else 0) - values[row, t]
+        )
+    torch.testing.assert_close(
+        generalized_advantages(rewards, values, mask, gamma, 1.0)[0], to_come
+    )
+    torch.testing.assert_close(
+        generalized_advantages(rewards, values, mask, gamma, 0.0)[0], one_step
+    )
 
 
 @given(st.integers(1, 5), st.integers(2, 6), st.integers(0, 1000))
 def test_a_group_is_compared_with_itself(n_prompts, group, seed):
     """Oracle: numpy, one group after the other."""
     rewards = np.random.default_rng(seed).choice([0.0, 0.1, 1.0], (n_prompts, group))
-    found = group_advantages(torch.from_numpy(rewards).flatten(), group).view(n_prompts, group).numpy()
+    found = (
+        group_advantages(torch.from_numpy(rewards).flatten(), group).view(n_prompts, group).numpy()
+    )
     for row, expected in zip(found, rewards, strict=True):
-        np.testing.assert_allclose(row, (expected - expected.mean()) / (expected.std(ddof=1) + 1e-4), atol=1e-10)
+        np.testing.assert_allclose(
+            row, (expected - expected.mean()) / (expected.std(ddof=1) + 1e-4), atol=1e-10
+        )
 
 
 def test_a_group_needs_somebody_to_compare_with():
@@ -147,14 +185,19 @@ def test_a_group_needs_somebody_to_compare_with():
 
 def test_whitening_by_numpy():
     generator = torch.Generator().manual_seed(0)
-    values, mask = 5 + 3 * torch.randn(6, 9, generator=generator), torch.rand(6, 9, generator=generator) < 0.5
+    values = 5 + 3 * torch.randn(6, 9, generator=generator)
+    mask = torch.rand(6, 9, generator=generator) < 0.5
     counted = values[mask].numpy()
     found = whiten(values, mask)
-    np.testing.assert_allclose(found[mask], (counted - counted.mean()) / counted.std(ddof=1), atol=1e-5)
+    np.testing.assert_allclose(
+        found[mask], (counted - counted.mean()) / counted.std(ddof=1), atol=1e-5
+    )
     assert (found[~mask] == 0).all()
 
 
-LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5).map(lambda x: torch.tensor(x, dtype=torch.float64))
+LOGITS = st.lists(st.floats(-4, 4), min_size=5, max_size=5).map(
+    lambda x: torch.tensor(x, dtype=torch.float64)
+)
 
 
 @given(LOGITS, LOGITS)
@@ -169,18 +212,24 @@ def test_the_estimate_of_kl_is_unbiased_and_never_negative(policy, reference):
 
 # losses
 
-@pytest.mark.parametrize(("ratio", "advantage", "loss", "slope"), [
-    (1.0, 2.0, -2.0, -2.0),  # on the policy: the plain policy gradient
-    (1.1, 2.0, -2.2, -2.2),
-    (1.5, 2.0, -2.4, 0.0),  # already much likelier: no more to gain
-    (0.5, 2.0, -1.0, -1.0),  # gone the wrong way: it may come back
-    (1.0, -2.0, 2.0, 2.0),
-    (0.5, -2.0, 1.6, 0.0),
-    (1.5, -2.0, 3.0, 3.0),
-    (1.5, 0.0, 0.0, 0.0),
-])
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "slope"),
+    [
+        (1.0, 2.0, -2.0, -2.0),  # on the policy: the plain policy gradient
+        (1.1, 2.0, -2.2, -2.2),
+        (1.5, 2.0, -2.4, 0.0),  # already much likelier: no more to gain
+        (0.5, 2.0, -1.0, -1.0),  # gone the wrong way: it may come back
+        (1.0, -2.0, 2.0, 2.0),
+        (0.5, -2.0, 1.6, 0.0),
+        (1.5, -2.0, 3.0, 3.0),
+        (1.5, 0.0, 0.0, 0.0),
+    ],
+)
 def test_the_surrogate_by_hand(ratio, advantage, loss, slope):
-    """Loss and its derivative by the new log-probability, which is -ratio x advantage where it is not clipped."""
+    """Loss and its derivative by the new log-probability, which is -ratio x advantage where it
+    is not clipped.
+    """
     now = torch.tensor([-3.0 + math.log(ratio)], dtype=torch.float64, requires_grad=True)
     old = torch.tensor([-3.0], dtype=torch.float64)
     found = clipped_surrogate(now, old, torch.tensor([advantage], dtype=torch.float64), clip=0.2)
@@ -198,12 +247,15 @@ def test_the_surrogate_case_by_case(now, old, advantage, clip):
     assert found.item() == pytest.approx(-bounded * advantage, abs=1e-12)
 
 
-@pytest.mark.parametrize(("value", "loss", "slope"), [
-    (1.1, 0.5 * 0.9**2, -0.9),  # within old +- clip: the plain squared error
-    (1.5, 0.5 * 0.8**2, 0.0),  # further towards the return: no more to gain
-    (0.5, 0.5 * 1.5**2, -1.5),  # away from it
-    (3.5, 0.5 * 1.5**2, 1.5),  # beyond it
-])
+@pytest.mark.parametrize(
+    ("value", "loss", "slope"),
+    [
+        (1.1, 0.5 * 0.9**2, -0.9),  # within old +- clip: the plain squared error
+        (1.5, 0.5 * 0.8**2, 0.0),  # further towards the return: no more to gain
+        (0.5, 0.5 * 1.5**2, -1.5),  # away from it
+        (3.5, 0.5 * 1.5**2, 1.5),  # beyond it
+    ],
+)
 def test_the_value_loss_by_hand(value, loss, slope):
     """The value was 1, its return is 2, and the clip 0.2."""
     values = torch.tensor([value], dtype=torch.float64, requires_grad=True)
@@ -214,6 +266,7 @@ def test_the_value_loss_by_hand(value, loss, slope):
 
 
 # rollouts
+
 
 class Recorder:
     """A reward that remembers what it was asked."""
@@ -226,24 +279,32 @@ class Recorder:
         return self.rewards(len(texts))
 
 
-def rolled(taught, reward=says_no, samples: int = 16, seed: int = 0) -> tuple[Chat, GPTModel, Rollouts]:
+def rolled(
+    taught, reward=says_no, samples: int = 16, seed: int = 0
+) -> tuple[Chat, GPTModel, Rollouts]:
     chat, reference = chat_of(taught), different(taught)
     drawn = roll_out(chat, reference, ASKED, samples, reward, torch.Generator().manual_seed(seed))
     return chat, reference, drawn
 
 
 def test_only_drawn_tokens_are_targets(taught):
-    """Oracle: each row taken apart by hand: the prompt, then the response that the reward was asked about."""
+    """Oracle: each row taken apart by hand: the prompt, then the response that the reward was
+    asked about.
+    """
     recorder = Recorder()
     chat, _, drawn = rolled(taught, recorder)
-    (asked, texts, chats), = recorder.calls
+    ((asked, texts, chats),) = recorder.calls
     assert asked == [ASKED[0]] * 16 + [ASKED[1]] * 16
     for row in range(32):
         prompt = chat.prompt(asked[row].messages)
         response = drawn.targets[row][drawn.mask[row]].tolist()
         whole = prompt + response
-        assert drawn.inputs[row].tolist() == whole[:-1] + [TOKENIZER.eot_id] * (drawn.inputs.shape[1] - len(whole) + 1)
-        assert drawn.mask[row].nonzero().flatten().tolist() == list(range(len(prompt) - 1, len(whole) - 1))
+        assert drawn.inputs[row].tolist() == whole[:-1] + [TOKENIZER.eot_id] * (
+            drawn.inputs.shape[1] - len(whole) + 1
+        )
+        assert drawn.mask[row].nonzero().flatten().tolist() == list(
+            range(len(prompt) - 1, len(whole) - 1)
+        )
         assert (drawn.targets[row][~drawn.mask[row]] == IGNORED).all()
         assert chats[row].ids == whole
         assert TOKENIZER.decode(response).removesuffix(END) == texts[row]
@@ -262,19 +323,27 @@ def test_a_response_that_does_not_end_is_worth_nothing(taught):
 
 
 def test_log_probabilities_are_those_of_the_drawn_tokens(taught):
-    """Oracle: each row's tokens looked up in a softmax over the whole vocabulary, by policy and reference."""
+    """Oracle: each row's tokens looked up in a softmax over the whole vocabulary, by policy and
+    reference.
+    """
     chat, reference, drawn = rolled(taught)
     for model, found in ((chat.model, drawn.log_probs), (reference, drawn.reference)):
         with torch.inference_mode():
             log_p = model(drawn.inputs).log_softmax(dim=-1)
         expected = log_p.gather(2, drawn.targets.clamp(min=0).unsqueeze(2)).squeeze(2)
-        torch.testing.assert_close(found, torch.where(drawn.mask, expected, 0.0), rtol=1e-5, atol=1e-5)
-    kl = [(drawn.log_probs - drawn.reference)[row][drawn.mask[row]].sum().item() for row in range(32)]
+        torch.testing.assert_close(
+            found, torch.where(drawn.mask, expected, 0.0), rtol=1e-5, atol=1e-5
+        )
+    kl = [
+        (drawn.log_probs - drawn.reference)[row][drawn.mask[row]].sum().item() for row in range(32)
+    ]
     assert drawn.kl == pytest.approx(np.mean(kl), abs=1e-5)
 
 
 def test_the_first_ratio_is_1(taught):
-    """The training step finds the very log-probabilities of the rollout, to the last bit, before it changes them."""
+    """The training step finds the very log-probabilities of the rollout, to the last bit, before
+    it changes them.
+    """
     chat, _, drawn = rolled(taught)
     chat.model.train()
     now = token_log_probs(chat.model, drawn.inputs, drawn.targets)
@@ -283,7 +352,9 @@ def test_the_first_ratio_is_1(taught):
 
 
 def test_rollouts_draw_from_the_policy(taught):
-    """Oracle: the policy's exact probabilities of a first token; 4,000 draws, four standard errors."""
+    """Oracle: the policy's exact probabilities of a first token; 4,000 draws, four standard
+    errors.
+    """
     chat = chat_of(taught)
     drawn = roll_out(chat, taught, ASKED[:1], 4000, says_no, torch.Generator().manual_seed(0))
     prompt = chat.prompt(ASKED[0].messages)
@@ -296,9 +367,16 @@ def test_rollouts_draw_from_the_policy(taught):
 
 
 def test_a_program_rewards_the_right_answer_and_a_little_the_right_form():
-    cases = [("no", "phrase", "no", 1.0), ("so\nno", "phrase", "no", 1.0), ("yes", "phrase", "no", 0.1),
-             ("", "phrase", "no", 0.0), ("the mill", "word", "mill", 0.0), ("lake", "word", "mill", 0.1),
-             ('{"answer": "lake"}', "json", '{"answer": "mill"}', 0.1), ("mill", "json", '{"answer": "mill"}', 0.0)]
+    cases = [
+        ("no", "phrase", "no", 1.0),
+        ("so\nno", "phrase", "no", 1.0),
+        ("yes", "phrase", "no", 0.1),
+        ("", "phrase", "no", 0.0),
+        ("the mill", "word", "mill", 0.0),
+        ("lake", "word", "mill", 0.1),
+        ('{"answer": "lake"}', "json", '{"answer": "mill"}', 0.1),
+        ("mill", "json", '{"answer": "mill"}', 0.0),
+    ]
     asked = [instruction("?", answer, form) for _, form, answer, _ in cases]
     found = program_reward(asked, [case[0] for case in cases], [])
     assert found.tolist() == pytest.approx([case[3] for case in cases])
@@ -324,6 +402,7 @@ def test_token_rewards_by_hand():
 
 # updates
 
+
 @pytest.mark.parametrize(("n", "minibatches"), [(8, 2), (6, 4), (7, 7), (5, 1)])
 def test_every_pass_uses_every_response_once(n, minibatches):
     plan = Reinforcing(prompts=n, samples=1, passes=3, minibatches=minibatches)
@@ -334,12 +413,16 @@ def test_every_pass_uses_every_response_once(n, minibatches):
 
 
 def test_more_minibatches_than_responses_are_refused():
-    with pytest.raises(ValueError, match="6 responses a round cannot be divided into 7 minibatches"):
+    with pytest.raises(
+        ValueError, match="6 responses a round cannot be divided into 7 minibatches"
+    ):
         Reinforcing(prompts=3, samples=2, minibatches=7)
 
 
 def test_grpos_first_gradient_is_the_policy_gradient(taught):
-    """Oracle: Williams' estimator from full softmaxes: the mean over all drawn tokens of -advantage x grad log p."""
+    """Oracle: Williams' estimator from full softmaxes: the mean over all drawn tokens of
+    -advantage x grad log p.
+    """
     chat, _, drawn = rolled(taught)
     plan = Reinforcing(prompts=2, samples=16, minibatches=1, beta=0.0)
     batch = next(grpo_batches(iter([drawn]), plan))
@@ -348,9 +431,14 @@ def test_grpos_first_gradient_is_the_policy_gradient(taught):
     found = [p.grad.clone() for p in chat.model.parameters()]
     chat.model.zero_grad()
     groups = drawn.rewards.view(2, 16)
-    advantages = ((groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)).flatten()
+    advantages = (
+        (groups - groups.mean(1, keepdim=True)) / (groups.std(1, keepdim=True) + 1e-4)
+    ).flatten()
     log_p = chat.model(drawn.inputs).log_softmax(dim=-1)
-    terms = [-advantages[row] * log_p[row, t, drawn.targets[row, t]] for row, t in drawn.mask.nonzero().tolist()]
+    terms = [
+        -advantages[row] * log_p[row, t, drawn.targets[row, t]]
+        for row, t in drawn.mask.nonzero().tolist()
+    ]
     torch.stack(terms).mean().backward()
     assert advantages.abs().max() > 0.1
     for gradient, parameter in zip(found, chat.model.parameters(), strict=True):
@@ -358,7 +446,9 @@ def test_grpos_first_gradient_is_the_policy_gradient(taught):
 
 
 def test_grpos_loss_token_by_token(taught):
-    """Oracle: a loop over the drawn tokens with plain numbers; the policy has moved, at some tokens beyond the clip."""
+    """Oracle: a loop over the drawn tokens with plain numbers; the policy has moved, at some
+    tokens beyond the clip.
+    """
     drawn = rolled(taught)[2]
     plan = Reinforcing(prompts=2, samples=16, minibatches=2, beta=0.3, clip=0.1)
     moved = different(taught, seed=3)
@@ -374,7 +464,10 @@ def test_grpos_loss_token_by_token(taught):
             bounded = min(max(ratio, 0.9), 1.1)
             clipped += bounded != ratio
             log_ratio = (before[row, t] - now[row, t]).item()
-            losses.append(-min(ratio * advantage, bounded * advantage) + 0.3 * (math.exp(log_ratio) - log_ratio - 1))
+            losses.append(
+                -min(ratio * advantage, bounded * advantage)
+                + 0.3 * (math.exp(log_ratio) - log_ratio - 1)
+            )
         assert count == len(losses)
         assert total.item() == pytest.approx(sum(losses), rel=1e-4)
         seen += len(inputs)
@@ -383,7 +476,9 @@ def test_grpos_loss_token_by_token(taught):
 
 
 def test_ppos_batches_begin_from_a_critic_without_an_opinion(taught):
-    """Oracle: with all values 0 a token's advantage is the discounted sum of the rewards to come, whitened by numpy."""
+    """Oracle: with all values 0 a token's advantage is the discounted sum of the rewards to
+    come, whitened by numpy.
+    """
     chat, _, drawn = rolled(taught)
     plan = Reinforcing(prompts=2, samples=16, minibatches=1, beta=0.5, lam=0.9)
     batch = next(ppo_batches(ActorCritic(chat.model), iter([drawn]), plan, chat))
@@ -393,11 +488,15 @@ def test_ppos_batches_begin_from_a_critic_without_an_opinion(taught):
     rewards = token_rewards(drawn, 0.5)[rows]
     expected = np.zeros(targets.shape)
     for row, t in (targets >= 0).nonzero().tolist():
-        expected[row, t] = sum(0.9**l * reward for l, reward in enumerate(rewards[row, t:].tolist()))
+        expected[row, t] = sum(
+            0.9**l * reward for l, reward in enumerate(rewards[row, t:].tolist())
+        )
     mask = (targets >= 0).numpy()
     np.testing.assert_allclose(returns, expected, atol=1e-5)
     counted = expected[mask]
-    np.testing.assert_allclose(advantages.numpy()[mask], (counted - counted.mean()) / counted.std(ddof=1), atol=1e-4)
+    np.testing.assert_allclose(
+        advantages.numpy()[mask], (counted - counted.mean()) / counted.std(ddof=1), atol=1e-4
+    )
 
 
 def test_ppos_loss_token_by_token(taught):
@@ -417,23 +516,31 @@ def test_ppos_loss_token_by_token(taught):
         ratio, advantage = math.exp(now[row, t] - old[row, t]), advantages[row, t].item()
         value, before, wanted = (tensor[row, t].item() for tensor in (values, old_values, returns))
         held = min(max(value, before - 0.1), before + 0.1)
-        losses.append(-min(ratio * advantage, min(max(ratio, 0.9), 1.1) * advantage)
-                      + max((value - wanted) ** 2, (held - wanted) ** 2) / 2)
+        losses.append(
+            -min(ratio * advantage, min(max(ratio, 0.9), 1.1) * advantage)
+            + max((value - wanted) ** 2, (held - wanted) ** 2) / 2
+        )
     assert count == len(losses)
     assert total.item() == pytest.approx(sum(losses), rel=1e-4)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "ppo"])
 def test_no_gradient_reaches_the_last_layer_but_where_a_token_was_drawn(taught, loss):
-    """Oracle: autograd on hidden states given from outside; the prompt's and the filling's are exactly 0."""
+    """Oracle: autograd on hidden states given from outside; the prompt's and the filling's are
+    exactly 0.
+    """
     chat, _, drawn = rolled(taught)
     plan = Reinforcing(prompts=2, samples=16, minibatches=1)
     both = ActorCritic(chat.model)
     if loss == "grpo":
         batch, loss_fn, model = next(grpo_batches(iter([drawn]), plan)), grpo_loss(plan), chat.model
     else:
-        batch, loss_fn, model = next(ppo_batches(both, iter([drawn]), plan, chat)), ppo_loss(plan), both
-    hidden = torch.randn(*drawn.inputs.shape, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+        batch = next(ppo_batches(both, iter([drawn]), plan, chat))
+        loss_fn = ppo_loss(plan)
+        model = both
+    hidden = torch.randn(
+        *drawn.inputs.shape, 32, generator=torch.Generator().manual_seed(0)
+    ).requires_grad_()
     nn.init.normal_(both.critic.body.out_head.weight)
     for body in (chat.model, both.critic.body):
         body.hidden_states = lambda ids, cache=None: hidden
@@ -453,8 +560,18 @@ def learn(taught, monkeypatch, method, **changes):
 
     monkeypatch.setattr(reinforcement, "roll_out", watched)
     chat = chat_of(taught)
-    plan = Reinforcing(**{"rounds": 15, "prompts": 2, "samples": 16, "passes": 2, "lr": 3e-3, "value_lr": 3e-3,
-                          "beta": 0.0} | changes)
+    plan = Reinforcing(
+        **{
+            "rounds": 15,
+            "prompts": 2,
+            "samples": 16,
+            "passes": 2,
+            "lr": 3e-3,
+            "value_lr": 3e-3,
+            "beta": 0.0,
+        }
+        | changes
+    )
     found = method(chat, ASKED, plan, says_no)
     assert found.progress.step == plan.rounds * plan.passes * plan.minibatches
     assert len(found.rounds) == len(references) == plan.rounds
@@ -464,16 +581,22 @@ def learn(taught, monkeypatch, method, **changes):
 
 @pytest.mark.parametrize("method", [grpo, ppo])
 def test_the_reward_rises_and_the_reference_stays(taught, monkeypatch, method):
-    """Oracle: the toy's reward, counted once more on answers drawn afterwards; the reference is what the model was."""
+    """Oracle: the toy's reward, counted once more on answers drawn afterwards; the reference is
+    what the model was.
+    """
     before = copy.deepcopy(taught.state_dict())
     chat, rounds, reference = learn(taught, monkeypatch, method)
     assert rounds[0]["kl"] == 0
     assert rounds[0]["reward"] < 0.6
     assert np.mean([entry["reward"] for entry in rounds[-5:]]) > 0.85
-    answers = chat.respond([one.messages for one in ASKED], 100, 1.0, torch.Generator().manual_seed(1))
+    answers = chat.respond(
+        [one.messages for one in ASKED], 100, 1.0, torch.Generator().manual_seed(1)
+    )
     assert np.mean(["no" in answer for answer in answers]) > 0.9
     assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
-    assert not any(torch.equal(value, before[name]) for name, value in chat.model.named_parameters())
+    assert not any(
+        torch.equal(value, before[name]) for name, value in chat.model.named_parameters()
+    )
     assert not any(parameter.requires_grad for parameter in reference.parameters())
     assert not reference.training
 
@@ -487,14 +610,18 @@ def test_the_same_seed_gives_the_same_rounds(taught, monkeypatch, method):
 @pytest.mark.parametrize("method", [grpo, ppo])
 def test_a_larger_beta_keeps_the_model_near_the_reference(taught, monkeypatch, method):
     """Oracle: the same run without it."""
-    far, near = (np.mean([entry["kl"] for entry in learn(taught, monkeypatch, method, beta=beta)[1][-5:]])
-                 for beta in (0.0, 1.0))
+    far, near = (
+        np.mean([entry["kl"] for entry in learn(taught, monkeypatch, method, beta=beta)[1][-5:]])
+        for beta in (0.0, 1.0)
+    )
     assert far > 0.5
     assert near < far / 2
 
 
 def test_ppos_critic_learns_what_responses_are_worth(taught, monkeypatch):
-    """Oracle: the mean of the rewards. Where the policy does not learn, the first value comes to be just that."""
+    """Oracle: the mean of the rewards. Where the policy does not learn, the first value comes to
+    be just that.
+    """
     made = []
 
     class Kept(ActorCritic):
@@ -505,7 +632,9 @@ def test_ppos_critic_learns_what_responses_are_worth(taught, monkeypatch):
     monkeypatch.setattr(reinforcement, "ActorCritic", Kept)
     chat, rounds, _ = learn(taught, monkeypatch, ppo, lr=0.0, rounds=25, samples=64)
     with torch.inference_mode():
-        values = [made[0].critic(torch.tensor([chat.prompt(one.messages)]))[0, -1].item() for one in ASKED]
+        values = [
+            made[0].critic(torch.tensor([chat.prompt(one.messages)]))[0, -1].item() for one in ASKED
+        ]
     reward = np.mean([entry["reward"] for entry in rounds])
     assert 0.2 < reward < 0.6
     assert np.mean(values) == pytest.approx(reward, abs=0.1)

@@ -1,4 +1,6 @@
-"""The training benchmark: the peers really are the same model, every contender is timed, nothing measured is lost."""
+"""The training benchmark: the peers really are the same model, every contender is timed, nothing
+measured is lost.
+"""
 
 import importlib.util
 import json
@@ -19,21 +21,46 @@ from ch07_practice.bench_command import bench
 from ch07_practice.machine import describe_machine, instruction_set
 from ch07_practice.nano_gpt import nano_gpt
 from ch07_practice.peers import book_gpt, transformers_gpt2
-from ch07_practice.training_bench import CONTENDERS, SIZES, Measurement, Size, draw_bench, measure, table
+from ch07_practice.training_bench import (
+    CONTENDERS,
+    SIZES,
+    Measurement,
+    Size,
+    draw_bench,
+    measure,
+    table,
+)
 from ch07_practice.training_contenders import take_part
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
-TINY = GPTConfig(vocab_size=65, context_length=16, emb_dim=32, n_heads=2, n_layers=2, qkv_bias=True,
-                 tie_embeddings=True)
-BOOK = pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
-                          reason="the book's package is not installed (pip install --no-deps llms-from-scratch)")
+TINY = GPTConfig(
+    vocab_size=65,
+    context_length=16,
+    emb_dim=32,
+    n_heads=2,
+    n_layers=2,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
+BOOK = pytest.mark.skipif(
+    not importlib.util.find_spec("llms_from_scratch"),
+    reason="the book's package is not installed (pip install --no-deps llms-from-scratch)",
+)
 
 
-@pytest.mark.parametrize("peer", ["transformers", "nanoGPT", *[pytest.param(variant, marks=BOOK)
-                                                    for variant in ("plain", "fast")]])
+@pytest.mark.parametrize(
+    "peer",
+    [
+        "transformers",
+        "nanoGPT",
+        *[pytest.param(variant, marks=BOOK) for variant in ("plain", "fast")],
+    ],
+)
 def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
-    """Oracle: our model in float32; biases are made non-zero, so that each must have found its place."""
+    """Oracle: our model in float32; biases are made non-zero, so that each must have found its
+    place.
+    """
     torch.manual_seed(0)
     ours = GPTModel(TINY)
     with torch.no_grad():
@@ -47,7 +74,9 @@ def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
         theirs = transformers_gpt2(ours) if peer == "transformers" else book_gpt(ours, peer)
     ids = torch.randint(0, 65, (2, 16))
     logits = theirs.eval()(ids)
-    torch.testing.assert_close(getattr(logits, "logits", logits), ours.eval()(ids), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        getattr(logits, "logits", logits), ours.eval()(ids), atol=1e-5, rtol=1e-4
+    )
     assert sum(p.numel() for p in theirs.parameters()) == ours.n_parameters()
 
 
@@ -58,10 +87,14 @@ def test_nanogpt_refuses_what_it_has_no_place_for():
 
 @pytest.mark.slow
 def test_contenders_are_timed_and_lose_alike():
-    """Same weights, batches and optimizer: the losses agree to what bfloat16 and the form of GELU leave."""
+    """Same weights, batches and optimizer: the losses agree to what bfloat16 and the form of
+    GELU leave.
+    """
     size = Size("tiny", TINY, 4, warmup=15)
     names = ["ours", "nanoGPT-style", "transformers"]
-    snapshots = list(measure(size, "tiny", [CONTENDERS[name] for name in names], CPU, 0.05, rounds=2))
+    snapshots = list(
+        measure(size, "tiny", [CONTENDERS[name] for name in names], CPU, 0.05, rounds=2)
+    )
     assert [len(rows) for rows in snapshots] == [1, 2, 3, 3, 3, 3]
     rows = snapshots[-1]
     assert [row["contender"] for row in rows] == names
@@ -77,24 +110,42 @@ def test_contenders_are_timed_and_lose_alike():
 
 
 def test_the_sizes_are_the_published_ones():
-    shapes = {name: (s.config.n_layers, s.config.emb_dim, s.config.context_length, s.config.vocab_size, s.batch_size)
-              for name, s in SIZES.items()}
-    assert shapes == {"4x128": (4, 128, 64, 65, 12), "6x384-b8": (6, 384, 256, 4096, 8),
-                      "6x384-b32": (6, 384, 256, 4096, 32), "12x768": (12, 768, 256, 50_257, 4)}
+    shapes = {
+        name: (
+            s.config.n_layers,
+            s.config.emb_dim,
+            s.config.context_length,
+            s.config.vocab_size,
+            s.batch_size,
+        )
+        for name, s in SIZES.items()
+    }
+    assert shapes == {
+        "4x128": (4, 128, 64, 65, 12),
+        "6x384-b8": (6, 384, 256, 4096, 8),
+        "6x384-b32": (6, 384, 256, 4096, 32),
+        "12x768": (12, 768, 256, 50_257, 4),
+    }
 
 
 def test_the_figure_has_a_bar_for_every_contender():
     import pandas as pd
 
-    rows = [{"size": size, "contender": name, "tokens/s": 5.0} for size in "ab" for name in ("ours", "x")]
+    rows = [
+        {"size": size, "contender": name, "tokens/s": 5.0}
+        for size in "ab"
+        for name in ("ours", "x")
+    ]
     assert [len(axes.patches) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
 
 
 def test_a_loss_is_only_shown_after_all_its_steps():
     """A contender whose warm-up was cut short has another loss than the others' to show."""
     size = Size("tiny", TINY, 4, warmup=3)
-    found = {name: [Measurement(losses, [0.5, 0.5], 1e9)] for name, losses in (("ours", [3.0, 2.0, 1.0]),
-                                                                             ("slow", [3.0, 2.0]))}
+    found = {
+        name: [Measurement(losses, [0.5, 0.5], 1e9)]
+        for name, losses in (("ours", [3.0, 2.0, 1.0]), ("slow", [3.0, 2.0]))
+    }
     rows = table(size, found | {"not yet": []}, CPU)
     assert [row["loss after 3 steps"] for row in rows] == [1.0, None]
     assert [row["of best peer"] for row in rows] == [1.0, 1.0]
@@ -110,15 +161,38 @@ def test_one_number_format_is_measured_once():
         assert ("transformers, float32" in names) == native
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--size", "huge"], "--size must be one of 4x128, 6x384-b8, 6x384-b32, 12x768 for --what train, not 'huge'"),
-    (["--what", "decode", "--size", "4x128"], "--size must be one of 12m, 124m for --what decode, not '4x128'"),
-    (["--what", "quantization", "--size", "12m"], "--what quantization has no other sizes; leave --size out"),
-    *[(["--seconds", bad], f"--seconds must be a positive number such as 3, not {bad}")
-      for bad in ("0", "-2", "nan", "inf")],
-    (["--what", "gpu"], "--what gpu needs a CUDA GPU, and the device is cpu; --what train and --what decode run")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--size", "huge"],
+            "--size must be one of 4x128, 6x384-b8, 6x384-b32, 12x768 for --what train, not 'huge'",
+        ),
+        (
+            ["--what", "decode", "--size", "4x128"],
+            "--size must be one of 12m, 124m for --what decode, not '4x128'",
+        ),
+        (
+            ["--what", "quantization", "--size", "12m"],
+            "--what quantization has no other sizes; leave --size out",
+        ),
+        *[
+            (["--seconds", bad], f"--seconds must be a positive number such as 3, not {bad}")
+            for bad in ("0", "-2", "nan", "inf")
+        ],
+        (
+            ["--what", "gpu"],
+            (
+                "--what gpu needs a CUDA GPU, and the device is cpu; --what train and --what"
+                " decode run"
+            ),
+        ),
+    ],
+)
 def test_wrong_input_is_refused(refusal, tmp_path, arguments, words):
-    assert words in refusal("ch07_practice/main.py", "bench", "--device", "cpu", "--run", tmp_path / "run", *arguments)
+    assert words in refusal(
+        "ch07_practice/main.py", "bench", "--device", "cpu", "--run", tmp_path / "run", *arguments
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -149,9 +223,16 @@ def in_part(report, number: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "error", "words"), [
-    (1, None, ""), (2, ValueError, "it was 2"), (3, RuntimeError, "ZeroDivisionError: it was 3"),
-    (4, OSError, "the process of five was ended from outside"), (5, TimeoutError, "five was stopped after its 20 s")])
+@pytest.mark.parametrize(
+    ("number", "error", "words"),
+    [
+        (1, None, ""),
+        (2, ValueError, "it was 2"),
+        (3, RuntimeError, "ZeroDivisionError: it was 3"),
+        (4, OSError, "the process of five was ended from outside"),
+        (5, TimeoutError, "five was stopped after its 20 s"),
+    ],
+)
 def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
     found = []
     try:
@@ -166,13 +247,20 @@ def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
 
 @pytest.mark.slow
 def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkeypatch):
-    """The smallest shape in small; no package of a peer is installed, and nanoGPT's manner needs none."""
+    """The smallest shape in small; no package of a peer is installed, and nanoGPT's manner needs
+    none.
+    """
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(training_bench, "CONTENDERS", {name: CONTENDERS[name] for name in (
-        "ours", "nanoGPT-style", "transformers")})
+    monkeypatch.setattr(
+        training_bench,
+        "CONTENDERS",
+        {name: CONTENDERS[name] for name in ("ours", "nanoGPT-style", "transformers")},
+    )
     monkeypatch.setattr(training_bench, "SIZES", {"tiny": Size("tiny", TINY, 4, warmup=30)})
     returned = bench("train", seconds=0.1, quick=True, run=tmp_path, device="cpu")
-    found = json.loads((tmp_path / "ch07_practice" / "bench_train.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        (tmp_path / "ch07_practice" / "bench_train.json").read_text(encoding="utf-8")
+    )
     assert found == returned
     assert found["finished"]
     assert found["machine"]["instruction set"] == instruction_set()
@@ -185,9 +273,23 @@ def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
 def test_ctrl_c_keeps_what_was_measured(tmp_path):
-    process = subprocess.Popen([sys.executable, "ch07_practice/main.py", "bench", "--size", "4x128", "--seconds",
-                                "0.1", "--run", str(tmp_path)], cwd=ROOT, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "ch07_practice/main.py",
+            "bench",
+            "--size",
+            "4x128",
+            "--seconds",
+            "0.1",
+            "--run",
+            str(tmp_path),
+        ],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     path = tmp_path / "ch07_practice" / "bench_train.json"
     while process.poll() is None and not path.exists():
         time.sleep(0.05)

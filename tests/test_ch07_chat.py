@@ -1,5 +1,6 @@
-"""The chat in the terminal, with scripted input and in a real terminal. Oracles: `complete` on the conversation that
-should have been read, chapter 6's reader, exit codes."""
+"""The chat in the terminal, with scripted input and in a real terminal. Oracles: `complete` on the
+conversation that should have been read, chapter 6's reader, exit codes.
+"""
 
 import os
 import pty
@@ -34,7 +35,10 @@ def sft(run_folder):
 
 @pytest.fixture
 def talk(run_folder, monkeypatch, capsys):
-    """Types lines; gives the conversation and what was printed. A line that is an exception is raised."""
+    """Types lines; gives the conversation and what was printed. A line that is an exception is
+    raised.
+    """
+
     def typed(*lines, **options) -> tuple[list[dict], str]:
         left = iter(lines)
 
@@ -54,10 +58,16 @@ def talk(run_folder, monkeypatch, capsys):
 def say(sft, *contents: str, system: str = "", tokens: int = 12) -> str:
     """What the model says to a conversation by itself."""
     model, tokenizer = sft
-    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
+    messages = [
+        {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)
+    ]
     messages = [{"role": "system", "content": system}] * bool(system) + messages
-    one, = complete(model, [prompt_ids(tokenizer, messages)], tokens, stop_ids=(tokenizer.eot_id,
-                                                                                tokenizer.special_tokens["<|end|>"]))
+    (one,) = complete(
+        model,
+        [prompt_ids(tokenizer, messages)],
+        tokens,
+        stop_ids=(tokenizer.eot_id, tokenizer.special_tokens["<|end|>"]),
+    )
     return tokenizer.decode(one.ids)
 
 
@@ -65,19 +75,30 @@ def test_the_whole_conversation_is_read(talk, sft):
     messages, printed = talk("Where is Tom?", "", "And Nora?")
     first = say(sft, "Where is Tom?")
     second = say(sft, "Where is Tom?", first, "And Nora?")
-    assert [message["content"] for message in messages] == ["Where is Tom?", first, "And Nora?", second]
+    assert [message["content"] for message in messages] == [
+        "Where is Tom?",
+        first,
+        "And Nora?",
+        second,
+    ]
     assert first in printed and second in printed
 
 
 def test_messages_of_several_lines(talk):
     messages, _ = talk("Tom went to the mill.\\", "Where is Tom?", '"""', "One.", "", "Two.", '"""')
-    assert [message["content"] for message in messages[::2]] == ["Tom went to the mill.\nWhere is Tom?", "One.\n\nTwo."]
+    assert [message["content"] for message in messages[::2]] == [
+        "Tom went to the mill.\nWhere is Tom?",
+        "One.\n\nTwo.",
+    ]
 
 
 def test_reset_and_system(talk, sft):
     messages, _ = talk("Hello.", "/system Be brief.", "Where is Tom?", "/reset", "Where is Nora?")
-    assert messages == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Where is Nora?"},
-                        {"role": "assistant", "content": say(sft, "Where is Nora?", system="Be brief.")}]
+    assert messages == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Where is Nora?"},
+        {"role": "assistant", "content": say(sft, "Where is Nora?", system="Be brief.")},
+    ]
     assert talk("Hello.", "/system", system="Be brief.")[0] == []
 
 
@@ -95,9 +116,23 @@ def test_other_stages_and_stories(talk):
 
 
 def test_what_is_wrong_is_said_and_nothing_is_lost(talk, tmp_path):
-    messages, printed = talk("Where is Tom?", "/nonsense", "/model nope", "/save", f"/save {tmp_path}/no/where.json",
-                             "word " * 400, KeyboardInterrupt)
-    for words in ("no command /nonsense", "no model 'nope'", "say where", "No such file", "sees 320", "/quit ends"):
+    messages, printed = talk(
+        "Where is Tom?",
+        "/nonsense",
+        "/model nope",
+        "/save",
+        f"/save {tmp_path}/no/where.json",
+        "word " * 400,
+        KeyboardInterrupt,
+    )
+    for words in (
+        "no command /nonsense",
+        "no model 'nope'",
+        "say where",
+        "No such file",
+        "sees 320",
+        "/quit ends",
+    ):
         assert words in printed
     assert len(messages) == 2
 
@@ -111,20 +146,40 @@ def test_the_oldest_exchanges_are_forgotten_where_there_is_no_room(talk, sft):
     room = model.config.context_length - 12
     assert len(prompt_ids(tokenizer, messages[:-1])) <= room
     first = int(messages[1]["content"].split()[0])
-    older = [{"role": "user", "content": f"{first - 1} " + "word " * 30}, {"role": "assistant", "content": "x"}]
+    older = [
+        {"role": "user", "content": f"{first - 1} " + "word " * 30},
+        {"role": "assistant", "content": "x"},
+    ]
     assert len(prompt_ids(tokenizer, [messages[0], *older, *messages[1:-1]])) + 11 > room
 
 
 @pytest.mark.slow
 def test_ctrl_c_in_a_terminal_stops_the_answer_only(tmp_path):
-    """A real terminal: the answer ends early, the chat goes on, Ctrl-D ends it with 0. The model is so large that its
-    answer takes seconds: it cannot be over before Ctrl-C comes."""
+    """A real terminal: the answer ends early, the chat goes on, Ctrl-D ends it with 0. The model is
+    so large that its answer takes seconds: it cannot be over before Ctrl-C comes.
+    """
     run_folder = make_run(tmp_path, emb_dim=768, n_heads=12, n_layers=8)
     master, terminal = pty.openpty()
-    process = subprocess.Popen([sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder),
-                                "--max-new-tokens", "300", "--weights", "float32"], cwd=ROOT, stdin=terminal,
-                               stdout=terminal, stderr=terminal, start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # shells ignore it in &
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "ch07_practice/main.py",
+            "chat",
+            "--run",
+            str(run_folder),
+            "--max-new-tokens",
+            "300",
+            "--weights",
+            "float32",
+        ],
+        cwd=ROOT,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        # shells ignore it in &
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     os.close(terminal)
     seen = b""
 
@@ -155,13 +210,26 @@ def test_ctrl_c_in_a_terminal_stops_the_answer_only(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--model", "nope"], "there is no model 'nope'; choose one of base, sft"),
-    (["--temperature", "-1"], "temperature must be 0"),
-    (["--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nope"], "there is no model 'nope'; choose one of base, sft"),
+        (["--temperature", "-1"], "temperature must be 0"),
+        (["--max-new-tokens", "0"], "--max-new-tokens must be at least 1"),
+    ],
+)
 def test_wrong_options_are_refused_in_one_line(run_folder, arguments, words):
-    result = subprocess.run([sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder), *arguments],
-                            cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    result = subprocess.run(
+        [sys.executable, "ch07_practice/main.py", "chat", "--run", str(run_folder), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
     assert result.returncode == 1
-    assert result.stderr.startswith("error: ") and words in result.stderr and result.stderr.count("\n") == 1
+    assert (
+        result.stderr.startswith("error: ")
+        and words in result.stderr
+        and result.stderr.count("\n") == 1
+    )

@@ -1,4 +1,6 @@
-"""`complete` and the decoding benchmarks as a user meets them, on a small model of the test's own."""
+"""`complete` and the decoding benchmarks as a user meets them, on a small model of the test's
+own.
+"""
 
 import importlib.util
 import json
@@ -27,19 +29,28 @@ def run_folder(tmp_path_factory) -> Path:
     """A run with an untrained model in it."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
-    tokenizer = BPETokenizer.train("Once upon a time there was a cat, and it sat on the mat. 12 café\n" * 30, 290)
+    tokenizer = BPETokenizer.train(
+        "Once upon a time there was a cat, and it sat on the mat. 12 café\n" * 30, 290
+    )
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=128))
     save_checkpoint(folder / "ch04_pretraining" / "checkpoint", model, tokenizer)
     return folder
 
 
 def complete(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "ch07_practice/main.py", "complete", *arguments, "--run", str(folder)],
-                          cwd=ROOT, capture_output=True, check=False)
+    return subprocess.run(
+        [sys.executable, "ch07_practice/main.py", "complete", *arguments, "--run", str(folder)],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
 
 
 def test_a_text_is_continued_the_same_way_for_the_same_seed(run_folder):
-    outputs = [complete(run_folder, "Once upon", "--max-new-tokens", "20", "--seed", seed) for seed in "112"]
+    outputs = [
+        complete(run_folder, "Once upon", "--max-new-tokens", "20", "--seed", seed)
+        for seed in "112"
+    ]
     assert all(result.returncode == 0 for result in outputs), outputs[0].stderr
     assert outputs[0].stdout == outputs[1].stdout != outputs[2].stdout
     assert outputs[0].stdout.startswith(b"Once upon")
@@ -47,13 +58,23 @@ def test_a_text_is_continued_the_same_way_for_the_same_seed(run_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "pattern"), [
-    (["--regex", r"\d+ cats?\."], r"\d+ cats?\."), (["--choices", "a cat", "the mat", "--temperature", "0"],
-                                                    "a cat|the mat"),
-    (["--json-schema", '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}'],
-     r'\{ ?"n" ?: ?(true|false) ?\}'), (["--speculate", "lookup", "--temperature", "0"], r"[\s\S]*"),
-    (["--weights", "int8", "--top-k", "5"], r"[\s\S]*"), (["--weights", "float32", "--top-p", "0.9"], r"[\s\S]*"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--regex", r"\d+ cats?\."], r"\d+ cats?\."),
+        (["--choices", "a cat", "the mat", "--temperature", "0"], "a cat|the mat"),
+        (
+            [
+                "--json-schema",
+                '{"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]}',
+            ],
+            r'\{ ?"n" ?: ?(true|false) ?\}',
+        ),
+        (["--speculate", "lookup", "--temperature", "0"], r"[\s\S]*"),
+        (["--weights", "int8", "--top-k", "5"], r"[\s\S]*"),
+        (["--weights", "float32", "--top-p", "0.9"], r"[\s\S]*"),
+    ],
+)
 def test_formats_and_number_formats(run_folder, arguments, pattern):
     """Oracle: re.fullmatch on what follows the prompt."""
     if "--json-schema" in arguments:
@@ -67,20 +88,36 @@ def test_formats_and_number_formats(run_folder, arguments, pattern):
 @pytest.mark.slow
 def test_guessing_changes_nothing_but_the_speed(run_folder):
     """Oracle: greedy writing without guesses, in float32, where ties cannot fall differently."""
-    arguments = ["Once upon", "--temperature", "0", "--max-new-tokens", "60", "--weights", "float32"]
-    plain, guessed = complete(run_folder, *arguments), complete(run_folder, *arguments, "--speculate", "lookup")
+    arguments = [
+        "Once upon",
+        "--temperature",
+        "0",
+        "--max-new-tokens",
+        "60",
+        "--weights",
+        "float32",
+    ]
+    plain = complete(run_folder, *arguments)
+    guessed = complete(run_folder, *arguments, "--speculate", "lookup")
     assert plain.stdout == guessed.stdout != b""
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["", ], "the prompt is empty"), (["Once", "--stop", ""], "a stop string is empty"),
-    (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
-    (["Once", "--regex", "(a"], "is missing at position 2"), (["Once", "--max-new-tokens", "0"], "at least 1"),
-    (["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"], "may need 9 tokens"),
-    (["Once", "--regex", "a", "--choices", "b"], "choose one of --regex"),
-    (["Once " * 200], "the model sees 128; shorten the prompt"), (["Once", "--model", "no/such/place"], "no Hub name"),
-    (["Once", "--json-schema", "{"], "the JSON schema is no JSON"), (["Once", "--samples", "0"], "--samples must be"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([""], "the prompt is empty"),
+        (["Once", "--stop", ""], "a stop string is empty"),
+        (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
+        (["Once", "--regex", "(a"], "is missing at position 2"),
+        (["Once", "--max-new-tokens", "0"], "at least 1"),
+        (["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"], "may need 9 tokens"),
+        (["Once", "--regex", "a", "--choices", "b"], "choose one of --regex"),
+        (["Once " * 200], "the model sees 128; shorten the prompt"),
+        (["Once", "--model", "no/such/place"], "no Hub name"),
+        (["Once", "--json-schema", "{"], "the JSON schema is no JSON"),
+        (["Once", "--samples", "0"], "--samples must be"),
+    ],
+)
 def test_wrong_requests_are_refused_in_one_line(refusal, capfd, run_folder, arguments, words):
     assert words in refusal("ch07_practice/main.py", "complete", *arguments, "--run", run_folder)
     assert capfd.readouterr() == ("", "")
@@ -90,19 +127,26 @@ CPU = torch.device("cpu")
 TINY = Size("tiny", GPTConfig(96, 64, 32, 2, 2, qkv_bias=True, tie_embeddings=True), 24)
 
 
-@pytest.mark.skipif(not importlib.util.find_spec("llms_from_scratch"),
-                    reason="the book's package is not installed (pip install --no-deps llms-from-scratch)")
+@pytest.mark.skipif(
+    not importlib.util.find_spec("llms_from_scratch"),
+    reason="the book's package is not installed (pip install --no-deps llms-from-scratch)",
+)
 def test_the_books_model_writes_what_ours_does():
     """Oracle: our float32 model with the same weights."""
     ours, write = CONTENDERS["ours, float32"], CONTENDERS["llms_from_scratch, float32"]
     ids = torch.randint(0, 96, (3, 5))
-    assert torch.equal(ours.build(TINY.config, CPU)[0](ids, 20), write.build(TINY.config, CPU)[0](ids, 20))
+    assert torch.equal(
+        ours.build(TINY.config, CPU)[0](ids, 20), write.build(TINY.config, CPU)[0](ids, 20)
+    )
 
 
 def test_ctranslate2_writes_what_ours_does():
-    """Oracle: our float32 model. Its weights are far from those it begins with, so that every tensor and bias counts,
-    and it likes the vocabulary's last token, which must end no text."""
-    pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed (pip install ctranslate2)")
+    """Oracle: our float32 model. Its weights are far from those it begins with, so that every
+    tensor and bias counts, and it likes the vocabulary's last token, which must end no text.
+    """
+    pytest.importorskip(
+        "ctranslate2", reason="CTranslate2 is not installed (pip install ctranslate2)"
+    )
     torch.manual_seed(0)
     ours = GPTModel(TINY.config).eval()
     with torch.no_grad():
@@ -132,15 +176,22 @@ def test_no_contender_computes_in_an_emulated_format(capsys):
     native = pick_precision(CPU).dtype == torch.bfloat16
     weights = {contender.weights for contender in take_part(CONTENDERS.values(), CPU)}
     assert ("bfloat16" in weights) == native
-    assert ("bfloat16 is left out: bfloat16 matrix products take" in capsys.readouterr().out) == (not native)
-    assert {c.weights for c in take_part(CONTENDERS.values(), torch.device("meta"))} <= {"float32", "bfloat16"}
+    assert ("bfloat16 is left out: bfloat16 matrix products take" in capsys.readouterr().out) == (
+        not native
+    )
+    assert {c.weights for c in take_part(CONTENDERS.values(), torch.device("meta"))} <= {
+        "float32",
+        "bfloat16",
+    }
 
 
 @pytest.mark.slow
 def test_contenders_write_the_same_text():
     """Oracle: our float32 model: what transformers writes with the same weights is the same."""
     names = ["ours, float32", "ours, int8", "transformers, float32"]
-    *_, found = measure(TINY, "tiny", [CONTENDERS[name] for name in names], CPU, rounds=1, repeats=1)
+    *_, found = measure(
+        TINY, "tiny", [CONTENDERS[name] for name in names], CPU, rounds=1, repeats=1
+    )
     rows = {row["contender"]: row for row in found}
     assert list(rows) == names
     assert rows["transformers, float32"]["as ours, float32"] == "24/24 tokens"
@@ -150,26 +201,71 @@ def test_contenders_write_the_same_text():
 
 
 def test_the_figure_has_a_line_for_every_contender():
-    rows = [{"size": size, "contender": name, **{f"tokens/s, {B} prompt{'s' * (B > 1)}": 5.0 * B for B in BATCHES}}
-            for size in "ab" for name in ("ours", "x")]
+    rows = [
+        {
+            "size": size,
+            "contender": name,
+            **{f"tokens/s, {B} prompt{'s' * (B > 1)}": 5.0 * B for B in BATCHES},
+        }
+        for size in "ab"
+        for name in ("ours", "x")
+    ]
     assert [len(axes.lines) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
 
 
 @pytest.mark.slow
 def test_the_quantization_table_has_every_format(tmp_path):
-    """Oracle: untrained weights guess evenly in every format, so perplexity is near the vocabulary's size."""
+    """Oracle: untrained weights guess evenly in every format, so perplexity is near the
+    vocabulary's size.
+    """
     text = tmp_path / "text.txt"
-    text.write_text("The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8")
-    command = [sys.executable, "ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "--batch-size",
-               "2", "--data", str(text), "--steps", "2", "--run", str(tmp_path / "run")]
+    text.write_text(
+        "The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8"
+    )
+    command = [
+        sys.executable,
+        "ch04_pretraining/main.py",
+        "--tokenizer",
+        "char",
+        "--preset",
+        "tiny",
+        "--batch-size",
+        "2",
+        "--data",
+        str(text),
+        "--steps",
+        "2",
+        "--run",
+        str(tmp_path / "run"),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    command = [sys.executable, "ch07_practice/main.py", "bench", "--what", "quantization", "--run",
-               str(tmp_path / "run")]
+    command = [
+        sys.executable,
+        "ch07_practice/main.py",
+        "bench",
+        "--what",
+        "quantization",
+        "--run",
+        str(tmp_path / "run"),
+    ]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    found = json.loads((tmp_path / "run" / "ch07_practice" / "bench_quantization.json").read_text(encoding="utf-8"))
+    found = json.loads(
+        (tmp_path / "run" / "ch07_practice" / "bench_quantization.json").read_text(encoding="utf-8")
+    )
     rows = {row["weights"]: row for row in found["quantization"]}
-    formats = {"float32", "int8", "int4", "int8, readable", "int8-dynamic, readable", "int4, readable"}
-    assert set(rows) == formats | ({"bfloat16"} if pick_precision(CPU).dtype == torch.bfloat16 else set())
+    formats = {
+        "float32",
+        "int8",
+        "int4",
+        "int8, readable",
+        "int8-dynamic, readable",
+        "int4, readable",
+    }
+    assert set(rows) == formats | (
+        {"bfloat16"} if pick_precision(CPU).dtype == torch.bfloat16 else set()
+    )
     assert rows["int8"]["perplexity"] == pytest.approx(rows["float32"]["perplexity"], rel=0.01)
-    assert rows["int4"]["perplexity"] == pytest.approx(rows["int4, readable"]["perplexity"], rel=0.01)
+    assert rows["int4"]["perplexity"] == pytest.approx(
+        rows["int4, readable"]["perplexity"], rel=0.01
+    )
     assert rows["int4"]["MiB"] < rows["int8"]["MiB"] < rows["float32"]["MiB"] / 2

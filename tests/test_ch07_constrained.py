@@ -1,4 +1,6 @@
-"""Regular expressions against Python's re; constrained texts are valid whatever the model, the seed and the limit."""
+"""Regular expressions against Python's re; constrained texts are valid whatever the model, the
+seed and the limit.
+"""
 
 import json
 import re
@@ -13,12 +15,22 @@ from hypothesis import strategies as st
 
 from ch01_text import BPETokenizer, CharTokenizer, WordTokenizer
 from ch03_gpt import GPTConfig, GPTModel, complete
-from ch07_practice.constrained import Pattern, RegexConstraint, Vocabulary, choice_expression, json_expression
+from ch07_practice.constrained import (
+    Pattern,
+    RegexConstraint,
+    Vocabulary,
+    choice_expression,
+    json_expression,
+)
 from ch07_practice.regular import NOTHING, after, matches_empty, parse
 
-BPE = BPETokenizer.train('the cat sat on the mat, "the end": 12.5 true false null {"a": [1, 2]} ' * 30, 290)
+BPE = BPETokenizer.train(
+    'the cat sat on the mat, "the end": 12.5 true false null {"a": [1, 2]} ' * 30, 290
+)
 CHARS = CharTokenizer.train(string.printable + "éü🙂")
-CONFIG = GPTConfig(vocab_size=300, context_length=128, emb_dim=16, n_heads=2, n_layers=1, position="rope")
+CONFIG = GPTConfig(
+    vocab_size=300, context_length=128, emb_dim=16, n_heads=2, n_layers=1, position="rope"
+)
 
 
 def wild_model(n_vocab: int, seed: int) -> GPTModel:
@@ -33,13 +45,39 @@ def matches(state: tuple, text: str) -> bool:
     return matches_empty(after(state, text.encode()))
 
 
-ATOMS = st.sampled_from(["a", "b", "c", "é", "🙂", ".", "[ab]", "[^a]", "[a-c]", r"\d", r"\w", r"\.", "(ab|c)",
-                         "(?:a|)", r"[^\x00-\x62é]", r"[\d.-]", "[]a]", "[^]]"])
-EXPRESSIONS = st.recursive(ATOMS, lambda inner: st.one_of(
-    st.tuples(inner, st.sampled_from(["*", "+", "?", "{2}", "{1,3}", "{0,2}", "{2,}", "*?"])).map(
-        lambda pair: f"(?:{pair[0]}){pair[1]}"),
-    st.lists(inner, min_size=1, max_size=3).map("".join),
-    st.lists(inner, min_size=2, max_size=3).map(lambda parts: "(" + "|".join(parts) + ")")), max_leaves=6)
+ATOMS = st.sampled_from(
+    [
+        "a",
+        "b",
+        "c",
+        "é",
+        "🙂",
+        ".",
+        "[ab]",
+        "[^a]",
+        "[a-c]",
+        r"\d",
+        r"\w",
+        r"\.",
+        "(ab|c)",
+        "(?:a|)",
+        r"[^\x00-\x62é]",
+        r"[\d.-]",
+        "[]a]",
+        "[^]]",
+    ]
+)
+EXPRESSIONS = st.recursive(
+    ATOMS,
+    lambda inner: st.one_of(
+        st.tuples(
+            inner, st.sampled_from(["*", "+", "?", "{2}", "{1,3}", "{0,2}", "{2,}", "*?"])
+        ).map(lambda pair: f"(?:{pair[0]}){pair[1]}"),
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=2, max_size=3).map(lambda parts: "(" + "|".join(parts) + ")"),
+    ),
+    max_leaves=6,
+)
 
 
 @settings(max_examples=300)
@@ -48,7 +86,10 @@ def test_expressions_match_what_pythons_do(expression, texts):
     """Oracle: re.fullmatch, with classes of ASCII as here."""
     state = parse(expression)
     for text in texts:
-        assert matches(state, text) == bool(re.fullmatch(expression, text, re.ASCII)), (expression, text)
+        assert matches(state, text) == bool(re.fullmatch(expression, text, re.ASCII)), (
+            expression,
+            text,
+        )
 
 
 @settings(max_examples=60)
@@ -77,25 +118,52 @@ def test_equal_states_are_found_equal_so_that_automata_stay_small():
     assert len(states) == 4
 
 
-@pytest.mark.parametrize(("expression", "words"), [
-    ("(ab", r"'\)' is missing at position 3"), ("ab)", "a '\\)' too many at position 2"), ("*a", "stands where"),
-    ("[b-a]", "from later to earlier"), ("a{3,2}", "from more to fewer"), (r"(?=a)", "only"), (r"\b", "not supported"),
-    ("[a", "ends too early"), (r"\xg1", "hexadecimal"), ("^a$", "stands where"),
-])
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("(ab", r"'\)' is missing at position 3"),
+        ("ab)", "a '\\)' too many at position 2"),
+        ("*a", "stands where"),
+        ("[b-a]", "from later to earlier"),
+        ("a{3,2}", "from more to fewer"),
+        (r"(?=a)", "only"),
+        (r"\b", "not supported"),
+        ("[a", "ends too early"),
+        (r"\xg1", "hexadecimal"),
+        ("^a$", "stands where"),
+    ],
+)
 def test_what_is_not_understood_is_refused_with_its_place(expression, words):
     with pytest.raises(ValueError, match=words):
         parse(expression)
 
 
-PATTERNS = [r"\d{4}-\d{2}-\d{2}", "(yes|no|the cat)", r"[a-z]+( [a-z]+)*\.", r"-?\d+(\.\d+)?", "(naïve|🙂🙃){2}",
-            r'"[^"\\]*"', "a*", ".{3,5}"]
+PATTERNS = [
+    r"\d{4}-\d{2}-\d{2}",
+    "(yes|no|the cat)",
+    r"[a-z]+( [a-z]+)*\.",
+    r"-?\d+(\.\d+)?",
+    "(naïve|🙂🙃){2}",
+    r'"[^"\\]*"',
+    "a*",
+    ".{3,5}",
+]
 
 
 @settings(max_examples=80)
-@given(st.sampled_from(PATTERNS), st.sampled_from([BPE, CHARS]), st.integers(0, 1000), st.integers(0, 12),
-       st.sampled_from([0.0, 1.0, 3.0]))
-def test_every_text_is_valid_however_short_the_limit(expression, tokenizer, seed, spare, temperature):
-    """Oracle: re.fullmatch on what an untrained model with wild weights writes, stopped by a limit or by itself."""
+@given(
+    st.sampled_from(PATTERNS),
+    st.sampled_from([BPE, CHARS]),
+    st.integers(0, 1000),
+    st.integers(0, 12),
+    st.sampled_from([0.0, 1.0, 3.0]),
+)
+def test_every_text_is_valid_however_short_the_limit(
+    expression, tokenizer, seed, spare, temperature
+):
+    """Oracle: re.fullmatch on what an untrained model with wild weights writes, stopped by a
+    limit or by itself.
+    """
     vocabulary = Vocabulary(tokenizer)
     if tokenizer is CHARS and "ï" in expression:
         with pytest.raises(ValueError, match="no text of this vocabulary matches"):
@@ -104,24 +172,42 @@ def test_every_text_is_valid_however_short_the_limit(expression, tokenizer, seed
     pattern = Pattern(expression, vocabulary)
     limit = max(1, pattern.distance(pattern.start)) + spare
     constraint = RegexConstraint(pattern, limit)
-    completion, = complete(wild_model(tokenizer.n_vocab, seed), [[1]], limit, temperature=temperature,
-                           stop_ids=[tokenizer.eot_id], constraints=[constraint],
-                           generator=torch.Generator().manual_seed(seed))
-    assert re.fullmatch(expression, tokenizer.decode(completion.ids)), tokenizer.decode(completion.ids)
+    (completion,) = complete(
+        wild_model(tokenizer.n_vocab, seed),
+        [[1]],
+        limit,
+        temperature=temperature,
+        stop_ids=[tokenizer.eot_id],
+        constraints=[constraint],
+        generator=torch.Generator().manual_seed(seed),
+    )
+    assert re.fullmatch(expression, tokenizer.decode(completion.ids)), tokenizer.decode(
+        completion.ids
+    )
 
 
 @pytest.mark.parametrize("end_id", [None, BPE.tokens.index(b"\0")])
 def test_the_mask_is_that_of_trying_every_token(end_id):
-    """Oracle: each token's text appended and tried, by re with partial matching written out for this pattern. A text
-    ends with <|endoftext|>, or with the token that is given."""
+    """Oracle: each token's text appended and tried, by re with partial matching written out for
+    this pattern. A text ends with <|endoftext|>, or with the token that is given.
+    """
     end = BPE.eot_id if end_id is None else end_id
     pattern = Pattern("(the (cat|mat|end)|[0-9]{1,2})", Vocabulary(BPE, end_id))
     for begun in ("", "the", "the ", "the c", "1", "12"):
         constraint = RegexConstraint(pattern, 40)
         constraint.state = after(pattern.start, begun.encode())
-        whole = ["the cat", "the mat", "the end", *map(str, range(100)), *(f"0{d}" for d in range(10))]
-        expected = {i for i, token in enumerate(BPE.tokens)
-                    if any(text.encode().startswith(begun.encode() + token) for text in whole)}
+        whole = [
+            "the cat",
+            "the mat",
+            "the end",
+            *map(str, range(100)),
+            *(f"0{d}" for d in range(10)),
+        ]
+        expected = {
+            i
+            for i, token in enumerate(BPE.tokens)
+            if any(text.encode().startswith(begun.encode() + token) for text in whole)
+        }
         allowed = set(constraint.allowed().nonzero().flatten().tolist())
         assert allowed - {end} == expected
         assert (end in allowed) == (begun in whole)
@@ -130,17 +216,33 @@ def test_the_mask_is_that_of_trying_every_token(end_id):
 def test_rows_may_have_constraints_of_their_own():
     model = wild_model(BPE.n_vocab, 3)
     vocabulary = Vocabulary(BPE)
-    constraints = [RegexConstraint(Pattern(e, vocabulary), 20) if e else None for e in ("yes|no", None, r"\d+")]
-    found = complete(model, [[1], [2, 3], [4]], 20, temperature=1.0, stop_ids=[BPE.eot_id], constraints=constraints,
-                     generator=torch.Generator().manual_seed(0))
+    constraints = [
+        RegexConstraint(Pattern(e, vocabulary), 20) if e else None for e in ("yes|no", None, r"\d+")
+    ]
+    found = complete(
+        model,
+        [[1], [2, 3], [4]],
+        20,
+        temperature=1.0,
+        stop_ids=[BPE.eot_id],
+        constraints=constraints,
+        generator=torch.Generator().manual_seed(0),
+    )
     assert BPE.decode(found[0].ids) in ("yes", "no")
     assert BPE.decode(found[2].ids).isdecimal()
 
 
-SCHEMA = {"type": "object", "properties": {
-    "name": {"type": "string", "maxLength": 8}, "age": {"type": "integer"}, "mood": {"enum": ["happy", "sad"]},
-    "seen": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3}}, "required": ["name", "age", "mood"],
-    "additionalProperties": False}
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string", "maxLength": 8},
+        "age": {"type": "integer"},
+        "mood": {"enum": ["happy", "sad"]},
+        "seen": {"type": "array", "items": {"type": "boolean"}, "maxItems": 3},
+    },
+    "required": ["name", "age", "mood"],
+    "additionalProperties": False,
+}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -149,8 +251,15 @@ def test_json_obeys_its_schema(seed):
     pytest.importorskip("outlines_core")
     pattern = Pattern(json_expression(SCHEMA), Vocabulary(BPE))
     constraint = RegexConstraint(pattern, 100)
-    completion, = complete(wild_model(BPE.n_vocab, seed), [[1]], 100, temperature=1.0, stop_ids=[BPE.eot_id],
-                           constraints=[constraint], generator=torch.Generator().manual_seed(seed))
+    (completion,) = complete(
+        wild_model(BPE.n_vocab, seed),
+        [[1]],
+        100,
+        temperature=1.0,
+        stop_ids=[BPE.eot_id],
+        constraints=[constraint],
+        generator=torch.Generator().manual_seed(seed),
+    )
     found = json.loads(BPE.decode(completion.ids))
     assert {"name", "age", "mood"} <= set(found) <= set(SCHEMA["properties"])
     assert len(found["name"]) <= 8
@@ -178,4 +287,7 @@ def test_choices_may_hold_any_sign():
     state = parse(choice_expression(choices))
     assert all(matches(state, choice) for choice in choices)
     assert not any(matches(state, other) for other in ("axb", "cc", "e", "f", ""))
-    assert list(islice((c for c in choices if re.fullmatch(choice_expression(choices), c)), 9)) == choices
+    assert (
+        list(islice((c for c in choices if re.fullmatch(choice_expression(choices), c)), 9))
+        == choices
+    )

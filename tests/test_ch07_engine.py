@@ -1,4 +1,6 @@
-"""The engine against one request at a time, and against what it promises: fairness, freed rows, bounded prefill."""
+"""The engine against one request at a time, and against what it promises: fairness, freed rows,
+bounded prefill.
+"""
 
 from dataclasses import replace
 
@@ -11,9 +13,16 @@ from ch03_gpt import GPTConfig, GPTModel, Sampling, complete
 from ch07_practice.engine import Engine, Request
 
 CONFIG = GPTConfig(vocab_size=50, context_length=24, emb_dim=24, n_heads=4, n_layers=2)
-LLAMA = replace(CONFIG, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40)
-OPTIONS = [dict(), dict(temperature=1.0), dict(temperature=0.7, top_k=9), dict(temperature=1.3, repetition_penalty=1.4),
-           dict(temperature=1.0, top_p=0.8, presence_penalty=0.5, frequency_penalty=0.3)]
+LLAMA = replace(
+    CONFIG, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40
+)
+OPTIONS = [
+    dict(),
+    dict(temperature=1.0),
+    dict(temperature=0.7, top_k=9),
+    dict(temperature=1.3, repetition_penalty=1.4),
+    dict(temperature=1.0, top_p=0.8, presence_penalty=0.5, frequency_penalty=0.3),
+]
 
 
 def wild_model(config: GPTConfig) -> GPTModel:
@@ -24,19 +33,37 @@ def wild_model(config: GPTConfig) -> GPTModel:
     return model.eval()
 
 
-REQUESTS = st.lists(st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=20), st.integers(1, 35),
-                              st.sampled_from(OPTIONS), st.integers(0, 12)), min_size=1, max_size=8)
+REQUESTS = st.lists(
+    st.tuples(
+        st.lists(st.integers(0, 9), min_size=1, max_size=20),
+        st.integers(1, 35),
+        st.sampled_from(OPTIONS),
+        st.integers(0, 12),
+    ),
+    min_size=1,
+    max_size=8,
+)
 
 
 @settings(max_examples=50)
-@given(st.sampled_from([CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, token_shift=2)]), REQUESTS,
-       st.integers(1, 4), st.integers(1, 30))
+@given(
+    st.sampled_from(
+        [CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, token_shift=2)]
+    ),
+    REQUESTS,
+    st.integers(1, 4),
+    st.integers(1, 30),
+)
 def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows, prefill):
-    """Oracle: `complete` for each request alone. Requests arrive at random steps, texts outgrow the context."""
+    """Oracle: `complete` for each request alone. Requests arrive at random steps, texts outgrow
+    the context.
+    """
     model = wild_model(config)
     engine = Engine(model, rows, prefill)
-    requests = [Request(prompt, new, Sampling(**options), stop_ids=(7,), seed=seed, logprobs=2)
-                for seed, (prompt, new, options, _) in enumerate(wishes)]
+    requests = [
+        Request(prompt, new, Sampling(**options), stop_ids=(7,), seed=seed, logprobs=2)
+        for seed, (prompt, new, options, _) in enumerate(wishes)
+    ]
     arrivals = {seed: wish[3] for seed, wish in enumerate(wishes)}
     step = 0
     while arrivals or engine.busy:
@@ -46,11 +73,20 @@ def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows
         engine.step()
         step += 1
     for seed, (request, (prompt, new, options, _)) in enumerate(zip(requests, wishes, strict=True)):
-        alone, = complete(model, [prompt], new, stop_ids=(7,), generator=[torch.Generator().manual_seed(seed)],
-                          logprobs=2, **options)
+        (alone,) = complete(
+            model,
+            [prompt],
+            new,
+            stop_ids=(7,),
+            generator=[torch.Generator().manual_seed(seed)],
+            logprobs=2,
+            **options,
+        )
         assert (request.ids, request.finish_reason) == (alone.ids, alone.finish_reason)
         assert [log_p for log_p, _ in request.found] == pytest.approx(alone.logprobs, abs=1e-4)
-        assert [list(best) for _, best in request.found] == [list(best) for best in alone.top_logprobs]
+        assert [list(best) for _, best in request.found] == [
+            list(best) for best in alone.top_logprobs
+        ]
 
 
 def test_those_who_write_write_at_every_step_while_a_long_prompt_is_read():
@@ -100,7 +136,9 @@ def test_a_common_beginning_is_read_once(n):
     """Oracle: the number of tokens that go through the first block."""
     model = wild_model(replace(CONFIG, context_length=100))
     seen = []
-    model.trf_blocks[0].register_forward_hook(lambda block, inputs, output: seen.append(inputs[0].shape[:2].numel()))
+    model.trf_blocks[0].register_forward_hook(
+        lambda block, inputs, output: seen.append(inputs[0].shape[:2].numel())
+    )
     engine = Engine(model, rows=n, prefill=1000)
     for seed in range(n):
         engine.submit(Request([5] * 60 + [seed], 1, seed=seed))
@@ -108,10 +146,15 @@ def test_a_common_beginning_is_read_once(n):
     assert sum(seen) == 61 + (n - 1)
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (dict(prompt=[]), "at least one token"), (dict(prompt=[1] * 25), "25 tokens, the model sees 24"),
-    (dict(max_new_tokens=0), "max_new_tokens must be"), (dict(sampling=Sampling(banned=[60])), "no token 60"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (dict(prompt=[]), "at least one token"),
+        (dict(prompt=[1] * 25), "25 tokens, the model sees 24"),
+        (dict(max_new_tokens=0), "max_new_tokens must be"),
+        (dict(sampling=Sampling(banned=[60])), "no token 60"),
+    ],
+)
 def test_bad_requests_are_refused_when_they_come(arguments, words):
     engine = Engine(wild_model(CONFIG))
     with pytest.raises(ValueError, match=words):

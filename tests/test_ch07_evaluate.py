@@ -1,4 +1,6 @@
-"""The evaluation harness: likelihoods against transformers and a plain loop, intervals, the command, lm_eval."""
+"""The evaluation harness: likelihoods against transformers and a plain loop, intervals, the
+command, lm_eval.
+"""
 
 import json
 import math
@@ -13,21 +15,44 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch01_text.storyworld.words import PEOPLE, PLACES
-from ch03_gpt import PRESETS, GPTConfig, GPTModel, complete, flops_per_token, pick_precision, preset_config
+from ch03_gpt import (
+    PRESETS,
+    GPTConfig,
+    GPTModel,
+    complete,
+    flops_per_token,
+    pick_precision,
+    preset_config,
+)
 from ch03_gpt.flops import cache_bytes_per_token
 from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
 from ch04_pretraining.questions import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.instructions import instructions
 from ch07_practice.evaluate_command import evaluate
-from ch07_practice.harness import Size, Subject, as_message, choices_of, choose, examine_stories, measure_text
+from ch07_practice.harness import (
+    Size,
+    Subject,
+    as_message,
+    choices_of,
+    choose,
+    examine_stories,
+    measure_text,
+)
 from ch07_practice.harness_adapter import HarnessModel, as_harness_model
 from ch07_practice.likelihood import ratio_interval, score_rows, text_windows
 
 ROOT = Path(__file__).parent.parent
 FLOAT32 = pick_precision(torch.device("cpu"), "float32")
-GPT2 = GPTConfig(vocab_size=60, context_length=12, emb_dim=32, n_heads=4, n_layers=2, qkv_bias=True,
-                 tie_embeddings=True)
+GPT2 = GPTConfig(
+    vocab_size=60,
+    context_length=12,
+    emb_dim=32,
+    n_heads=4,
+    n_layers=2,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
 
 
 def wild_model(config: GPTConfig) -> GPTModel:
@@ -66,7 +91,8 @@ def test_scores_are_those_of_a_plain_loop_and_of_transformers(tmp_path, monkeypa
     rows = [([1], [2]), ([5, 6, 7], []), ([4] * 9, [8] * 7), ([3], [9] * 12)]
     for length in (1, 4, 8):
         context = torch.randint(0, 60, (length,), generator=generator).tolist()
-        rows.append((context, model(torch.tensor([context]))[0, -1:].argmax(-1).tolist()))  # what it would write
+        # what it would write
+        rows.append((context, model(torch.tensor([context]))[0, -1:].argmax(-1).tolist()))
         rows.append((context, torch.randint(0, 60, (3,), generator=generator).tolist()))
     found = score_rows(model, rows, FLOAT32)
     assert {greedy for _, greedy in found} == {True, False}
@@ -77,7 +103,9 @@ def test_scores_are_those_of_a_plain_loop_and_of_transformers(tmp_path, monkeypa
         with torch.inference_mode():
             logits = theirs(text[:, :-1]).logits.log_softmax(-1)
         n = len(continuation)
-        peer = logits[0, text.shape[1] - 1 - n :].gather(1, text[0, text.shape[1] - n :, None]).sum()
+        peer = (
+            logits[0, text.shape[1] - 1 - n :].gather(1, text[0, text.shape[1] - n :, None]).sum()
+        )
         assert log_p == pytest.approx(float(peer), abs=1e-4)
 
 
@@ -97,7 +125,9 @@ def test_windows_score_every_token_once_with_enough_before_it(n, overlap):
     assert [token for _, scored in rows for token in scored] == ids
     for number, (context, scored) in enumerate(rows):
         assert len(context) + len(scored) <= 13
-        assert [*context, *scored] == [0, *ids][(at := ([0, *ids].index(context[0]))) : at + len(context) + len(scored)]
+        assert [*context, *scored] == [0, *ids][
+            (at := ([0, *ids].index(context[0]))) : at + len(context) + len(scored)
+        ]
         assert number == 0 or len(context) >= overlap
 
 
@@ -116,18 +146,25 @@ def test_choices_are_picked_by_their_likelihood():
     subject = story_subject()
     pairs = draw_questions("test", "base", 12, 1)
     items = [(subject.prompt(*pair), choices_of(*pair)) for pair in pairs]
-    assert all(question.answer in choices for (_, question), (_, choices) in zip(pairs, items, strict=True))
+    assert all(
+        question.answer in choices for (_, question), (_, choices) in zip(pairs, items, strict=True)
+    )
     assert all(3 <= len(choices) <= 8 for _, choices in items)
     picked = choose(subject, items)
     assert any(plain != normalised for plain, normalised in picked)
     for (prompt, choices), (plain, normalised) in zip(items, picked, strict=True):
-        scores = [plain_score(subject.model, prompt, subject.tokenizer.encode(choice))[0] for choice in choices]
+        scores = [
+            plain_score(subject.model, prompt, subject.tokenizer.encode(choice))[0]
+            for choice in choices
+        ]
         assert plain == max(range(len(choices)), key=scores.__getitem__)
         assert normalised == max(range(len(choices)), key=lambda i: scores[i] / len(choices[i]))
 
 
 def test_every_task_fits_both_kinds_of_model():
-    """Story questions of a base model are chapter 4's own grades; a chat model is asked by message."""
+    """Story questions of a base model are chapter 4's own grades; a chat model is asked by
+    message.
+    """
     base, chat = story_subject(), story_subject(chat=True)
     assert (base.chats, chat.chats) == (False, True)
     found = examine_stories(base, Size(questions=20))
@@ -136,15 +173,22 @@ def test_every_task_fits_both_kinds_of_model():
     story, question = draw_questions("test", "base", 1, 1)[0]
     text = chat.tokenizer.decode(chat.prompt(story, question))
     assert text.endswith(f"\n{question.text}<|end|><|assistant|>Q: {question.text}\nA:")
-    taught = next(one for one in instructions(200, 1, only="question")
-                  if one.form == "phrase" and one.kind == "who-has" and one.answerable)
+    taught = next(
+        one
+        for one in instructions(200, 1, only="question")
+        if one.form == "phrase" and one.kind == "who-has" and one.answerable
+    )
     asked = chat.chat.prompt([as_message(taught.story, taught.question)])
     begun = chat.prompt(taught.story, taught.question)[len(asked) :]
-    assert [*begun, *chat.tokenizer.encode(f" {taught.answer}")] == chat.tokenizer.encode(taught.response)
+    assert [*begun, *chat.tokenizer.encode(f" {taught.answer}")] == chat.tokenizer.encode(
+        taught.response
+    )
 
 
 def test_text_measures_are_chapter_fours_on_one_window():
-    """Oracle: evaluate_loss, transformers' perplexity being the exponential of the same mean; bytes of the text."""
+    """Oracle: evaluate_loss, transformers' perplexity being the exponential of the same mean;
+    bytes of the text.
+    """
     subject = story_subject()
     text = "Tom had a kite. Café!"
     ids = [subject.tokenizer.eot_id, *subject.tokenizer.encode(text)]
@@ -185,23 +229,50 @@ def run_folder(tmp_path_factory) -> Path:
 @pytest.mark.slow
 def test_the_command_measures_all_models_of_a_run(run_folder, capsys, monkeypatch):
     monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 8)
-    result = evaluate(run=run_folder, questions=4, tokens=600, text=("storyworld", str(ROOT / "README.md")))
+    result = evaluate(
+        run=run_folder, questions=4, tokens=600, text=("storyworld", str(ROOT / "README.md"))
+    )
     saved = json.loads((run_folder / "ch07_practice" / "evaluate.json").read_text(encoding="utf-8"))
     assert saved == result
     rows = {(row["model"], row["task"], row["measure"]): row for row in saved["findings"]}
     assert {model for model, _, _ in rows} == {"base", "sft"}
-    assert {task for _, task, _ in rows} == {"stories", "choice", "instructions", "storyworld", str(ROOT / "README.md")}
+    assert {task for _, task, _ in rows} == {
+        "stories",
+        "choice",
+        "instructions",
+        "storyworld",
+        str(ROOT / "README.md"),
+    }
     assert all(row["ci95_low"] <= row["value"] <= row["ci95_high"] for row in saved["findings"])
     assert "likeliest a character" in capsys.readouterr().out
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--questions", "0"], "--questions must be at least 1"), (["--text", "no such text"], "there is no text"),
-    (["--model", "no such model"], "is no folder")])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--questions", "0"], "--questions must be at least 1"),
+        (["--text", "no such text"], "there is no text"),
+        (["--model", "no such model"], "is no folder"),
+    ],
+)
 def test_wrong_input_is_refused_in_one_line(run_folder, arguments, words):
-    result = subprocess.run([sys.executable, "ch07_practice/main.py", "evaluate", "--tasks", "text", "--run",
-                             str(run_folder), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [
+            sys.executable,
+            "ch07_practice/main.py",
+            "evaluate",
+            "--tasks",
+            "text",
+            "--run",
+            str(run_folder),
+            *arguments,
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert words in result.stderr
@@ -221,7 +292,9 @@ def test_the_adapter_answers_the_three_requests():
     lm = HarnessModel(subject.model, subject.tokenizer, FLOAT32)
     assert lm.encode_pair("Tom had ", "a kite") == lm.encode_pair("Tom had", " a kite")
     pairs = [("Tom had a", " kite"), ("", "She wept."), ("Maya ran. " * 20, "to the mill")]
-    for pair, found in zip(pairs, lm.loglikelihood([Request(*pair) for pair in pairs]), strict=True):
+    for pair, found in zip(
+        pairs, lm.loglikelihood([Request(*pair) for pair in pairs]), strict=True
+    ):
         context, continuation = lm.encode_pair(*pair)
         assert subject.tokenizer.decode([*context[1:], *continuation]) == "".join(pair)
         log_p, greedy = plain_score(subject.model, context, continuation)
@@ -230,39 +303,66 @@ def test_the_adapter_answers_the_three_requests():
     rolled = lm.loglikelihood_rolling([Request(text) for text in texts])
     for text, found in zip(texts, rolled, strict=True):
         rows = text_windows(subject.tokenizer.encode(text), subject.tokenizer.eot_id, 24, 1)
-        assert found == pytest.approx(sum(plain_score(subject.model, *row)[0] for row in rows), abs=1e-3)
+        assert found == pytest.approx(
+            sum(plain_score(subject.model, *row)[0] for row in rows), abs=1e-3
+        )
     whole = complete(subject.model, [lm.encode_pair("Tom had", "")[0]], 6)[0].ids
     text = subject.tokenizer.decode(whole)
     wishes = [{"until": [text[3]], "max_gen_toks": 6}, {"until": [], "max_gen_toks": 2}]
     assert lm.generate_until([Request("Tom had", wish) for wish in wishes]) == [
-        text.split(text[3])[0], subject.tokenizer.decode(whole[:2])]
+        text.split(text[3])[0],
+        subject.tokenizer.decode(whole[:2]),
+    ]
     with pytest.raises(ValueError, match="greedily"):
         lm.generate_until([Request("Tom", {"do_sample": True})])
 
 
 @pytest.mark.slow
 def test_the_lm_evaluation_harness_agrees(tmp_path):
-    """Oracle: lm_eval itself, on a task of our questions: its acc and acc_norm are our two ways of choosing."""
-    lm_eval = pytest.importorskip("lm_eval", reason="lm_eval is not installed (pip install lm_eval)")
+    """Oracle: lm_eval itself, on a task of our questions: its acc and acc_norm are our two ways
+    of choosing.
+    """
+    lm_eval = pytest.importorskip(
+        "lm_eval", reason="lm_eval is not installed (pip install lm_eval)"
+    )
     from lm_eval.tasks import TaskManager
 
     subject = story_subject()
     pairs = draw_questions("test", "base", 20, 1)
-    rows = [{"prompt": story.prompt(question), "choices": choices_of(story, question), "answer": question.answer}
-            for story, question in pairs]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    rows = [
+        {
+            "prompt": story.prompt(question),
+            "choices": choices_of(story, question),
+            "answer": question.answer,
+        }
+        for story, question in pairs
+    ]
+    (tmp_path / "rows.jsonl").write_text(
+        "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+    )
     (tmp_path / "task.yaml").write_text(
-        "task: our_questions\ndataset_path: json\ndataset_kwargs:\n  data_files:\n"
-        f"    test: {tmp_path / 'rows.jsonl'}\noutput_type: multiple_choice\ntest_split: test\n"
-        'doc_to_text: "{{prompt}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target: "{{choices.index(answer)}}"\n'
-        "metric_list:\n  - metric: acc\n  - metric: acc_norm\n", encoding="utf-8")
-    found = lm_eval.simple_evaluate(model=as_harness_model(subject.model, subject.tokenizer, FLOAT32),
-                                    tasks=["our_questions"], bootstrap_iters=0,
-                                    task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False))
-    picked = choose(subject, [(subject.prompt(*pair), [f" {choice}" for choice in choices_of(*pair)])
-                              for pair in pairs])
+        "task: our_questions\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test:"
+        f" {tmp_path / 'rows.jsonl'}\noutput_type: multiple_choice\ntest_split: test\ndoc_to_text:"
+        ' "{{prompt}}"\ndoc_to_choice: "{{choices}}"\ndoc_to_target:'
+        ' "{{choices.index(answer)}}"\nmetric_list:\n  - metric: acc\n  - metric:'
+        " acc_norm\n",
+        encoding="utf-8",
+    )
+    found = lm_eval.simple_evaluate(
+        model=as_harness_model(subject.model, subject.tokenizer, FLOAT32),
+        tasks=["our_questions"],
+        bootstrap_iters=0,
+        task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
+    )
+    picked = choose(
+        subject,
+        [(subject.prompt(*pair), [f" {choice}" for choice in choices_of(*pair)]) for pair in pairs],
+    )
     wanted = [choices_of(*pair).index(pair[1].answer) for pair in pairs]
-    shares = [sum(one[way] == right for one, right in zip(picked, wanted, strict=True)) / 20 for way in (0, 1)]
+    shares = [
+        sum(one[way] == right for one, right in zip(picked, wanted, strict=True)) / 20
+        for way in (0, 1)
+    ]
     results = found["results"]["our_questions"]
     assert [results["acc,none"], results["acc_norm,none"]] == pytest.approx(shares)
 
@@ -271,7 +371,14 @@ def test_the_numbers_of_the_limits_chapter_are_ours():
     """Every cell of its table is counted again, and so are the village's people and places."""
     page = (ROOT / "ch07_practice" / "limits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\w.-]+) \|((?: [\d,.]+ \|)+)$", page, flags=re.MULTILINE)
-    assert [name for name, _ in rows] == ["story", "gpt2-124m", "gpt2-1558m", "llama2-7b", "mistral-7b", "qwen2.5-0.5b"]
+    assert [name for name, _ in rows] == [
+        "story",
+        "gpt2-124m",
+        "gpt2-1558m",
+        "llama2-7b",
+        "mistral-7b",
+        "qwen2.5-0.5b",
+    ]
     for name, cells in rows:
         config = PRESETS[name]
         with torch.device("meta"):
@@ -279,8 +386,12 @@ def test_the_numbers_of_the_limits_chapter_are_ours():
         cache = cache_bytes_per_token(config)
         kept = min(config.context_length, config.window or config.context_length)
         assert cells.replace(" ", "").split("|")[:-1] == [
-            f"{n_parameters:,}", f"{cache:,}", f"{flops_per_token(config):,}", f"{config.context_length:,}",
-            f"{cache * kept / 2**20:,.1f}"], name
+            f"{n_parameters:,}",
+            f"{cache:,}",
+            f"{flops_per_token(config):,}",
+            f"{config.context_length:,}",
+            f"{cache * kept / 2**20:,.1f}",
+        ], name
     assert f"{len(PEOPLE)} people, {len(PLACES)} places" in page
     qwen = PRESETS["qwen2.5-0.5b"]
     assert qwen.vocab_size * qwen.emb_dim > 0.25 * 494_032_768

@@ -1,4 +1,6 @@
-"""What `bench --what gpu` does, in small and on the CPU: its parts, their limits, and what is kept of them."""
+"""What `bench --what gpu` does, in small and on the CPU: its parts, their limits, and what is
+kept of them.
+"""
 
 import json
 import math
@@ -21,7 +23,9 @@ def test_training_speed_counts_every_token(monkeypatch):
     """Oracle: batch size times context times accumulation, and the operations of a token."""
     monkeypatch.setattr(gpu_parts, "matmul_peak", lambda device, dtype: 1e12)
     found = []
-    gpt2_speed(found.append, CPU, TINY, batch_size=3, grad_accumulation=2, seconds=0.0, compiled=(False,))
+    gpt2_speed(
+        found.append, CPU, TINY, batch_size=3, grad_accumulation=2, seconds=0.0, compiled=(False,)
+    )
     (row,) = found
     assert row["tokens a step"] == 3 * 16 * 2
     assert row["steps timed"] == 2
@@ -42,9 +46,11 @@ def test_characters_are_read_until_the_target_or_the_end(tmp_path, target, steps
 
 def test_make_run_is_timed_stage_by_stage(tmp_path):
     """Oracle: a command that leaves one stage's metrics where it is told to, and one that fails."""
-    writes = ("import json, pathlib, sys; folder = pathlib.Path(sys.argv[1].removeprefix('RUN=')) / 'ch01_text'; "
-              "folder.mkdir(parents=True); "
-              "(folder / 'metrics.json').write_text(json.dumps({'wall_seconds': 3.5, 'data': 'plays'}))")
+    writes = (
+        "import json, pathlib, sys; folder = pathlib.Path(sys.argv[1].removeprefix('RUN=')) /"
+        " 'ch01_text'; folder.mkdir(parents=True); (folder /"
+        " 'metrics.json').write_text(json.dumps({'wall_seconds': 3.5, 'data': 'plays'}))"
+    )
     fails = "import sys; print('out of luck', file=sys.stderr); sys.exit(2)"
     found = []
     make_run(found.append, tmp_path / "run", [sys.executable, "-c", writes])
@@ -56,8 +62,9 @@ def test_make_run_is_timed_stage_by_stage(tmp_path):
 
 def test_the_tests_are_summed_up(tmp_path):
     """One test that holds and one that does not, by pytest's own last line."""
-    (tmp_path / "test_two.py").write_text("def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n",
-                                          encoding="utf-8")
+    (tmp_path / "test_two.py").write_text(
+        "def test_right():\n    pass\n\ndef test_wrong():\n    assert False\n", encoding="utf-8"
+    )
     found = []
     run_tests(found.append, 60.0, [[str(tmp_path / "test_two.py"), "-p", "no:cacheprovider"]])
     (row,) = found
@@ -68,8 +75,11 @@ def test_the_tests_are_summed_up(tmp_path):
 @pytest.mark.slow
 def test_tests_that_take_too_long_are_stopped_and_summed_up(tmp_path):
     """The first test is over at once, the second one would sleep for a minute."""
-    (tmp_path / "test_long.py").write_text("import time\n\ndef test_short():\n    assert False\n\n"
-                                           "def test_long():\n    time.sleep(60)\n", encoding="utf-8")
+    (tmp_path / "test_long.py").write_text(
+        "import time\n\ndef test_short():\n    assert False\n\n"
+        "def test_long():\n    time.sleep(60)\n",
+        encoding="utf-8",
+    )
     found = []
     run_tests(found.append, 10.0, [[str(tmp_path / "test_long.py"), "-p", "no:cacheprovider"]])
     assert "1 failed" in found[0]["result"] and "(stopped after 10 s)" in found[0]["result"]
@@ -92,11 +102,20 @@ def test_a_part_that_fails_is_recorded_and_the_next_one_runs(tmp_path):
         save_results(path, "gpu", rows)
         saved.append(json.loads(path.read_text(encoding="utf-8"))["gpu"])
 
-    run_parts([Part(name, 60, work, (number,)) for number, name in ((2, "second"), (1, "first"))], CPU, save)
+    run_parts(
+        [Part(name, 60, work, (number,)) for number, name in ((2, "second"), (1, "first"))],
+        CPU,
+        save,
+    )
     assert [row["outcome"] for row in saved[-1]] == ["MemoryError: no more", "finished"]
     assert [row["found"] for row in saved[-1]] == [[{"number": 2}], [{"number": 1}]]
-    assert saved[0] == [{"part": "second", "instruction set": saved[-1][0]["instruction set"],
-                         "found": [{"number": 2}]}]
+    assert saved[0] == [
+        {
+            "part": "second",
+            "instruction set": saved[-1][0]["instruction set"],
+            "found": [{"number": 2}],
+        }
+    ]
 
 
 def test_all_parts_end_within_ten_minutes(tmp_path):

@@ -1,4 +1,6 @@
-"""The labs: retrieval against plain loops, the tool loop against a script, constraints and defences on wild models."""
+"""The labs: retrieval against plain loops, the tool loop against a script, constraints and
+defences on wild models.
+"""
 
 import json
 import math
@@ -38,16 +40,23 @@ def setting() -> Setting:
     texts = [story.text for story in stories(150)]
     tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 700)
     torch.manual_seed(5)
-    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, token_shift=1))
+    model = GPTModel(
+        preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, token_shift=1)
+    )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)
     model.eval()
     chats = chat_tokenizer(tokenizer)
-    return Setting(Subject("base", model, tokenizer, FLOAT32),
-                   Chat(chat_model(model, chats.n_vocab, 384).eval(), chats, FLOAT32), n=4, seed=1)
+    return Setting(
+        Subject("base", model, tokenizer, FLOAT32),
+        Chat(chat_model(model, chats.n_vocab, 384).eval(), chats, FLOAT32),
+        n=4,
+        seed=1,
+    )
 
 
 # Retrieval
+
 
 def test_embeddings_are_means_of_hidden_states_whatever_stands_beside(setting):
     """Oracle: one text at a time without padding."""
@@ -61,27 +70,38 @@ def test_embeddings_are_means_of_hidden_states_whatever_stands_beside(setting):
         np.testing.assert_allclose(vector, hidden.mean(dim=0).numpy(), atol=1e-4)
     with torch.inference_mode():
         ids = torch.tensor([[base.tokenizer.eot_id, *base.tokenizer.encode("Tom.")]])
-        np.testing.assert_allclose(embed(base.model, base.tokenizer, ["Tom."], FLOAT32, layer=0)[0],
-                                   base.model.tok_emb(ids)[0].mean(dim=0).numpy(), atol=1e-5)
+        np.testing.assert_allclose(
+            embed(base.model, base.tokenizer, ["Tom."], FLOAT32, layer=0)[0],
+            base.model.tok_emb(ids)[0].mean(dim=0).numpy(),
+            atol=1e-5,
+        )
 
 
 def test_vector_search_is_cosine_without_the_means():
     """Oracle: a loop over pairs."""
     rng = np.random.default_rng(0)
-    vectors, queries, usual = rng.normal(3, 1, (40, 6)), rng.normal(-2, 1, (5, 6)), rng.normal(-2, 1, (9, 6))
+    vectors = rng.normal(3, 1, (40, 6))
+    queries = rng.normal(-2, 1, (5, 6))
+    usual = rng.normal(-2, 1, (9, 6))
     found = VectorIndex(vectors, usual).search(queries, 7)
     for query, row in zip(queries, found, strict=True):
         similarity = []
         for vector in vectors:
             a, b = query - usual.mean(axis=0), vector - vectors.mean(axis=0)
-            similarity.append(sum(x * y for x, y in zip(a, b, strict=True)) / math.dist(a, a * 0) / math.dist(b, b * 0))
+            similarity.append(
+                sum(x * y for x, y in zip(a, b, strict=True))
+                / math.dist(a, a * 0)
+                / math.dist(b, b * 0)
+            )
         assert row.tolist() == sorted(range(40), key=lambda i: -similarity[i])[:7]
     with pytest.raises(ValueError, match="k must be from 1 to the 40 texts of the index, not 41"):
         VectorIndex(vectors, usual).search(queries, 41)
 
 
 def test_bm25_is_its_formula():
-    """Oracle: Robertson & Zaragoza 2009, equation 3.15 with Lucene's inverse document frequency, term by term."""
+    """Oracle: Robertson & Zaragoza 2009, equation 3.15 with Lucene's inverse document frequency,
+    term by term.
+    """
     pytest.importorskip("bm25s")
     texts = [story.prose for story in stories(30, split="test")]
     query = f"Where is {texts[3].split()[5]} and the market? The market!"
@@ -93,37 +113,58 @@ def test_bm25_is_its_formula():
         for word in words(query):
             n = sum(word in one for one in counts)
             tf, length = counts[number][word], sum(counts[number].values())
-            total += math.log(1 + (30 - n + 0.5) / (n + 0.5)) * tf / (tf + k1 * (1 - b + b * length / mean)) if n else 0
+            total += (
+                math.log(1 + (30 - n + 0.5) / (n + 0.5))
+                * tf
+                / (tf + k1 * (1 - b + b * length / mean))
+                if n
+                else 0
+            )
         return total
 
     index = Bm25Index(texts)
-    np.testing.assert_allclose(index.index.get_scores(words(query)), [score(i) for i in range(30)], rtol=1e-4)
+    np.testing.assert_allclose(
+        index.index.get_scores(words(query)), [score(i) for i in range(30)], rtol=1e-4
+    )
     assert index.search([query], 4)[0].tolist() == sorted(range(30), key=lambda i: -score(i))[:4]
 
 
 def test_a_text_finds_itself(setting):
     texts = [story.prose for story in stories(30, split="test")]
     vectors = embed(setting.base.model, setting.base.tokenizer, texts, FLOAT32)
-    for found in (VectorIndex(vectors, vectors).search(vectors, 1), TfidfIndex(texts).search(texts, 1)):
+    for found in (
+        VectorIndex(vectors, vectors).search(vectors, 1),
+        TfidfIndex(texts).search(texts, 1),
+    ):
         assert found[:, 0].tolist() == list(range(30))
 
 
 # Tools
 
+
 def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
-    """Oracle: a script in the model's place, which says what it read: it breaks off behind the question, and goes on
-    from the register's answers to its last line. No call: the first line is all. Who calls for ever is stopped."""
-    tokenizer, register = setting.chat.tokenizer, {"Where is the book?": "the lake", "Who has the pen?": "Tom"}
-    replies = {"Where is it?": "Q: Where is the book?\nA: the moon", "The zoo?": "Q: Where is the zoo?\nA: the sun",
-               "Hello.": "hello\nQ: Where is the book?", "The pen?": "Q: Who has the pen?\nA: Nora",
-               "Again!": "Q: Again?"}
+    """Oracle: a script in the model's place, which says what it read: it breaks off behind the
+    question, and goes on from the register's answers to its last line. No call: the first line is
+    all. Who calls for ever is stopped.
+    """
+    tokenizer = setting.chat.tokenizer
+    register = {"Where is the book?": "the lake", "Who has the pen?": "Tom"}
+    replies = {
+        "Where is it?": "Q: Where is the book?\nA: the moon",
+        "The zoo?": "Q: Where is the zoo?\nA: the sun",
+        "Hello.": "hello\nQ: Where is the book?",
+        "The pen?": "Q: Who has the pen?\nA: Nora",
+        "Again!": "Q: Again?",
+    }
     further = {"Q: Who has the pen?\nA: Tom": "\nQ: Where is the book?\nA: the sun"}
     read: list[str] = []
 
     def scripted(model, prompts, max_new_tokens, stop_ids, **_):
         written = []
         for prompt in prompts:
-            asked, begun = tokenizer.decode(prompt).rpartition("<|user|>")[2].split("<|end|><|assistant|>")
+            asked, begun = (
+                tokenizer.decode(prompt).rpartition("<|user|>")[2].split("<|end|><|assistant|>")
+            )
             read.append(begun)
             again = "\nQ: Again?" if "Again" in begun else "\nA: lake."
             ids = tokenizer.encode(further.get(begun, again) if begun else replies[asked])
@@ -132,15 +173,26 @@ def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
         return written
 
     monkeypatch.setattr("ch07_practice.labs.setting.complete", scripted)
-    found, unknown, silent, two, endless = tools.answer_with_tool(setting.chat, list(map(user, replies)),
-                                                                  [register.get] * 5)
-    assert found == tools.Turn("Q: Where is the book?\nA: the lake\nA: lake.", ("Where is the book?",))
-    assert unknown == tools.Turn("Q: Where is the zoo?\nA: nobody knows\nA: lake.", ("Where is the zoo?",))
+    found, unknown, silent, two, endless = tools.answer_with_tool(
+        setting.chat, list(map(user, replies)), [register.get] * 5
+    )
+    assert found == tools.Turn(
+        "Q: Where is the book?\nA: the lake\nA: lake.", ("Where is the book?",)
+    )
+    assert unknown == tools.Turn(
+        "Q: Where is the zoo?\nA: nobody knows\nA: lake.", ("Where is the zoo?",)
+    )
     assert silent == tools.Turn("hello")
-    assert two == tools.Turn("Q: Who has the pen?\nA: Tom\nQ: Where is the book?\nA: the lake\nA: lake.",
-                             ("Who has the pen?", "Where is the book?"))
+    assert two == tools.Turn(
+        "Q: Who has the pen?\nA: Tom\nQ: Where is the book?\nA: the lake\nA: lake.",
+        ("Who has the pen?", "Where is the book?"),
+    )
     assert endless.calls == ("Again?",) * tools.MAX_CALLS
-    assert read[:7] == [*[""] * 5, "Q: Where is the book?\nA: the lake", "Q: Where is the zoo?\nA: nobody knows"]
+    assert read[:7] == [
+        *[""] * 5,
+        "Q: Where is the book?\nA: the lake",
+        "Q: Where is the zoo?\nA: nobody knows",
+    ]
     assert "Q: Who has the pen?\nA: Tom\nQ: Where is the book?\nA: the lake" in read
 
 
@@ -166,24 +218,37 @@ def test_the_register_answers_as_the_stories_do():
 def test_a_response_goes_on_from_its_beginning(setting):
     """Oracle: `complete`, one response at a time, on the prompt with the beginning behind it."""
     chat = setting.chat
-    prompts = [chat.prompt(user(story.prose, question.text)) for story, question in draw_pairs(2, 1)]
+    prompts = [
+        chat.prompt(user(story.prose, question.text)) for story, question in draw_pairs(2, 1)
+    ]
     begun, stop = ["Q: Where is Nora?\nA: the mill", ""], chat.tokenizer.encode(" w")[0]
     for stops in ((), (stop,)):
-        for prompt, beginning, text in zip(prompts, begun, go_on(chat, prompts, begun, stops), strict=True):
-            alone, = complete(chat.model, [[*prompt, *chat.tokenizer.encode(beginning)]], MAX_NEW_TOKENS,
-                              stop_ids=(chat.tokenizer.special_tokens["<|end|>"], *stops))
+        for prompt, beginning, text in zip(
+            prompts, begun, go_on(chat, prompts, begun, stops), strict=True
+        ):
+            (alone,) = complete(
+                chat.model,
+                [[*prompt, *chat.tokenizer.encode(beginning)]],
+                MAX_NEW_TOKENS,
+                stop_ids=(chat.tokenizer.special_tokens["<|end|>"], *stops),
+            )
             assert text == beginning + chat.text(alone.ids)
 
 
 # Structure and injection
 
+
 def test_constrained_answers_are_valid_whatever_the_model(setting):
-    """Oracle: json.loads, on an untrained model, greedy and drawn; free of the constraint it writes nonsense."""
+    """Oracle: json.loads, on an untrained model, greedy and drawn; free of the constraint it
+    writes nonsense.
+    """
     pairs = draw_pairs(2, 1)
     asked = [user(story.prose, question.text) for story, question in pairs]
     for form, keys in ((structured.KNOWN, ("answer",)), (structured.UNSEEN, ("who", "where"))):
         for options in ({}, {"temperature": 2.0, "generator": torch.Generator().manual_seed(1)}):
-            for answer in structured.answer_within(setting.chat, asked, structured.STEPS + form, **options):
+            for answer in structured.answer_within(
+                setting.chat, asked, structured.STEPS + form, **options
+            ):
                 assert tuple(json.loads(answer.rpartition("\n")[2].removeprefix("A: "))) == keys
                 assert structured.parsed(answer, *keys) is not None
     free = structured.answer_within(setting.chat, asked, None)
@@ -199,14 +264,21 @@ def test_the_plain_exchange_may_stand_before_a_constrained_answer():
             assert re.fullmatch(structured.STEPS + forms[one.form], one.response), one.response
             seen.add((one.form, one.response.count("\n")))
     assert seen == {("json", 2), ("json", 4), ("phrase", 1), ("phrase", 2), ("phrase", 3)}
-    for wrong in ("A: the mill\n", "Q: Where is Tom?\nA: the mill\nA: the mill\n", "the mill\n", "Notes: x\n"):
-        assert not re.fullmatch(structured.STEPS + structured.KNOWN, wrong + '{"answer": null}'), wrong
+    for wrong in (
+        "A: the mill\n",
+        "Q: Where is Tom?\nA: the mill\nA: the mill\n",
+        "the mill\n",
+        "Notes: x\n",
+    ):
+        assert not re.fullmatch(structured.STEPS + structured.KNOWN, wrong + '{"answer": null}'), (
+            wrong
+        )
 
 
 def test_a_form_of_words_has_no_braces(setting):
     pairs = draw_pairs(3, 1, kinds=("where-person",))
     for texts in injection.answers(setting, pairs, "form").values():
-        assert not any(set("{}\"") & set(text.rpartition("\n")[2]) for text in texts)
+        assert not any(set('{}"') & set(text.rpartition("\n")[2]) for text in texts)
 
 
 def test_cleaning_takes_orders_and_exchanges_and_leaves_stories_alone():
@@ -214,11 +286,23 @@ def test_cleaning_takes_orders_and_exchanges_and_leaves_stories_alone():
         assert injection.clean(story.prose) == story.prose
     pair = draw_pairs(1, 1, kinds=("where-person",))[0]
     hidden = {name: attack(pair) for name, attack in injection.ATTACKS.items()}
-    survive = {name: injection.clean(pair[0].prose + text) != pair[0].prose for name, text in hidden.items()}
-    assert survive == {"nothing": False, "order": False, "order, reworded": True, "forged exchange": False,
-                       "false sentence": True}
+    survive = {
+        name: injection.clean(pair[0].prose + text) != pair[0].prose
+        for name, text in hidden.items()
+    }
+    assert survive == {
+        "nothing": False,
+        "order": False,
+        "order, reworded": True,
+        "forged exchange": False,
+        "false sentence": True,
+    }
     for form in FORM_WORDS.values():
-        assert all(injection.clean(f"Nora wept. {order}") == "Nora wept." for order in form["train"] if order)
+        assert all(
+            injection.clean(f"Nora wept. {order}") == "Nora wept."
+            for order in form["train"]
+            if order
+        )
 
 
 def test_an_attack_counts_only_where_it_wins():
@@ -233,12 +317,17 @@ def test_an_attack_counts_only_where_it_wins():
 
 # Prompts
 
+
 def test_few_shot_prompts_hold_what_they_say(setting):
     pairs = few_shot.short_pairs(setting.base.tokenizer, "train", 3, 1)
     (story, question), (other, asked) = pairs[:2]
-    text = few_shot.few_shot_prompt(few_shot.new_form, [((story, question), "the moon")], (other, asked))
-    assert text == (f"{story.prose[: question.position]}\n{question.text} => the moon\n\n"
-                    f"{other.prose[: asked.position]}\n{asked.text} =>")
+    text = few_shot.few_shot_prompt(
+        few_shot.new_form, [((story, question), "the moon")], (other, asked)
+    )
+    assert (
+        text == f"{story.prose[: question.position]}\n{question.text} => the moon\n\n"
+        f"{other.prose[: asked.position]}\n{asked.text} =>"
+    )
     assert few_shot.without_q("Who?", "Tom") == "Who?\nA: Tom\n"
 
 
@@ -251,21 +340,34 @@ def test_two_step_questions_chain_two_facts():
         assert (world.hops(thing), f"the {world.place(thing)}") == (2, question.answer)
 
 
-@pytest.mark.parametrize(("knows_owners", "knows_people"), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize(
+    ("knows_owners", "knows_people"), [(True, True), (False, True), (True, False)]
+)
 def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, knows_people):
-    """Oracle: a scripted model that tracks owners, people, or both, and never a thing's place: it fails at once, and
-    the chain succeeds where it knows both links. Of a wrong owner it can still say truly where that person is."""
+    """Oracle: a scripted model that tracks owners, people, or both, and never a thing's place: it
+    fails at once, and the chain succeeds where it knows both links. Of a wrong owner it can still
+    say truly where that person is.
+    """
     told, asked = {}, []
     for story, question in steps.draw_two_step(40, 1):
         where = story.world(question).where
-        away = [one for one in where if one in PEOPLE and where[one] and f"the {where[one]}" != question.answer]
+        away = [
+            one
+            for one in where
+            if one in PEOPLE and where[one] and f"the {where[one]}" != question.answer
+        ]
         if where[question.about[0]] in PEOPLE and away:
-            told[story.prose[: question.position]] = where, question.about[0], away[0], (story, question)
+            told[story.prose[: question.position]] = (
+                where,
+                question.about[0],
+                away[0],
+                (story, question),
+            )
     pairs = [pair for *_, pair in told.values()]
 
     def respond(chat, conversations):
         answers = []
-        for message, in conversations:
+        for (message,) in conversations:
             prose, question = message["content"].split("\n")
             where, thing, wrong, _ = told[prose]
             asked.append(question)
@@ -283,8 +385,12 @@ def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, kno
     found = {one.measure: one.value for one in steps.measure(setting)}
     assert len(asked) == 3 * len(pairs) > 30
     assert found.pop("story model, at once") <= 0.5
-    assert found == {"tuned model, as it likes": 0, "tuned model, small questions": knows_owners and knows_people,
-                     "first small question right": knows_owners, "second small question right": knows_people}
+    assert found == {
+        "tuned model, as it likes": 0,
+        "tuned model, small questions": knows_owners and knows_people,
+        "first small question right": knows_owners,
+        "second small question right": knows_people,
+    }
 
 
 def test_who_is_unknown_is_rightly_refused():
@@ -303,7 +409,9 @@ def test_filling_changes_the_length_and_nothing_else(setting):
     assert 200 <= len(setting.base.tokenizer.encode(text)) < 230
     assert not names & set(text.replace(".", " ").replace(",", " ").split())
     story, question = draw_pairs(1, 1)[0]
-    assert context.stretched((story, question), text) == f"{story.prose}{text}\nQ: {question.text}\nA:"
+    assert (
+        context.stretched((story, question), text) == f"{story.prose}{text}\nQ: {question.text}\nA:"
+    )
 
 
 def test_questions_are_about_the_end_of_the_story():
@@ -313,6 +421,7 @@ def test_questions_are_about_the_end_of_the_story():
 
 
 # The command
+
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LABS)
@@ -333,19 +442,40 @@ def test_every_lab_measures_shares_with_their_intervals(setting, name, monkeypat
     if name == "self-consistency":
         assert values["any of 5"] >= values["vote of 5"]
     if name == "retrieval":
-        assert all(values[measure.replace("@1", "@5")] >= value for measure, value in values.items() if "@1" in measure)
+        assert all(
+            values[measure.replace("@1", "@5")] >= value
+            for measure, value in values.items()
+            if "@1" in measure
+        )
     assert len(draw_labs({name: findings, "again": findings}).axes) == 2
 
 
 @pytest.mark.slow
 def test_the_command_writes_numbers_and_a_picture(setting, tmp_path, capsys):
-    save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", setting.base.model, setting.base.tokenizer)
-    save_checkpoint(tmp_path / "ch06_instruction" / "sft", setting.chat.model, setting.chat.tokenizer)
+    save_checkpoint(
+        tmp_path / "ch04_pretraining" / "checkpoint", setting.base.model, setting.base.tokenizer
+    )
+    save_checkpoint(
+        tmp_path / "ch06_instruction" / "sft", setting.chat.model, setting.chat.tokenizer
+    )
     result = labs("few-shot", questions=3, run=tmp_path, device="cpu")
     folder = tmp_path / "ch07_practice"
     assert json.loads((folder / "labs_few-shot.json").read_text(encoding="utf-8")) == result
     assert (folder / "labs_few-shot.png").stat().st_size > 5000
     assert "known form, 2 examples" in capsys.readouterr().out
-    wrong = subprocess.run([sys.executable, "ch07_practice/main.py", "labs", "--questions", "0", "--run",
-                            str(tmp_path / "none")], cwd=ROOT, capture_output=True, text=True, check=False)
+    wrong = subprocess.run(
+        [
+            sys.executable,
+            "ch07_practice/main.py",
+            "labs",
+            "--questions",
+            "0",
+            "--run",
+            str(tmp_path / "none"),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (wrong.returncode, wrong.stderr) == (1, "error: --questions must be at least 1, not 0\n")

@@ -1,4 +1,6 @@
-"""The load test on an untrained model: what it tells of a sound server, and that it notices an unsound one."""
+"""The load test on an untrained model: what it tells of a sound server, and that it notices an
+unsound one.
+"""
 
 import json
 import subprocess
@@ -13,22 +15,36 @@ from ch07_practice.load_test import Outcome, draw_cases, judge
 from ch07_practice.served import Models
 
 ROOT = Path(__file__).parent.parent
-SOUND = {"clients": 8, "requests": 40, "memory_growth": 0.01, "streaming": {"answers": 16, "lost": 0, "mixed_up": 0},
-         "short": {"answers": 40, "lost": 0, "mixed_up": 0}}
+SOUND = {
+    "clients": 8,
+    "requests": 40,
+    "memory_growth": 0.01,
+    "streaming": {"answers": 16, "lost": 0, "mixed_up": 0},
+    "short": {"answers": 40, "lost": 0, "mixed_up": 0},
+}
 
 
 def test_percentiles():
     """Oracle: of 1 ... 101 the median is 51 and the 99th percentile 100."""
     found = Outcome(seconds=[float(i) for i in range(1, 102)], lost=["why"]).summary()
-    assert found == {"answers": 101, "lost": 1, "mixed_up": 0, "p50_seconds": 51.0, "p99_seconds": 100.0}
+    assert found == {
+        "answers": 101,
+        "lost": 1,
+        "mixed_up": 0,
+        "p50_seconds": 51.0,
+        "p99_seconds": 100.0,
+    }
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"short": {"answers": 39, "lost": 1, "mixed_up": 0}}, "1 were lost"),
-    ({"short": {"answers": 40, "lost": 0, "mixed_up": 2}}, "2 mixed up"),
-    ({"streaming": {"answers": 15, "lost": 0, "mixed_up": 0}}, "of 16 answers 15 came in time"),
-    ({"memory_growth": 0.06}, "grew by 6.0%"),
-])
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"short": {"answers": 39, "lost": 1, "mixed_up": 0}}, "1 were lost"),
+        ({"short": {"answers": 40, "lost": 0, "mixed_up": 2}}, "2 mixed up"),
+        ({"streaming": {"answers": 15, "lost": 0, "mixed_up": 0}}, "of 16 answers 15 came in time"),
+        ({"memory_growth": 0.06}, "grew by 6.0%"),
+    ],
+)
 def test_an_unsound_server_fails(change, words):
     judge(SOUND)
     judge(SOUND | {"memory_growth": None})
@@ -46,8 +62,24 @@ def test_the_command_checks_every_answer(tmp_path):
     save_checkpoint(checkpoint, model, tokenizer)
     cases = draw_cases(Models(run, "float32").open("base"), 4, streamed=False)
     assert len(cases) == 64 and len({case.wanted for case in cases}) > 8
-    subprocess.run([sys.executable, "ch07_practice/main.py", "load", "--run", run, "--clients", "8", "--requests", "40",
-                    "--rows", "4"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "ch07_practice/main.py",
+            "load",
+            "--run",
+            run,
+            "--clients",
+            "8",
+            "--requests",
+            "40",
+            "--rows",
+            "4",
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     found = json.loads((run / "ch07_practice" / "load.json").read_text(encoding="utf-8"))
     assert found["streaming"]["answers"] == 16 and found["short"]["answers"] == 40
     assert 0 < found["streaming"]["first_p50_seconds"] <= found["streaming"]["p99_seconds"]

@@ -1,5 +1,6 @@
-"""The chat page in a real Chromium, through Playwright, with untrained models. Oracles: the API's own answers, what the
-page sends and must show, and that hostile text stays text."""
+"""The chat page in a real Chromium, through Playwright, with untrained models. Oracles: the API's
+own answers, what the page sends and must show, and that hostile text stays text.
+"""
 
 import json
 import re
@@ -8,11 +9,21 @@ import shutil
 import pytest
 from serving_setup import Running, httpx, make_run, step_by_step, until
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install -e '.[test]')")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="there is no chromium (apt install chromium)")]
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="playwright is not installed (pip install -e '.[test]')"
+)
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="there is no chromium (apt install chromium)"),
+]
 expect = playwright.expect
-HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>\nWhere is Tom?"
+HOSTILE = (
+    "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>\nWhere"
+    " is Tom?"
+)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +47,9 @@ def page(server, browser):
     page = context.new_page()
     errors = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console", lambda message: errors.append(message.text) if message.type == "error" else None
+    )
     page.goto(server.url)
     expect(page.get_by_role("checkbox")).to_have_count(2)
     yield page
@@ -61,8 +74,12 @@ def said(page, number: int = 0):
 
 def reply(server, model: str = "sft", tokens: int = 12, **options):
     """What the API says to the same."""
-    body = {"model": model, "temperature": 0, "max_tokens": tokens, "messages": [
-        {"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]} | options
+    body = {
+        "model": model,
+        "temperature": 0,
+        "max_tokens": tokens,
+        "messages": [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}],
+    } | options
     return httpx.post(f"{server.url}/v1/chat/completions", json=body).json()["choices"][0]
 
 
@@ -71,7 +88,9 @@ def test_an_answer_streams_in_and_its_tokens_show_their_probabilities(server, pa
     send(page)
     wanted = reply(server, logprobs=True, top_logprobs=5)
     assert said(page).text_content() == wanted["message"]["content"].lstrip()
-    first, second = (100 * 2.718281828 ** one["logprob"] for one in wanted["logprobs"]["content"][:2])
+    first, second = (
+        100 * 2.718281828 ** one["logprob"] for one in wanted["logprobs"]["content"][:2]
+    )
     page.locator(".token").first.hover()
     expect(page.get_by_role("tooltip")).to_contain_text(f"had {first:.1f} %")
     expect(page.get_by_role("tooltip").locator("tr")).to_have_count(5)
@@ -86,7 +105,9 @@ def test_stages_answer_side_by_side(server, page):
     page.get_by_role("button", name="Compare all").click()
     send(page)
     for number, model in enumerate(("base", "sft")):
-        assert said(page, number).text_content() == reply(server, model)["message"]["content"].lstrip()
+        assert (
+            said(page, number).text_content() == reply(server, model)["message"]["content"].lstrip()
+        )
     boxes = [page.locator(".reply").nth(number).bounding_box() for number in (0, 1)]
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] < boxes[1]["x"]
 
@@ -132,9 +153,15 @@ def test_a_second_question_comes_with_the_first_exchange(server, page):
     first = said(page).text_content()
     with page.expect_request("**/v1/chat/completions") as sent:
         send(page, "And where is the cat?", tokens=5)
-    roles = [(message["role"], message["content"].lstrip()) for message in sent.value.post_data_json["messages"]]
-    assert roles == [("user", "Tom went to the mill.\nWhere is Tom?"), ("assistant", first),
-                     ("user", "And where is the cat?")]
+    roles = [
+        (message["role"], message["content"].lstrip())
+        for message in sent.value.post_data_json["messages"]
+    ]
+    assert roles == [
+        ("user", "Tom went to the mill.\nWhere is Tom?"),
+        ("assistant", first),
+        ("user", "And where is the cat?"),
+    ]
     said(page, 1)
     page.get_by_role("button", name="New chat").click()
     expect(page.locator(".reply")).to_have_count(0)
@@ -145,12 +172,28 @@ def test_markup_stays_text(server, page):
     send(page, HOSTILE)
     expect(page.locator(".asked")).to_have_text(HOSTILE)
     said(page)
-    entry = {"token": HOSTILE, "logprob": -0.5, "bytes": list(HOSTILE.encode()), "top_logprobs": [
-        {"token": HOSTILE, "logprob": -0.5, "bytes": []}]}
-    event = {"choices": [{"index": 0, "delta": {"content": HOSTILE}, "logprobs": {"content": [entry]},
-                          "finish_reason": "stop"}]}
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(
-        body=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", content_type="text/event-stream"))
+    entry = {
+        "token": HOSTILE,
+        "logprob": -0.5,
+        "bytes": list(HOSTILE.encode()),
+        "top_logprobs": [{"token": HOSTILE, "logprob": -0.5, "bytes": []}],
+    }
+    event = {
+        "choices": [
+            {
+                "index": 0,
+                "delta": {"content": HOSTILE},
+                "logprobs": {"content": [entry]},
+                "finish_reason": "stop",
+            }
+        ]
+    }
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(
+            body=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", content_type="text/event-stream"
+        ),
+    )
     send(page)
     expect(said(page, 1)).to_have_text(HOSTILE)
     page.locator(".token").last.hover()
@@ -159,20 +202,44 @@ def test_markup_stays_text(server, page):
     assert page.title() == "Chat with your model"
 
 
-@pytest.mark.parametrize(("lines", "classes"), [
-    (["Q: Where is Tom?", "A: the mill", "A: mill"], ["thought", "thought", "final"]),
-    (["Q: Where is Tom?", "A: the mill"], ["thought", "final"]), (["A: Tom, Nora"], ["final"]), (["the mill"], [""]),
-])
+@pytest.mark.parametrize(
+    ("lines", "classes"),
+    [
+        (["Q: Where is Tom?", "A: the mill", "A: mill"], ["thought", "thought", "final"]),
+        (["Q: Where is Tom?", "A: the mill"], ["thought", "final"]),
+        (["A: Tom, Nora"], ["final"]),
+        (["the mill"], [""]),
+    ],
+)
 def test_the_last_answer_stands_out_from_what_led_to_it(page, lines, classes):
     text = "\n".join(lines)
     pieces = re.findall(r"\n|\w+|[^\w\n]+", text)
-    entries = [{"token": piece, "logprob": -0.1, "bytes": list(piece.encode()), "top_logprobs": []} for piece in pieces]
-    event = {"choices": [{"index": 0, "delta": {"content": text}, "logprobs": {"content": entries},
-                          "finish_reason": "stop"}]}
-    page.route("**/v1/chat/completions", lambda route: route.fulfill(
-        body=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", content_type="text/event-stream"))
+    entries = [
+        {"token": piece, "logprob": -0.1, "bytes": list(piece.encode()), "top_logprobs": []}
+        for piece in pieces
+    ]
+    event = {
+        "choices": [
+            {
+                "index": 0,
+                "delta": {"content": text},
+                "logprobs": {"content": entries},
+                "finish_reason": "stop",
+            }
+        ]
+    }
+    page.route(
+        "**/v1/chat/completions",
+        lambda route: route.fulfill(
+            body=f"data: {json.dumps(event)}\n\ndata: [DONE]\n\n", content_type="text/event-stream"
+        ),
+    )
     send(page)
-    found = said(page).locator(":scope > span").evaluate_all("all => all.map(e => [e.textContent.trim(), e.className])")
+    found = (
+        said(page)
+        .locator(":scope > span")
+        .evaluate_all("all => all.map(e => [e.textContent.trim(), e.className])")
+    )
     assert found == [list(pair) for pair in zip(lines, classes, strict=True)]
 
 
@@ -199,7 +266,9 @@ def test_a_key_is_asked_for(tmp_path_factory, browser):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360)])
 def test_it_fits_the_screen_and_can_be_read(server, browser, scheme, width):
-    """No sideways scrolling; every control has a name; contrast of text and background at least 4.5 (WCAG 2, 1.4.3)."""
+    """No sideways scrolling; every control has a name; contrast of text and background at least
+    4.5 (WCAG 2, 1.4.3).
+    """
     context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 700})
     page = context.new_page()
     page.goto(server.url)
@@ -210,20 +279,27 @@ def test_it_fits_the_screen_and_can_be_read(server, browser, scheme, width):
     assert root.evaluate("root => root.scrollWidth <= root.clientWidth")
     for control in page.locator("button, input, textarea").all():
         if control.is_visible():
-            assert control.evaluate("e => (e.labels?.length ? e.labels[0].textContent : e.textContent).trim()")
+            assert control.evaluate(
+                "e => (e.labels?.length ? e.labels[0].textContent : e.textContent).trim()"
+            )
     for selector in ("body", ".hint", ".asked", "button.main", ".thought, .reply h2"):
         colours = page.locator(selector).first.evaluate(
-            "e => { let b = e; while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b = b.parentElement;"
-            "return [getComputedStyle(e).color, getComputedStyle(b).backgroundColor]; }")
+            "e => { let b = e; while (getComputedStyle(b).backgroundColor === 'rgba(0, 0, 0, 0)') b"
+            " = b.parentElement;return [getComputedStyle(e).color,"
+            " getComputedStyle(b).backgroundColor]; }"
+        )
         assert contrast(*colours) >= 4.5, (selector, colours)
     context.close()
 
 
 def contrast(one: str, other: str) -> float:
     """WCAG's ratio of two colours as rgb(r, g, b)."""
+
     def luminance(colour: str) -> float:
         parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
-        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        linear = [
+            part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     light, dark = sorted((luminance(one), luminance(other)), reverse=True)

@@ -1,4 +1,6 @@
-"""Quantized layers: bounds on the error, the fast kernels equal to the readable layers, packing without loss."""
+"""Quantized layers: bounds on the error, the fast kernels equal to the readable layers, packing
+without loss.
+"""
 
 import copy
 from dataclasses import replace
@@ -33,10 +35,25 @@ from ch07_practice.quantization import (
     quantize_int8,
 )
 
-CONFIG = GPTConfig(vocab_size=65, context_length=48, emb_dim=64, n_heads=4, n_layers=2, qkv_bias=True,
-                   tie_embeddings=True)
-LLAMA = replace(CONFIG, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=96,
-                tie_embeddings=False)
+CONFIG = GPTConfig(
+    vocab_size=65,
+    context_length=48,
+    emb_dim=64,
+    n_heads=4,
+    n_layers=2,
+    qkv_bias=True,
+    tie_embeddings=True,
+)
+LLAMA = replace(
+    CONFIG,
+    position="rope",
+    norm="rmsnorm",
+    ffn="swiglu",
+    bias=False,
+    n_kv_heads=2,
+    ffn_dim=96,
+    tie_embeddings=False,
+)
 
 
 @given(st.integers(0, 1000), st.floats(1e-3, 1e3))
@@ -66,7 +83,9 @@ SHAPES = [(1, 1, 64), (2, 5, 64), (7, 64)]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize(("readable", "fast"), [(Int8Linear, WeightOnlyInt8Linear), (Int4Linear, FastInt4Linear)])
+@pytest.mark.parametrize(
+    ("readable", "fast"), [(Int8Linear, WeightOnlyInt8Linear), (Int4Linear, FastInt4Linear)]
+)
 @pytest.mark.parametrize("outputs", [65, 48])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
@@ -84,8 +103,10 @@ def test_the_fast_kernels_equal_the_readable_layers(readable, fast, shape, outpu
     assert ((found.double() - expected).abs() / scale).max() < 2**-7
 
 
-needs_fbgemm = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines,
-                                  reason="this build of PyTorch has no FBGEMM (x86 only)")
+needs_fbgemm = pytest.mark.skipif(
+    "fbgemm" not in torch.backends.quantized.supported_engines,
+    reason="this build of PyTorch has no FBGEMM (x86 only)",
+)
 
 
 @needs_fbgemm
@@ -93,8 +114,10 @@ needs_fbgemm = pytest.mark.skipif("fbgemm" not in torch.backends.quantized.suppo
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("size", [1e-3, 1.0, 300.0])
 def test_the_integer_kernel_equals_the_readable_sums(shape, bias, size):
-    """Oracle: `DynamicInt8Linear`, whose sums of integers are exact; also for inputs and weights at their largest,
-    where a kernel that adds up pairs in 16 bits would overflow, and for rows of zeros."""
+    """Oracle: `DynamicInt8Linear`, whose sums of integers are exact; also for inputs and weights at
+    their largest, where a kernel that adds up pairs in 16 bits would overflow, and for rows of
+    zeros.
+    """
     torch.manual_seed(0)
     linear = nn.Linear(shape[-1], 40, bias=bias)
     linear.weight.data[:4] = linear.weight.data[:4].sign()
@@ -131,28 +154,50 @@ def test_packed_weights_multiply_as_before(outputs, bias):
 @pytest.mark.parametrize("wins", [True, False])
 def test_a_model_for_decoding_says_what_the_trained_one_says(monkeypatch, weights, wins):
     """Oracle: the trained model; whichever kernels win, and from a model in float32."""
-    monkeypatch.setattr(fast_linear, "is_faster", lambda candidate, plain: candidate() is not None and wins)
+    monkeypatch.setattr(
+        fast_linear, "is_faster", lambda candidate, plain: candidate() is not None and wins
+    )
     fast_linear.fastest_layer.cache_clear()
     fast_linear.packing_pays.cache_clear()
     torch.manual_seed(0)
     model = GPTModel(CONFIG).eval()
     ids = torch.randint(0, 65, (2, 20))
-    monkeypatch.setattr(models, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32"))
+    monkeypatch.setattr(
+        models, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32")
+    )
     ready = cast(copy.deepcopy(model), weights, torch.device("cpu"))
-    kinds = {type(layer) for layer in ready.modules()} & {nn.Linear, PackedLinear, *sum(CANDIDATES.values(), ())}
-    assert kinds == {{("float32", False): nn.Linear, ("float32", True): PackedLinear, ("int8", False): Int8Linear,
-                      ("int8", True): IntegerInt8Linear, ("int4", False): Int4Linear,
-                      ("int4", True): FastInt4Linear}[weights, wins]}
+    kinds = {type(layer) for layer in ready.modules()} & {
+        nn.Linear,
+        PackedLinear,
+        *sum(CANDIDATES.values(), ()),
+    }
+    assert kinds == {
+        {
+            ("float32", False): nn.Linear,
+            ("float32", True): PackedLinear,
+            ("int8", False): Int8Linear,
+            ("int8", True): IntegerInt8Linear,
+            ("int4", False): Int4Linear,
+            ("int4", True): FastInt4Linear,
+        }[weights, wins]
+    }
     with torch.inference_mode():
         expected, found = model(ids), ready(ids)
     assert found.dtype == torch.float32
-    assert (found - expected).std() / expected.std() < {"float32": 1e-5, "int8": 0.05, "int4": 0.25}[weights]
+    assert (found - expected).std() / expected.std() < {
+        "float32": 1e-5,
+        "int8": 0.05,
+        "int4": 0.25,
+    }[weights]
     fast_linear.fastest_layer.cache_clear()
     fast_linear.packing_pays.cache_clear()
 
 
 def test_a_kernel_that_does_not_exist_is_never_chosen(monkeypatch):
-    """Oracle: the readable layer; a build of PyTorch without the operators raises when they are called."""
+    """Oracle: the readable layer; a build of PyTorch without the operators raises when they are
+    called.
+    """
+
     def missing(self, linear):
         raise NotImplementedError("Could not run this operator")  # a RuntimeError, as PyTorch's own
 
@@ -167,7 +212,9 @@ def test_a_kernel_that_does_not_exist_is_never_chosen(monkeypatch):
         function.cache_clear()
 
 
-@pytest.mark.parametrize(("ratio", "words"), [(0.5, "run 2.0 times as fast"), (2.0, "save memory only")])
+@pytest.mark.parametrize(
+    ("ratio", "words"), [(0.5, "run 2.0 times as fast"), (2.0, "save memory only")]
+)
 def test_whether_fewer_bits_are_faster_is_said(monkeypatch, ratio, words):
     """Oracle: the ratio that was measured."""
     times = iter([1.0, ratio])
@@ -214,8 +261,18 @@ def test_a_quantized_model_says_nearly_the_same(config, kind):
 
 
 def test_fewer_bits_take_fewer_bytes():
-    """Oracle: counting. A matrix of n bfloat16 numbers takes 2 n bytes, n in int8, n / 2 in int4, and its scales."""
-    config = replace(CONFIG, emb_dim=128, n_heads=4, vocab_size=64, bias=False, qkv_bias=False, tie_embeddings=False)
+    """Oracle: counting. A matrix of n bfloat16 numbers takes 2 n bytes, n in int8, n / 2 in
+    int4, and its scales.
+    """
+    config = replace(
+        CONFIG,
+        emb_dim=128,
+        n_heads=4,
+        vocab_size=64,
+        bias=False,
+        qkv_bias=False,
+        tie_embeddings=False,
+    )
     model = GPTModel(config).to(torch.bfloat16)
     matrices = [m.weight for m in model.modules() if isinstance(m, nn.Linear)]
     n, rows = sum(w.numel() for w in matrices), sum(len(w) for w in matrices)
@@ -233,10 +290,15 @@ def test_a_cache_in_eight_bits_changes_little(config):
     with torch.inference_mode():
         for counts in ([5, 9], [7, 1], [1, 1]):
             ids = torch.randint(0, 65, (2, max(counts)))
-            states = [model.hidden_states(ids, cache, counts)[torch.arange(2), torch.tensor(counts) - 1]
-                      for cache in caches]
+            states = [
+                model.hidden_states(ids, cache, counts)[torch.arange(2), torch.tensor(counts) - 1]
+                for cache in caches
+            ]
     assert (states[0] - states[1]).abs().max() < 0.05 * states[0].abs().max()
-    sizes = [sum(t.numel() * t.element_size() for layer in cache.layers for t in layer.tensors) for cache in caches]
+    sizes = [
+        sum(t.numel() * t.element_size() for layer in cache.layers for t in layer.tensors)
+        for cache in caches
+    ]
     assert sizes[1] < sizes[0] * 0.35
 
 

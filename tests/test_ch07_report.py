@@ -1,4 +1,6 @@
-"""The report card: one file that needs no other, with every stage, its plots and the way to its notebook."""
+"""The report card: one file that needs no other, with every stage, its plots and the way to its
+notebook.
+"""
 
 import json
 import re
@@ -11,9 +13,18 @@ from matplotlib.figure import Figure
 
 from ch07_practice.report import ROOT, find_stages, write_report
 
-PRETRAINING = {"n_params": 1000, "tokens": 2000, "seconds": 3.0, "val_loss": 1.5, "val_bits_per_byte": 0.5,
-               "tokens_per_s": 700.0, "mfu": 0.25, "wall_seconds": 4.0, "settings": {"data": "<stories & plays>"},
-               "samples": [{"step": 7, "text": "once </pre><script>alert(1)</script>"}]}
+PRETRAINING = {
+    "n_params": 1000,
+    "tokens": 2000,
+    "seconds": 3.0,
+    "val_loss": 1.5,
+    "val_bits_per_byte": 0.5,
+    "tokens_per_s": 700.0,
+    "mfu": 0.25,
+    "wall_seconds": 4.0,
+    "settings": {"data": "<stories & plays>"},
+    "samples": [{"step": 7, "text": "once </pre><script>alert(1)</script>"}],
+}
 
 
 class Tags(HTMLParser):
@@ -48,7 +59,10 @@ def test_the_page_needs_no_other_file_and_runs_nothing(run):
     assert not {"script", "link", "iframe"} & {tag for tag, _ in tags}
     pictures = [attributes for tag, attributes in tags if tag == "img"]
     assert len(pictures) == 3  # two losses and the scaling law
-    assert all(picture["src"].startswith("data:image/png;base64,") and picture["alt"] for picture in pictures)
+    assert all(
+        picture["src"].startswith("data:image/png;base64,") and picture["alt"]
+        for picture in pictures
+    )
 
 
 def test_both_forms_lead_to_the_notebooks(run):
@@ -57,7 +71,9 @@ def test_both_forms_lead_to_the_notebooks(run):
     links = [attributes["href"] for tag, attributes in tags if tag == "a"]
     links += re.findall(r"[^!]\[.*?\]\((.*?)\)", (run / "report.md").read_text(encoding="utf-8"))
     assert {(run / link).resolve() for link in links} == {
-        ROOT / "ch04_pretraining" / "ch04.ipynb", ROOT / "ch07_practice" / "ch07.ipynb"}
+        ROOT / "ch04_pretraining" / "ch04.ipynb",
+        ROOT / "ch07_practice" / "ch07.ipynb",
+    }
     assert len(links) == 6  # in each form: two trainings and the scaling law
 
 
@@ -71,7 +87,9 @@ def test_the_summary_has_every_stage(run):
     summary = write_report(run)
     assert summary == json.loads((run / "report.json").read_text(encoding="utf-8"))
     assert [(stage["chapter"], stage["run"]) for stage in summary["stages"]] == [
-        ("ch04_pretraining", ""), ("ch04_pretraining", "plays")]
+        ("ch04_pretraining", ""),
+        ("ch04_pretraining", "plays"),
+    ]
     assert "held-out loss 1.500" in summary["stages"][0]["result"]
 
 
@@ -88,13 +106,20 @@ def test_responses_are_shown_stage_by_stage(tmp_path):
     metrics = {"base": scores, "sft": scores, "wall_seconds": 1.0}
     (folder / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
     for name, response in (("base", "A: lake"), ("sft", "Q: Where is Tom?\nA: the mill")):
-        pd.DataFrame({"prompt": ["Tom went to the mill.\nWhere is Tom?"] * 9, "wanted": "the mill",
-                      "response": response}).to_csv(folder / f"answers-{name}.csv", index=False)
+        pd.DataFrame(
+            {
+                "prompt": ["Tom went to the mill.\nWhere is Tom?"] * 9,
+                "wanted": "the mill",
+                "response": response,
+            }
+        ).to_csv(folder / f"answers-{name}.csv", index=False)
     report = write_report(tmp_path)
     assert report["stages"][0]["result"] == "right answers on unseen stories: base 50.0%, sft 50.0%"
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| instruction | wanted | base | sft |" in text
-    assert text.count("| Where is Tom? | the mill | A: lake | Q: Where is Tom? / A: the mill |") == 6
+    assert (
+        text.count("| Where is Tom? | the mill | A: lake | Q: Where is Tom? / A: the mill |") == 6
+    )
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert page.count("<td>Q: Where is Tom? / A: the mill</td>") == 6
     assert "python ch07_practice/main.py scaling" in page

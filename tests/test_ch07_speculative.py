@@ -1,4 +1,6 @@
-"""Speculative decoding writes what the model alone writes: to the token when greedy, in distribution when drawing."""
+"""Speculative decoding writes what the model alone writes: to the token when greedy, in
+distribution when drawing.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -12,8 +14,15 @@ from scipy import stats
 from ch03_gpt import GPTConfig, GPTModel, Sampler, Sampling, complete
 from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
 
-CONFIG = GPTConfig(vocab_size=6, context_length=64, emb_dim=24, n_heads=4, n_layers=2, position="rope",
-                   token_shift=2)
+CONFIG = GPTConfig(
+    vocab_size=6,
+    context_length=64,
+    emb_dim=24,
+    n_heads=4,
+    n_layers=2,
+    position="rope",
+    token_shift=2,
+)
 
 
 def wild_model(config: GPTConfig, seed: int, std: float = 0.3) -> GPTModel:
@@ -42,23 +51,35 @@ def write(guesser, prompt, new, **options) -> tuple[list[int], Speculation]:
 
 
 @settings(max_examples=40)
-@given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.integers(1, 40), st.integers(1, 7),
-       st.sampled_from(["lookup", "draft", "close draft", "itself"]), st.booleans())
+@given(
+    st.lists(st.integers(0, 5), min_size=1, max_size=20),
+    st.integers(1, 40),
+    st.integers(1, 7),
+    st.sampled_from(["lookup", "draft", "close draft", "itself"]),
+    st.booleans(),
+)
 def test_greedy_text_is_exactly_the_models(prompt, new, n_guesses, kind, stops):
     """Oracle: `complete`."""
-    guesser = PromptLookup() if kind == "lookup" else DraftModel(
-        {"draft": DRAFT, "close draft": close_draft(), "itself": MODEL}[kind])
+    guesser = (
+        PromptLookup()
+        if kind == "lookup"
+        else DraftModel({"draft": DRAFT, "close draft": close_draft(), "itself": MODEL}[kind])
+    )
     stop_ids = [3] if stops else []
-    expected, = complete(MODEL, [prompt], new, stop_ids=stop_ids)
+    (expected,) = complete(MODEL, [prompt], new, stop_ids=stop_ids)
     ids, speculation = write(guesser, prompt, new, n_guesses=n_guesses, stop_ids=stop_ids)
     assert ids == expected.ids
     if kind == "itself":
         assert speculation.kept == speculation.guessed
 
 
-@pytest.mark.parametrize("kind", ["lookup", *(pytest.param(kind, marks=pytest.mark.slow)
-                                              for kind in ("draft", "close draft"))])
-@pytest.mark.parametrize("options", [dict(temperature=1.0), dict(temperature=0.7, top_k=4, top_p=0.95)])
+@pytest.mark.parametrize(
+    "kind",
+    ["lookup", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("draft", "close draft"))],
+)
+@pytest.mark.parametrize(
+    "options", [dict(temperature=1.0), dict(temperature=0.7, top_k=4, top_p=0.95)]
+)
 def test_drawn_texts_are_distributed_as_the_models(kind, options):
     """Oracle: the exact probabilities of all texts of three tokens; chi-square over 1,500 texts."""
     prompt, n = [1, 2, 1, 2, 1], 1500
@@ -70,8 +91,11 @@ def test_drawn_texts_are_distributed_as_the_models(kind, options):
     p = sampler.filter(logits.flatten(0, 1)).softmax(dim=-1).view(len(texts), 3, 6)
     expected = p.gather(2, texts.unsqueeze(2)).squeeze(2).double().prod(dim=1)
     generator = torch.Generator().manual_seed(5)
-    guesser = {"lookup": lambda: PromptLookup(), "draft": lambda: DraftModel(DRAFT, generator, **options),
-               "close draft": lambda: DraftModel(close_draft(), generator, **options)}[kind]
+    guesser = {
+        "lookup": lambda: PromptLookup(),
+        "draft": lambda: DraftModel(DRAFT, generator, **options),
+        "close draft": lambda: DraftModel(close_draft(), generator, **options),
+    }[kind]
     found, kept = Counter(), 0
     for _ in range(n):
         ids, speculation = write(guesser(), prompt, 3, n_guesses=2, generator=generator, **options)
@@ -90,10 +114,14 @@ def test_drawn_texts_are_distributed_as_the_models(kind, options):
 
 
 def test_repeated_text_is_guessed_and_saves_rounds():
-    """Oracle: counting. A text that repeats itself is written in fewer passes than it has tokens."""
+    """Oracle: counting. A text that repeats itself is written in fewer passes than it has
+    tokens.
+    """
     text, speculation = write(PromptLookup(), [0, 1, 2, 3, 4, 5] * 2, 40, n_guesses=6)
     assert len(text) == 40
-    assert speculation.rounds + speculation.kept == 40 or speculation.rounds + speculation.kept == 41
+    assert (
+        speculation.rounds + speculation.kept == 40 or speculation.rounds + speculation.kept == 41
+    )
     assert speculation.guessed >= speculation.kept > 0
 
 

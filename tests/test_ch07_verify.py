@@ -9,10 +9,18 @@ from ch07_practice.verify import compare, load_published, published_table, verif
 
 ROOT = Path(__file__).parent.parent
 MACHINE = {"PyTorch": "2.13.0", "instruction set": "AVX2", "threads": "2"}
-FIGURE = {"name": "story model, right answers", "chapter": "ch04_pretraining", "run": "",
-          "path": ["questions", 1, "model"], "budget": {"tokens": 1000, "settings.preset": "story"}, "share": True,
-          "bands": {"cpu, float32": {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": 5},
-                    "cuda, bfloat16": {"value": 0.7, "low": 0.68, "high": 0.72, "seeds": 5}}}
+FIGURE = {
+    "name": "story model, right answers",
+    "chapter": "ch04_pretraining",
+    "run": "",
+    "path": ["questions", 1, "model"],
+    "budget": {"tokens": 1000, "settings.preset": "story"},
+    "share": True,
+    "bands": {
+        "cpu, float32": {"value": 0.5, "low": 0.4, "high": 0.6, "seeds": 5},
+        "cuda, bfloat16": {"value": 0.7, "low": 0.68, "high": 0.72, "seeds": 5},
+    },
+}
 
 
 @pytest.fixture
@@ -24,8 +32,13 @@ def made_up(tmp_path, monkeypatch):
     def run(value: float, machine: dict | None = None, **metrics):
         folder = tmp_path / "run" / "ch04_pretraining"
         folder.mkdir(parents=True, exist_ok=True)
-        found = {"questions": [{"model": 0.0}, {"model": value}], "tokens": 1000, "settings": {"preset": "story"},
-                 "device": "cpu", "dtype": "float32"} | metrics
+        found = {
+            "questions": [{"model": 0.0}, {"model": value}],
+            "tokens": 1000,
+            "settings": {"preset": "story"},
+            "device": "cpu",
+            "dtype": "float32",
+        } | metrics
         (folder / "metrics.json").write_text(json.dumps(found), encoding="utf-8")
         report = {"machine": MACHINE | (machine or {})}
         (tmp_path / "run" / "report.json").write_text(json.dumps(report), encoding="utf-8")
@@ -42,23 +55,31 @@ def test_a_figure_within_the_band_agrees(made_up, capsys, value):
 
 
 def test_a_kind_of_device_has_its_own_band(made_up):
-    assert made_up(0.7, device="cuda:0", dtype="bfloat16")["figures"][0]["published"] == "68.0% to 72.0%"
+    assert (
+        made_up(0.7, device="cuda:0", dtype="bfloat16")["figures"][0]["published"]
+        == "68.0% to 72.0%"
+    )
     with pytest.raises(ValueError, match="1 of 1 figures do not agree"):
         made_up(0.5, device="cuda:0", dtype="bfloat16")
 
 
-@pytest.mark.parametrize(("spoiled", "cause"), [
-    ({"tokens": 300}, "tokens 300 instead of 1,000"),
-    ({"settings": {"preset": "tiny"}}, "preset tiny instead of story"),
-    ({"settings": {}}, "the run does not say its settings.preset"),
-    ({"device": "mps"}, "there is no figure for mps, float32 yet; compared with cpu, float32"),
-    ({"machine": {"PyTorch": "2.11.0"}}, "PyTorch 2.11.0 instead of 2.13.0"),
-    ({"machine": {"instruction set": "DEFAULT"}}, "instruction set DEFAULT instead of AVX2"),
-    ({"machine": {"threads": "1"}}, "threads 1 instead of 2"),
-    ({"tokens": 300, "machine": {"PyTorch": "2.11.0"}}, "tokens 300 instead of 1,000"),  # the weightier one
-    ({}, "no known one: please report it"),
-    ({"machine": {"PyTorch": "2.13.0+cpu"}}, "no known one: please report it"),  # a build of the same version
-])
+@pytest.mark.parametrize(
+    ("spoiled", "cause"),
+    [
+        ({"tokens": 300}, "tokens 300 instead of 1,000"),
+        ({"settings": {"preset": "tiny"}}, "preset tiny instead of story"),
+        ({"settings": {}}, "the run does not say its settings.preset"),
+        ({"device": "mps"}, "there is no figure for mps, float32 yet; compared with cpu, float32"),
+        ({"machine": {"PyTorch": "2.11.0"}}, "PyTorch 2.11.0 instead of 2.13.0"),
+        ({"machine": {"instruction set": "DEFAULT"}}, "instruction set DEFAULT instead of AVX2"),
+        ({"machine": {"threads": "1"}}, "threads 1 instead of 2"),
+        # the weightier one
+        ({"tokens": 300, "machine": {"PyTorch": "2.11.0"}}, "tokens 300 instead of 1,000"),
+        ({}, "no known one: please report it"),
+        # a build of the same version
+        ({"machine": {"PyTorch": "2.13.0+cpu"}}, "no known one: please report it"),
+    ],
+)
 @pytest.mark.parametrize("value", [0.39, 0.61])
 def test_a_spoiled_run_is_told_its_likely_cause(made_up, spoiled, cause, value):
     """Oracle: what was spoiled."""
@@ -74,7 +95,9 @@ def test_what_was_not_run_is_named(made_up):
 
 
 def test_without_a_run_there_is_one_line(refusal, tmp_path):
-    assert "there are no results in" in refusal("ch07_practice/main.py", "verify", "--run", tmp_path / "none")
+    assert "there are no results in" in refusal(
+        "ch07_practice/main.py", "verify", "--run", tmp_path / "none"
+    )
 
 
 def test_the_published_bands_hold_their_means():

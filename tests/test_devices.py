@@ -1,4 +1,6 @@
-"""Other devices than this machine's, played on its CPU: Apple's GPUs, which have no float64, and files from a GPU."""
+"""Other devices than this machine's, played on its CPU: Apple's GPUs, which have no float64, and
+files from a GPU.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,15 +51,21 @@ class NoFloat64(TorchDispatchMode):
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
         if any(tensor.dtype == torch.float64 for tensor in given + made) and not any(
-                isinstance(tensor, OnCPU) for tensor in given):
+            isinstance(tensor, OnCPU) for tensor in given
+        ):
             raise TypeError(f"{operation} on a device without float64")
         return result
 
 
-@pytest.mark.parametrize("wrong", [
-    lambda x: x.double(), lambda x: x.to(torch.float64).sum(), lambda x: torch.tensor(np.ones(2)) + 1,
-    lambda x: torch.zeros(2, dtype=torch.float64, device=x.device),
-])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: x.double(),
+        lambda x: x.to(torch.float64).sum(),
+        lambda x: torch.tensor(np.ones(2)) + 1,
+        lambda x: torch.zeros(2, dtype=torch.float64, device=x.device),
+    ],
+)
 def test_the_device_without_float64_refuses_it(wrong):
     x = torch.ones(3)
     with NoFloat64():
@@ -75,8 +83,16 @@ def test_losses_likelihoods_and_texts_need_no_float64():
     expected = score_rows(model, rows, precision)
     with NoFloat64():
         assert score_rows(model, rows, precision) == expected
-        ids = generate(model, torch.zeros(2, 1, dtype=torch.long), 4, temperature=0.9, top_k=4, top_p=0.9, min_p=0.01,
-                       repetition_penalty=1.1)
+        ids = generate(
+            model,
+            torch.zeros(2, 1, dtype=torch.long),
+            4,
+            temperature=0.9,
+            top_k=4,
+            top_p=0.9,
+            min_p=0.01,
+            repetition_penalty=1.1,
+        )
     assert ids.shape == (2, 5)
 
 
@@ -84,12 +100,19 @@ def test_losses_likelihoods_and_texts_need_no_float64():
 def run(tmp_path) -> Path:
     """A run folder with a text, a table, and an untrained story model."""
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
-    rows = [(f"{word} day number {i}", mood) for i in range(30) for mood, word in (("good", "nice"), ("bad", "dull"))]
+    rows = [
+        (f"{word} day number {i}", mood)
+        for i in range(30)
+        for mood, word in (("good", "nice"), ("bad", "dull"))
+    ]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(tmp_path / "moods.csv", index=False)
     tokenizer = BPETokenizer.train([story.text for story in stories(100)], 500)
     torch.manual_seed(0)
-    save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint",
-                    GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256)), tokenizer)
+    save_checkpoint(
+        tmp_path / "ch04_pretraining" / "checkpoint",
+        GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256)),
+        tokenizer,
+    )
     return tmp_path
 
 
@@ -97,10 +120,27 @@ def run(tmp_path) -> Path:
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_pretraining_needs_no_float64(run, optimizer):
     with NoFloat64():
-        metrics = pretrain(str(run / "text.txt"), tokenizer="char", preset="tiny", steps=2, batch_size=2,
-                           optimizer=optimizer, dtype="float32", run=run)
-        metrics |= pretrain(str(run / "text.txt"), tokenizer="char", preset="tiny", steps=4, batch_size=2,
-                            optimizer=optimizer, dtype="float32", run=run, resume=True)
+        metrics = pretrain(
+            str(run / "text.txt"),
+            tokenizer="char",
+            preset="tiny",
+            steps=2,
+            batch_size=2,
+            optimizer=optimizer,
+            dtype="float32",
+            run=run,
+        )
+        metrics |= pretrain(
+            str(run / "text.txt"),
+            tokenizer="char",
+            preset="tiny",
+            steps=4,
+            batch_size=2,
+            optimizer=optimizer,
+            dtype="float32",
+            run=run,
+            resume=True,
+        )
     assert metrics["steps"] == 4
 
 
@@ -109,7 +149,14 @@ def test_pretraining_needs_no_float64(run, optimizer):
 def test_classifying_needs_no_float64(run, lora_rank):
     start = str(run / "ch04_pretraining" / "checkpoint")
     with NoFloat64():
-        metrics = classify(str(run / "moods.csv"), start, epochs=1, class_weights=True, lora_rank=lora_rank, run=run)
+        metrics = classify(
+            str(run / "moods.csv"),
+            start,
+            epochs=1,
+            class_weights=True,
+            lora_rank=lora_rank,
+            run=run,
+        )
         classify(classify="a nice day", run=run)
     assert 0 <= metrics["accuracy"] <= 1
 
@@ -117,13 +164,22 @@ def test_classifying_needs_no_float64(run, lora_rank):
 @pytest.mark.slow
 def test_tuning_aligning_and_evaluating_need_no_float64(run, monkeypatch):
     draws = iter(range(10_000))
-    monkeypatch.setattr("ch06_instruction.preferences.exact_match", lambda text, answer: next(draws) % 3 == 0)
+    monkeypatch.setattr(
+        "ch06_instruction.preferences.exact_match", lambda text, answer: next(draws) % 3 == 0
+    )
     monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 12)
     with NoFloat64():
-        metrics = tune(conversations=24, pairs=8, prompts=4, rounds=1, questions=8, dtype="float32", run=run)
+        metrics = tune(
+            conversations=24, pairs=8, prompts=4, rounds=1, questions=8, dtype="float32", run=run
+        )
         found = evaluate(questions=4, tokens=300, dtype="float32", run=run)
     assert {"base", "sft", "reward", "dpo", "ppo", "grpo"} <= set(metrics)
-    assert {row["task"] for row in found["findings"]} == {"stories", "choice", "instructions", "storyworld"}
+    assert {row["task"] for row in found["findings"]} == {
+        "stories",
+        "choice",
+        "instructions",
+        "storyworld",
+    }
 
 
 @contextmanager
@@ -135,22 +191,38 @@ def gpu_writes() -> Iterator[None]:
 
 
 def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
-    """Oracle: the run that stayed on one machine, stopped between two log entries, so that sums wait in the state."""
+    """Oracle: the run that stayed on one machine, stopped between two log entries, so that sums
+    wait in the state.
+    """
+
     def begin():
         torch.manual_seed(1)
         model = GPTModel(TINY)
         tokens = np.random.default_rng(0).integers(0, TINY.vocab_size, 200).astype(np.uint16)
-        return model, make_optimizers(model), RandomWindows(tokens, 8, 4, torch.Generator().manual_seed(2))
+        return (
+            model,
+            make_optimizers(model),
+            RandomWindows(tokens, 8, 4, torch.Generator().manual_seed(2)),
+        )
 
     model, optimizers, batches = begin()
     whole = train(model, batches, steps=6, optimizers=optimizers, log_every=4)
 
     first, optimizers, batches = begin()
     stopped = iter([False, True])
-    part = train(first, batches, steps=6, optimizers=optimizers, log_every=4, should_stop=lambda: next(stopped))
+    part = train(
+        first,
+        batches,
+        steps=6,
+        optimizers=optimizers,
+        log_every=4,
+        should_stop=lambda: next(stopped),
+    )
     assert len(part.pending) == 2
     with gpu_writes():
-        save_checkpoint(tmp_path / "c", first, TOKENIZER, training_state(optimizers, batches, part, {}))
+        save_checkpoint(
+            tmp_path / "c", first, TOKENIZER, training_state(optimizers, batches, part, {})
+        )
     with pytest.raises(RuntimeError, match="CUDA"):
         torch.load(tmp_path / "c" / "train_state.pt", weights_only=True)
 
@@ -159,11 +231,14 @@ def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
     progress = restore_training_state(read_training_state(tmp_path / "c"), optimizers, batches)
     resumed = train(second, batches, steps=6, optimizers=optimizers, log_every=4, progress=progress)
     assert torch.equal(model.tok_emb.weight, second.tok_emb.weight)
-    assert [entry["train_loss"] for entry in resumed.log] == [entry["train_loss"] for entry in whole.log]
+    assert [entry["train_loss"] for entry in resumed.log] == [
+        entry["train_loss"] for entry in whole.log
+    ]
 
 
 def test_appendix_as_run_that_a_gpu_wrote_goes_on_here(tmp_path):
     """Oracle: weights, momentum and generator that were saved."""
+
     def begin(seed: int):
         torch.manual_seed(seed)
         network = NeuralNetwork(2, 2)
@@ -178,5 +253,7 @@ def test_appendix_as_run_that_a_gpu_wrote_goes_on_here(tmp_path):
     load_run(tmp_path / "run.pt", *ours)
     for mine, other in zip(ours[0].parameters(), theirs[0].parameters(), strict=True):
         assert torch.equal(mine, other)
-        assert torch.equal(ours[1].state[mine]["momentum_buffer"], theirs[1].state[other]["momentum_buffer"])
+        assert torch.equal(
+            ours[1].state[mine]["momentum_buffer"], theirs[1].state[other]["momentum_buffer"]
+        )
     assert torch.equal(ours[2].get_state(), theirs[2].get_state())

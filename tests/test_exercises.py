@@ -1,4 +1,6 @@
-"""The exercises: `pytest tests/test_exercises.py` checks the answers, `--mine -k ch05` what you wrote."""
+"""The exercises: `pytest tests/test_exercises.py` checks the answers, `--mine -k ch05` what you
+wrote.
+"""
 
 import importlib
 import inspect
@@ -26,9 +28,14 @@ def test_exercise(chapter, check, request):
 
 @pytest.mark.parametrize("chapter", CHECKS)
 def test_every_exercise_is_specified_hinted_solved_and_checked(chapter, capsys):
-    exercises, solutions = (importlib.import_module(f"{chapter}.{part}") for part in ("exercises", "solutions"))
-    names = [name for name, value in vars(exercises).items()
-             if inspect.isfunction(value) and value.__module__ == exercises.__name__]
+    exercises, solutions = (
+        importlib.import_module(f"{chapter}.{part}") for part in ("exercises", "solutions")
+    )
+    names = [
+        name
+        for name, value in vars(exercises).items()
+        if inspect.isfunction(value) and value.__module__ == exercises.__name__
+    ]
     assert len(names) >= 7
     assert names == [check.__name__ for check in CHECKS[chapter]]
     for one in names:

@@ -1,4 +1,6 @@
-"""The commands of chapters 1 and 4 and the report as a user meets them: metrics, files, resuming, wrong inputs."""
+"""The commands of chapters 1 and 4 and the report as a user meets them: metrics, files,
+resuming, wrong inputs.
+"""
 
 import json
 import re
@@ -19,7 +21,9 @@ CH04 = ["ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "
 @pytest.fixture(scope="module")
 def text(tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("text") / "text.txt"
-    path.write_text("The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8")
+    path.write_text(
+        "The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8"
+    )
     return str(path)
 
 
@@ -35,28 +39,46 @@ def metrics_of(folder: Path) -> dict:
 
 
 def test_ch01_leaves_metrics_a_plot_and_a_tokenizer(text, tmp_path):
-    output = run("ch01_text/main.py", "--data", text, "--vocab-size", "290", "--run", tmp_path).stdout
+    output = run(
+        "ch01_text/main.py", "--data", text, "--vocab-size", "290", "--run", tmp_path
+    ).stdout
     assert "our BPE" in output
     metrics = metrics_of(tmp_path / "ch01_text")
     assert metrics["vocab_size"] == 290
     assert metrics["n_chars"] == 19_500
     assert metrics["n_tokens"] * 1.2 < metrics["n_chars"]
-    assert min(metrics[name] for name in ("chars_per_token", "train_seconds", "encode_mb_per_s")) > 0
-    assert {"compression.png", "tokenizer.json"} <= {path.name for path in (tmp_path / "ch01_text").iterdir()}
+    assert (
+        min(metrics[name] for name in ("chars_per_token", "train_seconds", "encode_mb_per_s")) > 0
+    )
+    assert {"compression.png", "tokenizer.json"} <= {
+        path.name for path in (tmp_path / "ch01_text").iterdir()
+    }
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--data", "nope"], "there is no text 'nope'; choose shakespeare, storyworld"),
-    (["--data", "README.md", "--vocab-size", "100"], "below the 256 bytes"),
-    (["--data", "README.md", "--vocab-size", "90000"], "above what this text supports"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nope"], "there is no text 'nope'; choose shakespeare, storyworld"),
+        (["--data", "README.md", "--vocab-size", "100"], "below the 256 bytes"),
+        (["--data", "README.md", "--vocab-size", "90000"], "above what this text supports"),
+    ],
+)
 def test_ch01_refuses_wrong_input(refusal, tmp_path, arguments, words):
     assert words in refusal("ch01_text/main.py", *arguments, "--run", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_what_is_no_number_is_refused(tmp_path):
-    result = run("ch01_text/main.py", "--data", "LICENSE", "--vocab-size", "many", "--run", tmp_path / "run", ok=False)
+    result = run(
+        "ch01_text/main.py",
+        "--data",
+        "LICENSE",
+        "--vocab-size",
+        "many",
+        "--run",
+        tmp_path / "run",
+        ok=False,
+    )
     assert "many" in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -73,31 +95,70 @@ def test_ch04_leaves_what_the_contract_promises(trained):
     metrics = metrics_of(folder)
     assert metrics["steps"] == 30
     assert metrics["tokens"] == 30 * 2 * 64
-    for name in ("val_loss", "val_bits_per_byte", "train_loss", "seconds", "tokens_per_s", "mfu", "best_val_loss"):
+    for name in (
+        "val_loss",
+        "val_bits_per_byte",
+        "train_loss",
+        "seconds",
+        "tokens_per_s",
+        "mfu",
+        "best_val_loss",
+    ):
         assert metrics[name] > 0, name
     assert 0 <= metrics["copied_8grams"] <= 1
     assert metrics["copied_8grams_held_out"] == 1  # the text repeats one sentence
     assert metrics["samples"][-1]["step"] == 30
     assert {path.name for path in (folder / "checkpoint").iterdir()} == {
-        "model.safetensors", "config.json", "tokenizer.json", "train_state.pt"}
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+        "train_state.pt",
+    }
+    log = [
+        json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert [entry["step"] for entry in log] == [10, 20, 30]
     assert log[-1]["train_loss"] < log[0]["train_loss"]
-    assert min((folder / name).stat().st_size for name in ("losses.png", "dashboard.png", "samples.png")) > 5000
-    assert {path.name for path in (folder / "best").iterdir()} == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert (
+        min(
+            (folder / name).stat().st_size
+            for name in ("losses.png", "dashboard.png", "samples.png")
+        )
+        > 5000
+    )
+    assert {path.name for path in (folder / "best").iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "tokenizer.json",
+    }
     assert all(len(entry["layers"]) == 6 and len(entry["activations"]) == 2 for entry in log)
 
 
 def test_the_report_shows_a_classifier(tmp_path):
     folder = tmp_path / "ch05_classification"
     folder.mkdir()
-    (folder / "metrics.json").write_text(json.dumps({
-        "accuracy": 0.547, "n_test": 1000, "ci95_low": 0.516, "ci95_high": 0.577, "baseline_accuracy": 0.337,
-        "shortcut_accuracy": 0.345, "settings": {"task": "holder"}, "wall_seconds": 120.0}), encoding="utf-8")
+    (folder / "metrics.json").write_text(
+        json.dumps(
+            {
+                "accuracy": 0.547,
+                "n_test": 1000,
+                "ci95_low": 0.516,
+                "ci95_high": 0.577,
+                "baseline_accuracy": 0.337,
+                "shortcut_accuracy": 0.345,
+                "settings": {"task": "holder"},
+                "wall_seconds": 120.0,
+            }
+        ),
+        encoding="utf-8",
+    )
     run("ch07_practice/main.py", "report", "--run", tmp_path)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Classification on holder" in text
-    assert "54.7% of 1,000 test rows right (51.6% to 57.7%); best counter of words 33.7%, best cheap rule 34.5%" in text
+    assert (
+        "54.7% of 1,000 test rows right (51.6% to 57.7%); best counter of words 33.7%, best cheap"
+        " rule 34.5%" in text
+    )
 
 
 def test_the_report_shows_every_stage(refusal, trained):
@@ -105,18 +166,25 @@ def test_the_report_shows_every_stage(refusal, trained):
     page = (trained / "report.html").read_text(encoding="utf-8")
     assert "Pretraining on" in page
     assert page.count("data:image/png;base64,") == 3  # losses, dashboard, samples
-    links = re.findall(r'(?:src|href)="([^"]*)"', page)  # in a picture's base64, "http" can stand by chance
+    # in a picture's base64, "http" can stand by chance
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert links and all(link.startswith(("data:image/png;base64,", "../")) for link in links)
     assert "://" not in page
-    assert "![losses](ch04_pretraining/losses.png)" in (trained / "report.md").read_text(encoding="utf-8")
+    assert "![losses](ch04_pretraining/losses.png)" in (trained / "report.md").read_text(
+        encoding="utf-8"
+    )
     summary = json.loads((trained / "report.json").read_text(encoding="utf-8"))
     assert [stage["chapter"] for stage in summary["stages"]] == ["ch04_pretraining"]
-    assert "there are no results in" in refusal("ch07_practice/main.py", "report", "--run", trained / "nothing")
+    assert "there are no results in" in refusal(
+        "ch07_practice/main.py", "report", "--run", trained / "nothing"
+    )
 
 
 @pytest.mark.slow
 def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
-    """A folder is tokenized once into the run folder; a file in it that is no text is refused by name."""
+    """A folder is tokenized once into the run folder; a file in it that is no text is refused by
+    name.
+    """
     pytest.importorskip("tensorboard")
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -127,7 +195,11 @@ def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
     run(*plan, "--tensorboard")
     folder = tmp_path / "run" / "ch04_pretraining"
     assert {path.name for path in (folder / "tokens").iterdir()} == {
-        "index.json", "tokenizer.json", "train-00000.npy", "val-00000.npy"}
+        "index.json",
+        "tokenizer.json",
+        "train-00000.npy",
+        "val-00000.npy",
+    }
     assert any((folder / "tensorboard").glob("events.*"))
     tokenized = (folder / "tokens" / "index.json").stat().st_mtime_ns
     run(*plan[:-4], "--steps", "20", "--run", tmp_path / "run", "--resume")
@@ -160,8 +232,13 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
     """Oracle: the weights of the same run without an interruption."""
     plan = [*CH04, "--data", text, "--steps", "400", "--dtype", "float32"]
     run(*plan, "--run", tmp_path / "whole")
-    process = subprocess.Popen([sys.executable, *plan, "--run", str(tmp_path / "cut")], cwd=ROOT, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, *plan, "--run", str(tmp_path / "cut")],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
     log = tmp_path / "cut" / "ch04_pretraining" / "log.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text(encoding="utf-8")):
         time.sleep(0.02)
@@ -171,40 +248,67 @@ def test_ctrl_c_saves_and_resume_ends_like_an_uninterrupted_run(text, tmp_path):
     assert "--resume" in output
     assert "Traceback" not in errors
     assert not (tmp_path / "cut" / "ch04_pretraining" / "metrics.json").exists()
-    assert "begun with optimizer=muon, not adamw" in run(*plan, "--optimizer", "adamw", "--resume", "--run",
-                                                        tmp_path / "cut", ok=False).stderr
+    assert (
+        "begun with optimizer=muon, not adamw"
+        in run(
+            *plan, "--optimizer", "adamw", "--resume", "--run", tmp_path / "cut", ok=False
+        ).stderr
+    )
     run(*plan, "--resume", "--run", tmp_path / "cut")
-    weights = [load_file(tmp_path / name / "ch04_pretraining" / "checkpoint" / "model.safetensors")
-               for name in ("whole", "cut")]
+    weights = [
+        load_file(tmp_path / name / "ch04_pretraining" / "checkpoint" / "model.safetensors")
+        for name in ("whole", "cut")
+    ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.mark.slow
 def test_ch04_starts_from_other_weights(text, trained, tmp_path):
-    """Oracle: after one tiny step the held-out loss is about that of the weights it started from."""
+    """Oracle: after one tiny step the held-out loss is about that of the weights it started
+    from.
+    """
     checkpoint = str(trained / "ch04_pretraining" / "checkpoint")
-    run(CH04[0], "--data", text, "--init", checkpoint, "--steps", "1", "--lr", "1e-5", "--run", tmp_path)
-    before, after = (metrics_of(folder / "ch04_pretraining")["val_loss"] for folder in (trained, tmp_path))
+    run(
+        CH04[0],
+        "--data",
+        text,
+        "--init",
+        checkpoint,
+        "--steps",
+        "1",
+        "--lr",
+        "1e-5",
+        "--run",
+        tmp_path,
+    )
+    before, after = (
+        metrics_of(folder / "ch04_pretraining")["val_loss"] for folder in (trained, tmp_path)
+    )
     assert after < before + 0.3
 
 
-@pytest.mark.parametrize(("arguments", "words"), [
-    (["--data", "nope"], "there is no text 'nope'"),
-    (["--recipe", "cake"], "unknown recipe 'cake'; choose one of storyworld"),
-    (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
-    (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
-    (["--resume"], "there is nothing to resume"),
-    (["--batch-size", "-3"], "--batch-size must be a positive number, not -3"),
-    (["--lr", "0"], "--lr must be a positive number, not 0"),
-    (["--lr", "nan"], "--lr must be a positive number, not nan"),
-    (["--tokens", "0"], "--tokens must be a positive number, not 0"),
-    (["--tokens", "-5"], "--tokens must be a positive number, not -5"),
-    (["--seconds", "nan"], "--seconds must be a positive number, not nan"),
-    (["--seconds", "inf"], "--seconds must be a positive number, not inf"),
-    (["--init", "no/such/place"], "is no folder, and no Hub name"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--data", "nope"], "there is no text 'nope'"),
+        (["--recipe", "cake"], "unknown recipe 'cake'; choose one of storyworld"),
+        (["--preset", "huge"], "unknown preset 'huge'; choose one of gpt2-124m"),
+        (["--tokenizer", "nonsense"], "nonsense is no folder with a tokenizer.json"),
+        (["--resume"], "there is nothing to resume"),
+        (["--batch-size", "-3"], "--batch-size must be a positive number, not -3"),
+        (["--lr", "0"], "--lr must be a positive number, not 0"),
+        (["--lr", "nan"], "--lr must be a positive number, not nan"),
+        (["--tokens", "0"], "--tokens must be a positive number, not 0"),
+        (["--tokens", "-5"], "--tokens must be a positive number, not -5"),
+        (["--seconds", "nan"], "--seconds must be a positive number, not nan"),
+        (["--seconds", "inf"], "--seconds must be a positive number, not inf"),
+        (["--init", "no/such/place"], "is no folder, and no Hub name"),
+    ],
+)
 def test_ch04_refuses_wrong_input(refusal, text, tmp_path, arguments, words):
-    assert words in refusal(*CH04, "--data", text, "--steps", "2", *arguments, "--run", tmp_path / "run")
+    assert words in refusal(
+        *CH04, "--data", text, "--steps", "2", *arguments, "--run", tmp_path / "run"
+    )
     assert not (tmp_path / "run").exists()
 
 
@@ -222,7 +326,9 @@ def test_ch04_refuses_weights_of_another_vocabulary(refusal, trained, text, tmp_
     other.mkdir()
     for file in checkpoint.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    (other / "tokenizer.json").write_text(whole.replace('"tokens": [\n', '"tokens": [\n"Ω",\n'), encoding="utf-8")
+    (other / "tokenizer.json").write_text(
+        whole.replace('"tokens": [\n', '"tokens": [\n"Ω",\n'), encoding="utf-8"
+    )
     message = refusal(*CH04, "--data", text, "--init", other, "--run", tmp_path / "run")
     assert "they are not from the same run" in message
     assert not (tmp_path / "run").exists()
@@ -230,5 +336,7 @@ def test_ch04_refuses_weights_of_another_vocabulary(refusal, trained, text, tmp_
 
 def test_an_unwritable_run_folder_is_refused_before_training(refusal, text, tmp_path):
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    assert "cannot create the run folder" in refusal(*CH04, "--data", text, "--run", tmp_path / "file")
+    assert "cannot create the run folder" in refusal(
+        *CH04, "--data", text, "--run", tmp_path / "file"
+    )
     assert (tmp_path / "file").read_text(encoding="utf-8") == "in the way"

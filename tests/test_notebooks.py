@@ -42,5 +42,7 @@ def test_it_runs(notebook):
     """Oracle: its own assertions."""
     book = nbformat.read(notebook, as_version=4)
     environment = os.environ | {"PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    client = NotebookClient(book, timeout=600, resources={"metadata": {"path": str(notebook.parent)}})
+    client = NotebookClient(
+        book, timeout=600, resources={"metadata": {"path": str(notebook.parent)}}
+    )
     client.execute(env=environment)

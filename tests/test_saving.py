@@ -1,4 +1,5 @@
-"""What is saved replaces what stood there whole or not at all, on a system with Windows' limits, too.
+"""What is saved replaces what stood there whole or not at all, on a system with Windows' limits,
+too.
 
 Oracle: what was saved before and after, read back by each format's own loader.
 """
@@ -67,7 +68,11 @@ def run_of(value: float) -> tuple:
 def read_adapter(path) -> float:
     model = adapted(0)
     load_adapter(model, path)
-    return next(parameter for parameter in model.parameters() if parameter.requires_grad).flatten()[0].item()
+    return (
+        next(parameter for parameter in model.parameters() if parameter.requires_grad)
+        .flatten()[0]
+        .item()
+    )
 
 
 def read_run(path) -> float:
@@ -87,36 +92,57 @@ def tokens_in(folder) -> int:
 
 
 class Format(NamedTuple):
-    """How something with a small number in it is saved at a path, and how the number is read back."""
+    """How something with a small number in it is saved at a path, and how the number is read
+    back.
+    """
 
     save: Callable[[str | Path, int], None]
     value: Callable[[str | Path], float]
 
 
 FORMATS = {
-    "text": Format(lambda path, value: write_atomically(path, str(value)),
-                   lambda path: float(Path(path).read_text(encoding="utf-8"))),
-    "checkpoint": Format(lambda path, value: save_checkpoint(path, model_of(value), TOKENIZER, {"value": value}),
-                         lambda path: value_of(load_checkpoint(path)[0])),
-    "training state": Format(lambda path, value: save_checkpoint(path, model_of(value), TOKENIZER, {"value": value}),
-                             lambda path: read_training_state(path)["value"]),
+    "text": Format(
+        lambda path, value: write_atomically(path, str(value)),
+        lambda path: float(Path(path).read_text(encoding="utf-8")),
+    ),
+    "checkpoint": Format(
+        lambda path, value: save_checkpoint(path, model_of(value), TOKENIZER, {"value": value}),
+        lambda path: value_of(load_checkpoint(path)[0]),
+    ),
+    "training state": Format(
+        lambda path, value: save_checkpoint(path, model_of(value), TOKENIZER, {"value": value}),
+        lambda path: read_training_state(path)["value"],
+    ),
     "classifier": Format(
-        lambda path, value: save_classifier(path, GPTClassifier(model_of(value), 2), TOKENIZER,
-                                            Choice("task", ("yes", "no"), 0, "end")),
-        lambda path: value_of(load_classifier(path)[0].model)),
+        lambda path, value: save_classifier(
+            path,
+            GPTClassifier(model_of(value), 2),
+            TOKENIZER,
+            Choice("task", ("yes", "no"), 0, "end"),
+        ),
+        lambda path: value_of(load_classifier(path)[0].model),
+    ),
     "adapter": Format(lambda path, value: save_adapter(adapted(value), path), read_adapter),
-    "tokens": Format(lambda path, value: save_tokens(path, np.full(3, value)), lambda path: open_tokens(path)[0]),
+    "tokens": Format(
+        lambda path, value: save_tokens(path, np.full(3, value)), lambda path: open_tokens(path)[0]
+    ),
     "shards": Format(tokenize, tokens_in),
-    "network": Format(lambda path, value: save_network(network_of(value), path),
-                      lambda path: load_network(path).layers[0].bias[0].item()),
+    "network": Format(
+        lambda path, value: save_network(network_of(value), path),
+        lambda path: load_network(path).layers[0].bias[0].item(),
+    ),
     "run": Format(lambda path, value: save_run(path, *run_of(value)), read_run),
-    "arrays": Format(lambda path, value: save_arrays(path, {"x": np.array(value)}, {}),
-                     lambda path: load_arrays(path)[0]["x"]),
+    "arrays": Format(
+        lambda path, value: save_arrays(path, {"x": np.array(value)}, {}),
+        lambda path: load_arrays(path)[0]["x"],
+    ),
 }
 
 
 class Windows:
-    """Windows' limits; nothing `held` open by another program can be renamed, replaced or removed."""
+    """Windows' limits; nothing `held` open by another program can be renamed, replaced or
+    removed.
+    """
 
     def __init__(self, monkeypatch):
         self.held: list[Path] = []
@@ -125,7 +151,8 @@ class Windows:
         self.real = {name: getattr(os, name) for name in ("open", "fsync", "replace", "unlink")}
         for name in self.real:
             monkeypatch.setattr(os, name, getattr(self, name))
-        monkeypatch.setattr(shutil, "_use_fd_functions", False)  # as it is there: rmtree opens no folders
+        # as it is there: rmtree opens no folders
+        monkeypatch.setattr(shutil, "_use_fd_functions", False)
         monkeypatch.setattr(time, "sleep", self.slept.append)
 
     def refuse(self, path: object) -> None:
@@ -144,7 +171,9 @@ class Windows:
         self.real["fsync"](descriptor)
 
     def replace(self, source, target) -> None:
-        if Path(target).is_dir() or any(path.is_relative_to(place) for path in self.held for place in (source, target)):
+        if Path(target).is_dir() or any(
+            path.is_relative_to(place) for path in self.held for place in (source, target)
+        ):
             self.refuse(source)
         self.real["replace"](source, target)
 
@@ -177,7 +206,9 @@ def test_what_stood_there_stays_when_saving_fails(monkeypatch, tmp_path, name):
     FORMATS[name].save(path, 3)
     for broken in ("_flush", "_rename"):
         with monkeypatch.context() as patch:
-            patch.setattr(f"ch01_text.saving.{broken}", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+            patch.setattr(
+                f"ch01_text.saving.{broken}", lambda *_: (_ for _ in ()).throw(OSError("disk full"))
+            )
             with pytest.raises(OSError, match="disk full"):
                 FORMATS[name].save(path, 4)
         assert FORMATS[name].value(path) == 3
@@ -189,8 +220,13 @@ def test_a_reader_who_lets_go_soon_is_waited_for(windows, monkeypatch, tmp_path,
     path = tmp_path / "saved"
     FORMATS[name].save(path, 3)
     windows.held.append(path / "model.safetensors" if path.is_dir() else path)
-    monkeypatch.setattr(time, "sleep", lambda seconds: windows.slept.append(seconds)
-                        or (len(windows.slept) == 2 and windows.held.clear()))
+    monkeypatch.setattr(
+        time,
+        "sleep",
+        lambda seconds: (
+            windows.slept.append(seconds) or (len(windows.slept) == 2 and windows.held.clear())
+        ),
+    )
     FORMATS[name].save(path, 4)
     assert windows.slept == list(PATIENCE[:2])
     assert FORMATS[name].value(path) == 4
@@ -213,4 +249,8 @@ def test_weights_in_gpt2s_layout_join_what_is_in_the_folder(windows, tmp_path):
     for value in (3, 4):
         save_pretrained(model_of(value), str(tmp_path))
         assert value_of(from_pretrained(tmp_path)) == value
-    assert {file.name for file in tmp_path.iterdir()} == {"notes.txt", "model.safetensors", "config.json"}
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "notes.txt",
+        "model.safetensors",
+        "config.json",
+    }

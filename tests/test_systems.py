@@ -1,5 +1,7 @@
-"""Other operating systems, as far as Linux can play them: consoles that cannot show a text, modules that are not there,
-files whose encoding nobody named, and workers that are started anew instead of forked."""
+"""Other operating systems, as far as Linux can play them: consoles that cannot show a text, modules
+that are not there, files whose encoding nobody named, and workers that are started anew instead of
+forked.
+"""
 
 import ast
 import io
@@ -21,38 +23,66 @@ from ch03_gpt import GPTModel, preset_config
 from ch04_pretraining import save_checkpoint
 
 ROOT = Path(__file__).parent.parent
-CODE = sorted(path for path in ROOT.rglob("*.py") if not {".venv", "build"} & set(path.relative_to(ROOT).parts))
-MODULES = [".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in CODE
-           if path.relative_to(ROOT).parts[0].startswith(("ch0", "appendix_"))]
+CODE = sorted(
+    path
+    for path in ROOT.rglob("*.py")
+    if not {".venv", "build"} & set(path.relative_to(ROOT).parts)
+)
+MODULES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    for path in CODE
+    if path.relative_to(ROOT).parts[0].startswith(("ch0", "appendix_"))
+]
 TEXT = "Zoë drank a café crème at Łódź, said “Ωmega”, and laughed 😀. " * 200
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A run folder with a text, a table, conversations, and an untrained model that knows their letters."""
+    """A run folder with a text, a table, conversations, and an untrained model that knows their
+    letters.
+    """
     folder = tmp_path_factory.mktemp("run")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     moods = {"güt": "✓ lovely", "schlecht": "✗ awful"}
     rows = [(f"Zoë {word} à {i}", mood) for i in range(30) for mood, word in moods.items()]
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(folder / "moods.csv", index=False)
     chats = [{"instruction": f"Grüße {i}", "output": f"Señor {i} ✓"} for i in range(20)]
-    (folder / "chats.jsonl").write_text("".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8")
+    (folder / "chats.jsonl").write_text(
+        "".join(json.dumps(chat) + "\n" for chat in chats), encoding="utf-8"
+    )
     tokenizer = BPETokenizer.train(TEXT, 300)
     torch.manual_seed(0)
-    save_checkpoint(folder / "ch04_pretraining" / "checkpoint",
-                    GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256)), tokenizer)
+    save_checkpoint(
+        folder / "ch04_pretraining" / "checkpoint",
+        GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256)),
+        tokenizer,
+    )
     return folder
 
 
 CH07 = "ch07_practice/main.py"
-COMMANDS = {  # {run}: the folder above; each begins with a copy of its model, and goes on with what the one before left
+# {run}: the folder above; each begins with a copy of its model, and goes on with what the one
+# before left
+COMMANDS = {
     "ch01": ["ch01_text/main.py --data {run}/text.txt --vocab-size 290"],
     "ch02": ["ch02_attention/main.py --text Zoë_Łódź_Ωmega"],
     "ch03": ["ch03_gpt/main.py --preset tiny"],
-    "ch04": ["ch04_pretraining/main.py --data {run}/text.txt --tokenizer char --preset tiny --steps 2 --batch-size 2",
-             f"{CH07} complete Zoë_Łódź --max-new-tokens 5", f"{CH07} chat --max-new-tokens 5", f"{CH07} report"],
-    "ch05": ["ch05_classification/main.py --task {run}/moods.csv --from {run}/ch04_pretraining/checkpoint --epochs 1",
-             "ch05_classification/main.py --classify ✓_Zoë"],
+    "ch04": [
+        (
+            "ch04_pretraining/main.py --data {run}/text.txt --tokenizer char --preset tiny --steps"
+            " 2 --batch-size 2"
+        ),
+        f"{CH07} complete Zoë_Łódź --max-new-tokens 5",
+        f"{CH07} chat --max-new-tokens 5",
+        f"{CH07} report",
+    ],
+    "ch05": [
+        (
+            "ch05_classification/main.py --task {run}/moods.csv --from"
+            " {run}/ch04_pretraining/checkpoint --epochs 1"
+        ),
+        "ch05_classification/main.py --classify ✓_Zoë",
+    ],
     "ch06": ["ch06_instruction/main.py --stage sft --data {run}/chats.jsonl --epochs 1"],
     "appendix_a": ["appendix_a/main.py --rows 64 --epochs 1"],
     "appendix_b": ["appendix_b/main.py --what text --text {run}/text.txt --steps 1"],
@@ -65,7 +95,10 @@ def start(run, tmp_path, monkeypatch) -> Callable[[str], None]:
     shutil.copytree(run / "ch04_pretraining", tmp_path / "ch04_pretraining")
 
     def start(command: str) -> None:
-        arguments = [part.format(run=run) if part.isascii() else part.replace("_", " ") for part in command.split()]
+        arguments = [
+            part.format(run=run) if part.isascii() else part.replace("_", " ")
+            for part in command.split()
+        ]
         monkeypatch.setattr(sys, "argv", [*arguments, "--run", str(tmp_path)])
         runpy.run_path(str(ROOT / arguments[0]), run_name="__main__")
 
@@ -87,9 +120,23 @@ def test_a_console_that_cannot_show_a_text_ends_no_command(start, monkeypatch, n
 
 def test_a_pipe_in_ascii_shows_question_marks(run):
     """The whole process, as a user starts it."""
-    command = [sys.executable, "ch07_practice/main.py", "complete", "Zoë", "--max-new-tokens", "1", "--run", str(run)]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, check=False,
-                            env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    command = [
+        sys.executable,
+        "ch07_practice/main.py",
+        "complete",
+        "Zoë",
+        "--max-new-tokens",
+        "1",
+        "--run",
+        str(run),
+    ]
+    result = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith(b"Zo?")
 
@@ -98,6 +145,7 @@ def test_a_pipe_in_ascii_shows_question_marks(run):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_results_are_written_before_they_are_drawn(start, tmp_path, monkeypatch, name):
     """Oracle: metrics.json, where drawing the first plot fails."""
+
     def fail(*_, **__):
         raise OSError("no plot")
 
@@ -131,7 +179,9 @@ print(peak_memory(), fits_memory(1000), fits_memory(10**12))
 
 
 def test_every_module_is_imported_without_what_windows_lacks():
-    result = subprocess.run([sys.executable, "-c", WITHOUT_UNIX], cwd=ROOT, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_UNIX], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "None True False\n"
 
@@ -155,12 +205,18 @@ def text_file_calls(path: Path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.Call):
             continue
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        name = (
+            node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        )
         words = {word.arg for word in node.keywords}
         words_given = [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
         modes = [word for word in words_given if set(word) <= set("rwxabt+")]
         binary = any("b" in mode for mode in modes)
-        opens = name == "open" and not binary and (isinstance(node.func, ast.Name) or not node.args or modes)
+        opens = (
+            name == "open"
+            and not binary
+            and (isinstance(node.func, ast.Name) or not node.args or modes)
+        )
         if name in ("read_text", "write_text", "NamedTemporaryFile") or opens:
             yield f"{path.relative_to(ROOT)}:{node.lineno}", "encoding" in words
 
@@ -191,9 +247,17 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 def test_data_loaders_work_in_spawned_processes(tmp_path):
-    """As on Windows and macOS: a worker imports the script anew. Oracle: the loader without workers."""
+    """As on Windows and macOS: a worker imports the script anew. Oracle: the loader without
+    workers.
+    """
     script = tmp_path / "script.py"
     script.write_text(SPAWNING, encoding="utf-8")
-    result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=200,
-                            env=os.environ | {"PYTHONPATH": str(ROOT)})
+    result = subprocess.run(
+        [sys.executable, script],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
     assert (result.returncode, result.stdout) == (0, "True True\n"), result.stderr

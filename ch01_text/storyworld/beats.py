@@ -14,8 +14,10 @@ Step = tuple[str, list[Event]]  # the key of the phrasings, and the events that 
 
 # Beats in proportion to how often they are tried.
 BEATS = tuple(
-    """fetch fetch fetch take_here take_go take_go deliver deliver deliver give_here give_here stash stash
-    drop_here wander wander wander wander wander visit visit visit visit greet greet together together lose
+    """fetch fetch fetch take_here take_go take_go deliver deliver deliver give_here give_here
+    stash stash
+    drop_here wander wander wander wander wander visit visit visit visit greet greet together
+    together lose
     find find chatter chatter refuse take_out take_out""".split()
 )
 PACK_RATE = 0.5  # with a container in the story: how often packing something is tried first
@@ -127,7 +129,11 @@ class Beats:
             return []
         thing = pick(self.rng, things)
         go, take = Event("move", a, "", self.where[thing]), Event("take", a, thing)
-        return [("go_take", [go, take])] if self.random() < 0.35 else [("move", [go]), ("take", [take])]
+        return (
+            [("go_take", [go, take])]
+            if self.random() < 0.35
+            else [("move", [go]), ("take", [take])]
+        )
 
     def take_here(self, a: str) -> list[Step]:
         things = self.lying(a, here=True)
@@ -137,7 +143,8 @@ class Beats:
         things = self.lying(a, here=True)
         if not things:
             return []
-        take, go = Event("take", a, pick(self.rng, things)), Event("move", a, "", self.destination(a))
+        take = Event("take", a, pick(self.rng, things))
+        go = Event("move", a, "", self.destination(a))
         return [("take_go", [take, go])]
 
     def give_here(self, a: str) -> list[Step]:
@@ -165,7 +172,10 @@ class Beats:
         draw = self.random()
         if draw < 0.35:
             return [("go_drop", [go, drop])]
-        return [("move", [go]), ("drop_at", [drop]) if draw < 0.65 else ("drop", [drop._replace(place="")])]
+        return [
+            ("move", [go]),
+            ("drop_at", [drop]) if draw < 0.65 else ("drop", [drop._replace(place="")]),
+        ]
 
     def drop_here(self, a: str) -> list[Step]:
         place = self.where[a]
@@ -179,10 +189,16 @@ class Beats:
 
     def lose(self, a: str) -> list[Step]:
         held = self.held(a)
-        return [("lose", [Event("lose", a, pick(self.rng, held))])] if held and not self.losses else []
+        return (
+            [("lose", [Event("lose", a, pick(self.rng, held))])] if held and not self.losses else []
+        )
 
     def find(self, a: str) -> list[Step]:
-        lost = [thing for thing in self.things if not self.where[thing] and self.got_from.get(thing) != a]
+        lost = [
+            thing
+            for thing in self.things
+            if not self.where[thing] and self.got_from.get(thing) != a
+        ]
         return [("find", [Event("find", a, pick(self.rng, lost), self.where[a])])] if lost else []
 
     # Containers
@@ -190,7 +206,9 @@ class Beats:
     def boxes(self, a: str) -> list[str]:
         """Containers in the hands of `a` or on the ground here."""
         spots = (a, self.where[a])
-        return [thing for thing in self.things if thing in CONTAINERS and self.where[thing] in spots]
+        return [
+            thing for thing in self.things if thing in CONTAINERS and self.where[thing] in spots
+        ]
 
     def put(self, a: str) -> list[Step]:
         boxes = self.boxes(a)

@@ -1,4 +1,6 @@
-"""Who and what a story is about, drawn such that training and test stories share no held-out pair."""
+"""Who and what a story is about, drawn such that training and test stories share no held-out
+pair.
+"""
 
 from dataclasses import dataclass
 from random import Random
@@ -45,7 +47,9 @@ def pick_apart(rng: Random, choices: tuple[str, ...], chosen: list[str], apart: 
             return one
 
 
-def draw_cast(rng: Random, n_people: int, n_things: int, n_places: int, container: bool, split: str) -> Cast:
+def draw_cast(
+    rng: Random, n_people: int, n_things: int, n_places: int, container: bool, split: str
+) -> Cast:
     """Draw a cast; "train": without any held-out pair, "test": with at least one."""
     train = split == "train"
     people: list[str] = []

@@ -1,7 +1,8 @@
 """Turns events into sentences: phrasings, pronouns where they are clear, no sentence told twice.
 
 Also keeps what a reader would remember who only looks at names (`Heard`): the question sampler uses
-that to ask what cheap shortcuts get wrong. Left out: what happens (`plot`) and what it means (`world`).
+that to ask what cheap shortcuts get wrong. Left out: what happens (`plot`) and what it means
+(`world`).
 """
 
 from random import Random
@@ -32,7 +33,9 @@ class Moment(NamedTuple):
 
 
 class Heard:
-    """The newest (person, place, thing) named: `last` of all, `near` and `first` when a name was told."""
+    """The newest (person, place, thing) named: `last` of all, `near` and `first` when a name was
+    told.
+    """
 
     def __init__(self):
         self.last = ("", "", "")
@@ -76,7 +79,9 @@ class Narrator:
         if person not in self.recent:
             return False
         he = PRONOUNS[person][0]
-        return all(PRONOUNS[other][0] != he or other == person for other in self.recent + self.blocked)
+        return all(
+            PRONOUNS[other][0] != he or other == person for other in self.recent + self.blocked
+        )
 
     def choose(self, key: str) -> Phrase:
         """Draw a phrasing, with a second try for one that this story has not used."""
@@ -87,7 +92,9 @@ class Narrator:
         return phrase
 
     def say(self, sentence: str) -> bool:
-        """Append a sentence as it is; return False and do nothing where the story already has it."""
+        """Append a sentence as it is; return False and do nothing where the story already has
+        it.
+        """
         if sentence in self.told:
             return False
         self.told.add(sentence)
@@ -96,13 +103,20 @@ class Narrator:
 
     def thing(self, noun: str) -> str:
         """Name a thing already known, now and then with its adjective."""
-        return f"the {self.adjectives[noun]} {noun}" if self.random() < ADJECTIVE_RATE else "the " + noun
+        return (
+            f"the {self.adjectives[noun]} {noun}"
+            if self.random() < ADJECTIVE_RATE
+            else "the " + noun
+        )
 
-    def tell(self, key: str, events: list[Event], origin: str, because: str, title: str, fresh: bool) -> None:
+    def tell(
+        self, key: str, events: list[Event], origin: str, because: str, title: str, fresh: bool
+    ) -> None:
         """Tell `events` in one sentence.
 
-        `origin`: the place that is left; `because`: a cause in words; `title`: what follows the actor's
-        name; `fresh`: a new strand of the story begins, so that "Meanwhile," may come first.
+        `origin`: the place that is left; `because`: a cause in words; `title`: what follows the
+        actor's name; `fresh`: a new strand of the story begins, so that "Meanwhile," may come
+        first.
         """
         actor, thing, place, other = events[0][1:5]
         for event in events[1:]:
@@ -133,8 +147,21 @@ class Narrator:
         actor, thing, place, other, origin, because, title, fresh = moment
         he, him, his = PRONOUNS.get(actor, ("", "", ""))
         shown = he if self.recent and self.clear(actor) and self.random() < PRONOUN_RATE else actor
-        values = {"a": shown + title, "A": actor, "he": he, "him": him, "his": his, "because": because}
-        names = {"a": actor if shown is actor else "", "A": actor, "x": thing, "p": place, "q": origin}
+        values = {
+            "a": shown + title,
+            "A": actor,
+            "he": he,
+            "him": him,
+            "his": his,
+            "because": because,
+        }
+        names = {
+            "a": actor if shown is actor else "",
+            "A": actor,
+            "x": thing,
+            "p": place,
+            "q": origin,
+        }
         if other in PRONOUNS:
             values["B"] = names["B"] = other
             values["b"] = self.him(other, actor) if "B" not in phrase.slots else other

@@ -1,9 +1,11 @@
-"""Plain texts to begin with: who is where, who has what, every question about it, and one without an answer.
+"""Plain texts to begin with: who is where, who has what, every question about it, and one without
+an answer.
 
-Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from these a model soon
-learns to look up places and owners. The stories, whose guessable questions are mostly dropped, teach that slowly
-alone, and so do harder plain texts. There are several things, so that guessing their owner does not pay. Before some
-questions stand the small ones that lead to them. Left out: where a thing in somebody's hands is.
+Short sentences with all names in them, no wish, no feeling, and guessable questions, too: from
+these a model soon learns to look up places and owners. The stories, whose guessable questions are
+mostly dropped, teach that slowly alone, and so do harder plain texts. There are several things, so
+that guessing their owner does not pay. Before some questions stand the small ones that lead to
+them. Left out: where a thing in somebody's hands is.
 """
 
 from collections.abc import Iterator
@@ -19,21 +21,38 @@ from ch01_text.storyworld.world import Event, World
 
 HAPPENS = ("join", "move", "move", "give", "give")
 SLOTS = ("{a}", "{b}", "{x}", "{ix}", "{p}", "{at}", "{q}")
-PLAIN = {key: [text for text, *_ in PHRASES[key] if sum(text.count(slot) for slot in SLOTS) == text.count("{")]
-         for key in ("start", "own", "move", "join", "give")}  # without pronouns
+PLAIN = {
+    key: [
+        text
+        for text, *_ in PHRASES[key]
+        if sum(text.count(slot) for slot in SLOTS) == text.count("{")
+    ]
+    for key in ("start", "own", "move", "join", "give")
+}  # without pronouns
 
 
 def sentence(rng: Random, key: str, event: Event, origin: str) -> str:
-    """Tell an event with the name of everybody and everything in it; `origin`: the place that is left."""
+    """Tell an event with the name of everybody and everything in it; `origin`: the place that is
+    left.
+    """
     _, actor, thing, place, other, *_ = event
     spot = f"{PLACES.get(place, '')} {the(place)}"
-    text = rng.choice(PLAIN[key]).format(a=actor, b=other, x=the(thing), ix=indefinite(thing) if thing else "",
-                                         p=the(place), at=spot, q=the(origin))
+    text = rng.choice(PLAIN[key]).format(
+        a=actor,
+        b=other,
+        x=the(thing),
+        ix=indefinite(thing) if thing else "",
+        p=the(place),
+        at=spot,
+        q=the(origin),
+    )
     return text[0].upper() + text[1:]
 
 
 def all_questions(rng: Random, world: World, cast: Cast) -> Iterator[str]:
-    """Yield the lines of all questions about places and hands, before some of them those of the steps to it."""
+    """Yield the lines of all questions about places and hands, before some of them those of the
+    steps to it.
+    """
     for person in cast.people:
         steps = draw_steps(rng.random, "where-person", person, world)
         yield steps + question_lines(f"Where is {person}?", the(world.place(person)))
@@ -72,7 +91,16 @@ def plain_text(rng: Random) -> str:
             tell(key, Event("join", person, "", "", rng.choice(apart)))
         elif key == "give":
             giver = world.holder(thing)
-            tell(key, Event("give", giver, thing, "", rng.choice([one for one in cast.people if one != giver])))
+            tell(
+                key,
+                Event(
+                    "give",
+                    giver,
+                    thing,
+                    "",
+                    rng.choice([one for one in cast.people if one != giver]),
+                ),
+            )
         else:
             elsewhere = [place for place in cast.places if place != world.where[person]]
             tell("move", Event("move", person, "", rng.choice(elsewhere)))

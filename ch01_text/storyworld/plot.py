@@ -1,7 +1,7 @@
 """What happens: an opening with a wish, a chain of beats, a resolution.
 
-Four arcs: to get a thing, to get a lost thing back, to meet somebody, to bring a thing to a place. The
-wish stays open until the resolution, which grants it in half of the stories.
+Four arcs: to get a thing, to get a lost thing back, to meet somebody, to bring a thing to a place.
+The wish stays open until the resolution, which grants it in half of the stories.
 """
 
 from random import Random
@@ -20,8 +20,9 @@ FELT = {
     "find": ("happy", 0.3),
     "meet": ("happy", 0.15),
 }
-# Chances: of a feeling told with its cause, of the end told in words, that one person acts twice in a row,
-# that somebody with empty hands is passed over (what is carried about unnoticed makes good questions).
+# Chances: of a feeling told with its cause, of the end told in words, that one person acts twice in
+# a row, that somebody with empty hands is passed over (what is carried about unnoticed makes good
+# questions).
 BECAUSE_RATE, REVEAL_RATE, SAME_ACTOR_RATE, BUSY_RATE = 0.4, 0.65, 0.15, 0.5
 OWN_RATE = 0.65
 TRIES = 60
@@ -52,12 +53,18 @@ class Plot:
             if taken and self.random() < 0.25:
                 places[person] = pick(self.rng, taken)
             else:
-                unused = [one for one in self.cast.places if one not in places.values() and one != goal_home]
+                unused = [
+                    one
+                    for one in self.cast.places
+                    if one not in places.values() and one != goal_home
+                ]
                 places[person] = pick(self.rng, unused)
         return places
 
     def owners(self) -> dict[str, str]:
-        """Draw who has what, one thing at most, and a container for it; the rest lies at its home."""
+        """Draw who has what, one thing at most, and a container for it; the rest lies at its
+        home.
+        """
         hero, cast = self.hero, self.cast
         owners = {self.goal: hero} if self.arc in ("lost", "errand") else {}
         for thing in self.beats.things:
@@ -66,7 +73,9 @@ class Plot:
                 wished = self.arc == "want" and thing == self.goal
                 others = [one for one in cast.people if not (wished and one == hero)]
                 idle = [one for one in others if one not in owners.values()]
-                packers = [one for x, one in owners.items() if x not in BULKY and thing == cast.container]
+                packers = [
+                    one for x, one in owners.items() if x not in BULKY and thing == cast.container
+                ]
                 owners[thing] = pick(self.rng, packers or idle or others)
         return owners
 
@@ -79,7 +88,9 @@ class Plot:
             if person in told:
                 continue
             start = Event("start", person, "", place)
-            partner = next((one for one in places if places[one] == place and one not in (person, *told)), "")
+            partner = next(
+                (one for one in places if places[one] == place and one not in (person, *told)), ""
+            )
             pair = (person, partner)
             told.update(pair)
             owns = [Event("own", owner, thing) for thing, owner in owners.items() if owner in pair]
@@ -90,7 +101,9 @@ class Plot:
             else:
                 steps.append(("start", [start]))
             steps += [("own", [own]) for own in owns]
-        rest: list[Step] = [("missing", [Event("missing", self.cast.missing)])] if self.cast.missing else []
+        rest: list[Step] = (
+            [("missing", [Event("missing", self.cast.missing)])] if self.cast.missing else []
+        )
         for thing in self.beats.things:
             if thing not in owners:
                 rest.append(("lie", [Event("lie", "", thing, self.cast.homes[thing])]))
@@ -135,7 +148,11 @@ class Plot:
 
     def beat(self, first: bool) -> list[Step]:
         """Propose what happens next, with a feeling about it now and then."""
-        if self.arc == "lost" and self.hero not in self.world.wishes and (not first or self.random() < 0.5):
+        if (
+            self.arc == "lost"
+            and self.hero not in self.world.wishes
+            and (not first or self.random() < 0.5)
+        ):
             return self.loss()
         for _ in range(TRIES):
             actor = pick(self.rng, self.cast.people)
@@ -158,7 +175,9 @@ class Plot:
         return self.mood(person, feeling) if self.random() < rate else []
 
     def mood(self, person: str, feeling: str, cause: int = -1) -> list[Step]:
-        """Tell a feeling right after its cause (-1: the event before), with or without the cause in words."""
+        """Tell a feeling right after its cause (-1: the event before), with or without the cause
+        in words.
+        """
         key = f"{feeling}_because" if self.random() < BECAUSE_RATE else feeling
         return [(key, [Event("feel", person, feeling=feeling, cause=cause)])]
 
@@ -197,7 +216,8 @@ class Plot:
 
     def delivery(self) -> list[Step]:
         """Let the hero bring the thing to where it had to go."""
-        go, drop = Event("move", self.hero, "", self.target), Event("drop", self.hero, self.goal, self.target)
+        go = Event("move", self.hero, "", self.target)
+        drop = Event("drop", self.hero, self.goal, self.target)
         if self.random() < 0.4:
             return [("go_drop", [go, drop])]
         return [("carry", [go._replace(object=self.goal)]), ("arrive", [drop._replace(place="")])]

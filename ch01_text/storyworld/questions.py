@@ -1,8 +1,9 @@
 """Questions whose answers follow from what has been told, drawn such that cheap shortcuts fail.
 
-A candidate whose answer a reader could guess from the names alone (the last-mentioned place, the last
-mover, the names next to the asked name) is kept only now and then, as is a question asked before whose
-answer has not changed. Left out: measuring that, which `shortcuts` does from the finished text.
+A candidate whose answer a reader could guess from the names alone (the last-mentioned place, the
+last mover, the names next to the asked name) is kept only now and then, as is a question asked
+before whose answer has not changed. Left out: measuring that, which `shortcuts` does from the
+finished text.
 """
 
 from dataclasses import dataclass
@@ -15,11 +16,29 @@ from ch01_text.storyworld.words import CONTAINERS, KIND, PLACES, PRONOUNS, the
 from ch01_text.storyworld.world import World
 
 MAIN_KINDS = ("where-person", "where-object", "who-has", "what-has")
-KINDS = (*MAIN_KINDS, "before", "with", "yes-no", "count", "feel", "why", "wants", "inside", "unknown")
+KINDS = (
+    *MAIN_KINDS,
+    "before",
+    "with",
+    "yes-no",
+    "count",
+    "feel",
+    "why",
+    "wants",
+    "inside",
+    "unknown",
+)
 UNKNOWN = "nobody knows"
 NUMBERS = ("none", "one", "two", "three", "four", "five")
-# How often a candidate is kept whose answer a shortcut gives, has not changed, or is "nobody"/"nothing".
-LURE_RATES = {"where-person": 0.2, "where-object": 0.06, "who-has": 0.035, "what-has": 0.25, "before": 0.2}
+# How often a candidate is kept whose answer a shortcut gives, has not changed, or is
+# "nobody"/"nothing".
+LURE_RATES = {
+    "where-person": 0.2,
+    "where-object": 0.06,
+    "who-has": 0.035,
+    "what-has": 0.25,
+    "before": 0.2,
+}
 LURE_RATE, SAME_AGAIN_RATE, NOBODY_RATE = 0.2, 0.05, 0.04
 TRIES, TRIES_A_KIND = 40, 8
 PERSON, PLACE, THING = 0, 1, 2  # what `Heard` holds at each index
@@ -38,8 +57,8 @@ ANSWER_TYPE = {
 class Question:
     """A question with its only right answer.
 
-    `hops`: the told facts to chain; `position`: the characters of the story's prose told before it is
-    asked; `about`: the people and things that it asks about.
+    `hops`: the told facts to chain; `position`: the characters of the story's prose told before it
+    is asked; `about`: the people and things that it asks about.
     """
 
     text: str
@@ -50,7 +69,8 @@ class Question:
     about: tuple[str, ...]
 
 
-Draft = tuple[str, str, int, str]  # text, answer (nouns without "the"), hops, whom or what it is about
+# text, answer (nouns without "the"), hops, whom or what it is about
+Draft = tuple[str, str, int, str]
 
 
 class Interviewer:
@@ -61,7 +81,8 @@ class Interviewer:
         self.cast, self.world, self.where, self.heard = cast, world, world.where, heard
         self.things = (*cast.things, cast.container) if cast.container else cast.things
         self.level = level
-        self.asked: dict[str, tuple[str, int]] = {}  # the newest answer to a question, and where it was
+        # the newest answer to a question, and where it was
+        self.asked: dict[str, tuple[str, int]] = {}
         self.drafts = {kind: getattr(self, "draft_" + kind.replace("-", "_")) for kind in KINDS}
 
     def ask(self, position: int) -> Question | None:
@@ -75,7 +96,9 @@ class Interviewer:
                 continue
             text, answer, hops, about = draft
             known, when = self.asked.get(text, ("", -1))
-            keeps = when < position and self.random() < self.chance(kind, answer, about, answer == known)
+            keeps = when < position and self.random() < self.chance(
+                kind, answer, about, answer == known
+            )
             if hops > self.level.max_hops or not keeps:
                 rejected.add(text)
                 continue
@@ -96,7 +119,9 @@ class Interviewer:
     def lures(self, kind: str, about: str) -> tuple[str, ...]:
         """List the answers that shortcuts would give."""
         wanted, heard = ANSWER_TYPE[kind], self.heard
-        mover, destination = self.world.newest_told_move if self.level.joined else self.world.newest_move
+        mover, destination = (
+            self.world.newest_told_move if self.level.joined else self.world.newest_move
+        )
         lures = (heard.last[wanted], heard.first[about][wanted], (mover, destination, "")[wanted])
         return lures if kind == "where-person" else (*lures, heard.near[about][wanted])
 
@@ -121,7 +146,12 @@ class Interviewer:
         thing = self.thing()
         at = self.where[thing]
         holder = self.world.holder(thing)
-        return f"Who has the {thing}?", holder or "nobody", 2 if at in CONTAINERS and holder else 1, thing
+        return (
+            f"Who has the {thing}?",
+            holder or "nobody",
+            2 if at in CONTAINERS and holder else 1,
+            thing,
+        )
 
     def draft_what_has(self) -> Draft | None:
         person = self.person()
@@ -151,7 +181,9 @@ class Interviewer:
         person = self.person()
         place, visited = self.where[person], self.world.visited[person]
         right = self.random() < 0.5
-        asked = place if right else pick(self.rng, visited if self.random() < 0.5 else self.cast.places)
+        asked = (
+            place if right else pick(self.rng, visited if self.random() < 0.5 else self.cast.places)
+        )
         if (asked == place) is not right:
             return None
         text = f"Is {person} {PLACES[asked]} the {asked}?"
@@ -160,9 +192,16 @@ class Interviewer:
     def draft_count(self) -> Draft | None:
         person = self.person()
         things = self.world.inside(person)
-        if any(self.world.inside(thing) for thing in things) or (not things and self.random() < 0.7):
+        if any(self.world.inside(thing) for thing in things) or (
+            not things and self.random() < 0.7
+        ):
             return None
-        return f"How many things does {person} have?", NUMBERS[len(things)], max(1, len(things)), person
+        return (
+            f"How many things does {person} have?",
+            NUMBERS[len(things)],
+            max(1, len(things)),
+            person,
+        )
 
     def draft_feel(self) -> Draft | None:
         person = self.person()
@@ -172,7 +211,11 @@ class Interviewer:
     def draft_why(self) -> Draft | None:
         person = self.person()
         felt = self.world.feels.get(person)
-        return (f"Why is {person} {felt.feeling}?", self.world.reason(person), 1, person) if felt else None
+        return (
+            (f"Why is {person} {felt.feeling}?", self.world.reason(person), 1, person)
+            if felt
+            else None
+        )
 
     def draft_wants(self) -> Draft | None:
         person = self.cast.people[0]

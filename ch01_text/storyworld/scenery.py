@@ -244,6 +244,7 @@ _WEATHERS = (
 )
 
 WEATHERS = tuple(
-    Weather(openings, _SCENES + scenes * 2, _CLOSINGS + closings * 3)  # what is special comes more often
+    # what is special comes more often
+    Weather(openings, _SCENES + scenes * 2, _CLOSINGS + closings * 3)
     for openings, scenes, closings in _WEATHERS
 )

@@ -1,4 +1,5 @@
-"""Cheap ways to answer without tracking the state: the baselines beside which a model's accuracy counts.
+"""Cheap ways to answer without tracking the state: the baselines beside which a model's accuracy
+counts.
 
 Five need only the text so far, two are fitted: the most frequent answer of each kind, and logistic
 regression on bags of words. The question sampler keeps all of them low on the main kinds; "same
@@ -24,12 +25,16 @@ def listen(story: Story, question: Question) -> Heard:
     """Collect the names in the prose told before `question`."""
     heard = Heard()
     for sentence in story.told(question):
-        heard.hear([word for word in re.findall(r"\w+", sentence) if word in APART or word in PLACES])
+        heard.hear(
+            [word for word in re.findall(r"\w+", sentence) if word in APART or word in PLACES]
+        )
     return heard
 
 
 def newest_move(story: Story, question: Question) -> tuple[str, str]:
-    """Return who went where in the last told event that names a destination; ("", "") before the first."""
+    """Return who went where in the last told event that names a destination; ("", "") before the
+    first.
+    """
     told = len(story.told(question))
     for event in reversed(story.events):
         if event.verb == "move" and event.sentence < told:
@@ -41,9 +46,10 @@ def shortcut_answers(story: Story, question: Question) -> dict[str, str]:
     """Return the answer of each text shortcut to `question`, by name; "" where it has none.
 
     "last mentioned": the newest place (for where-kinds), person (who) or thing (what) in the prose;
-    "last mover": who moved last, or where to; "first mention" and "same sentence": the place, person or
-    thing at the first and the newest sentence that names whom or what the question is about; "last
-    answer": the answer given before to the same question. Other kinds have "last answer" only.
+    "last mover": who moved last, or where to; "first mention" and "same sentence": the place,
+    person or thing at the first and the newest sentence that names whom or what the question is
+    about; "last answer": the answer given before to the same question. Other kinds have "last
+    answer" only.
     """
     asked = [one for one in story.questions if one.position < question.position]
     earlier = [one.answer for one in asked if one.text == question.text]
@@ -71,7 +77,8 @@ def fit_majority(questions: Iterable[Question]) -> dict[str, str]:
 
 
 def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[str]]:
-    """Fit logistic regression on word counts of the prose so far and of the question, a model a kind.
+    """Fit logistic regression on word counts of the prose so far and of the question, a model a
+    kind.
 
     Returns a function from pairs to answers. Kinds not in `pairs` are answered "".
     """
@@ -97,15 +104,19 @@ def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[s
         if len(set(answers)) > 1:
             regression = LogisticRegression(C=0.1, max_iter=500, tol=1e-2)
             model = make_pipeline(CountVectorizer(analyzer=words), regression)
-            with threadpool_limits(1), warnings.catch_warnings():  # so small a problem only gets slower by threads
-                warnings.filterwarnings("ignore", message="The number of unique classes")  # reasons hardly repeat
+            # so small a problem only gets slower by threads
+            with threadpool_limits(1), warnings.catch_warnings():
+                # reasons hardly repeat
+                warnings.filterwarnings("ignore", message="The number of unique classes")
                 models[kind] = model.fit(examples, answers)
 
     def answer(pairs: Sequence[Pair]) -> list[str]:
         found = {}
         for kind, examples in by_kind(pairs).items():
             if kind in models:
-                found |= zip(map(id, examples), map(str, models[kind].predict(examples)), strict=True)
+                found |= zip(
+                    map(id, examples), map(str, models[kind].predict(examples)), strict=True
+                )
         return [found.get(id(pair), "") for pair in pairs]
 
     return answer
@@ -130,6 +141,8 @@ def shortcut_table(
                 for key in (question.kind, "all"):
                     hits[name][key].append(answer == question.answer)
     return {
-        name: {kind: sum(hits[name][kind]) / max(1, len(hits[name][kind])) for kind in (*kinds, "all")}
+        name: {
+            kind: sum(hits[name][kind]) / max(1, len(hits[name][kind])) for kind in (*kinds, "all")
+        }
         for name in ("majority", "bag of words", *TEXT_SHORTCUTS)
     }

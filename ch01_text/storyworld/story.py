@@ -8,7 +8,9 @@ from ch01_text.storyworld.world import Event, World
 
 
 def question_lines(question: str, answer: str | None = None) -> str:
-    """Format a question; without an answer it ends in "A:", and the answer is to start with a space."""
+    """Format a question; without an answer it ends in "A:", and the answer is to start with a
+    space.
+    """
     return f"Q: {question}\nA:" + ("" if answer is None else f" {answer}\n")
 
 
@@ -16,9 +18,10 @@ def question_lines(question: str, answer: str | None = None) -> str:
 class Story:
     """One story, what truly happens in it, and questions about it.
 
-    `text`: the prose with the questions where they are asked, for pretraining; `prose`: the sentences
-    alone, on one line; `closing`: the characters of prose before the end is told, so that
-    `prose[:closing]` decides the `ending` ("happy" or "sad") by what happened, not by how it is said.
+    `text`: the prose with the questions where they are asked, for pretraining; `prose`: the
+    sentences alone, on one line; `closing`: the characters of prose before the end is told, so that
+    `prose[:closing]` decides the `ending` ("happy" or "sad") by what happened, not by how it is
+    said.
     """
 
     text: str
@@ -33,7 +36,9 @@ class Story:
     cast: Cast
 
     def prompt(self, question: Question) -> str:
-        """Return the prose told up to `question` and the question, ready for the answer (after "A:")."""
+        """Return the prose told up to `question` and the question, ready for the answer (after
+        "A:").
+        """
         return f"{self.prose[: question.position]}\n{question_lines(question.text)}"
 
     def told(self, question: Question) -> tuple[str, ...]:

@@ -8,11 +8,13 @@ pairs for the test stories. Left out: the sentences, which are in `phrases`.
 from zlib import crc32
 
 SHE = tuple(
-    """Anna Maria Lucy Emma Nora Zara Mei Yuki Aisha Fatima Priya Leila Ingrid Freya Sofia Elena Chloe
+    """Anna Maria Lucy Emma Nora Zara Mei Yuki Aisha Fatima Priya Leila Ingrid Freya Sofia Elena
+    Chloe
     Amara Nadia Olga Hana Keiko Carmen Greta Bella Ines Maya Tara Eva Alice""".split()
 )
 HE = tuple(
-    """Tom Ben Omar Ali Ravi Arjun Kenji Hiro Wei Chen Jan Lars Erik Sven Ivan Boris Pablo Diego Marco
+    """Tom Ben Omar Ali Ravi Arjun Kenji Hiro Wei Chen Jan Lars Erik Sven Ivan Boris Pablo Diego
+    Marco
     Luca Pierre Hugo Kofi Kwame Tariq Yusuf David Samuel Peter Felix""".split()
 )
 PEOPLE = SHE + HE
@@ -31,8 +33,10 @@ PLACES = {
     place: preposition
     for preposition, places in {
         "at": "mill school market inn forge farm station harbour lighthouse bakery",
-        "in": "orchard barn church stable garden meadow library tower forest castle square cottage "
-        "vineyard greenhouse cellar",
+        "in": (
+            "orchard barn church stable garden meadow library tower forest castle square cottage "
+            "vineyard greenhouse cellar"
+        ),
         "by": "river lake pond fountain",
         "on": "bridge hill beach",
     }.items()
@@ -131,7 +135,8 @@ for _line in _THINGS.split("\n")[1:-1]:
 CONTAINERS = tuple(thing for thing, kind in KIND.items() if kind == "container")
 THINGS = tuple(KIND)
 BULKY = frozenset(  # what does not go into a container
-    "kite balloon drum guitar violin rope shovel broom rake umbrella pumpkin coat blanket cloak".split()
+    """kite balloon drum guitar violin rope shovel broom rake umbrella
+    pumpkin coat blanket cloak""".split()
 )
 STARTS = {thing: tuple(KEPT[kind].split()) for thing, kind in KIND.items()}
 PLACE_NAMES = tuple(PLACES)
@@ -149,7 +154,8 @@ def held_out(first: str, second: str) -> bool:
     return crc32(pair.encode()) % HELD_OUT_ONE_IN == 0
 
 
-# Everybody and everything that a person never shares a training story with, and the other way round.
+# Everybody and everything that a person never shares a training story with, and the other way
+# round.
 APART = {
     one: frozenset(
         other

@@ -1,15 +1,16 @@
 """The true state of the village: who is where, who has what, who feels what, and why.
 
-The world knows events and their consequences only; which events happen is decided in `plot`, how they
-sound in `phrases`. One dictionary, `where`, holds all positions: a person is at a place; a thing is at
-a place, with a person or in a container; "" is a position that the story does not tell.
+The world knows events and their consequences only; which events happen is decided in `plot`, how
+they sound in `phrases`. One dictionary, `where`, holds all positions: a person is at a place; a
+thing is at a place, with a person or in a container; "" is a position that the story does not tell.
 """
 
 from typing import NamedTuple
 
 from ch01_text.storyworld.words import PLACES, PRONOUNS, the
 
-STIRRING = frozenset(("give", "take", "find", "lose", "meet", "refuse"))  # old feelings end with these
+# old feelings end with these
+STIRRING = frozenset(("give", "take", "find", "lose", "meet", "refuse"))
 PAST = {"take": "got", "find": "found", "lose": "lost"}
 
 
@@ -64,7 +65,9 @@ class World:
 
     def inside(self, spot: str) -> list[str]:
         """List the things directly with the person, in the container or at the place `spot`."""
-        return [entity for entity, at in self.where.items() if at == spot and entity not in PRONOUNS]
+        return [
+            entity for entity, at in self.where.items() if at == spot and entity not in PRONOUNS
+        ]
 
     def people(self, place: str) -> list[str]:
         """List who is at `place`."""

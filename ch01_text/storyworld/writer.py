@@ -1,7 +1,7 @@
 """Writes stories: the plot is told, questions are asked on the way.
 
-Story i is a function of (split, level, seed, i) and of nothing else, so that any part of the endless
-sequence can be made anywhere, in any order.
+Story i is a function of (split, level, seed, i) and of nothing else, so that any part of the
+endless sequence can be made anywhere, in any order.
 """
 
 from collections.abc import Iterator
@@ -90,7 +90,9 @@ class Writer:
             if question:
                 self.questions.append(question)
                 if self.level.steps:
-                    self.chunks.append(draw_steps(self.random, question.kind, question.about[0], self.world))
+                    self.chunks.append(
+                        draw_steps(self.random, question.kind, question.about[0], self.world)
+                    )
                 self.chunks.append(question_lines(question.text, question.answer))
                 self.narrator.pause()
 
@@ -131,7 +133,9 @@ def write_story(index: int, split: str = "train", level: str = "base", seed: int
         writer = Writer(Random(f"{split}/{level}/{seed}/{index}/{attempt}"), LEVELS[level], split)
         ending, closing = writer.write()
         asked = {entity for question in writer.questions for entity in question.about}
-        if writer.questions and (split == "train" or any(not APART[one].isdisjoint(asked) for one in asked)):
+        if writer.questions and (
+            split == "train" or any(not APART[one].isdisjoint(asked) for one in asked)
+        ):
             break
     sentences = tuple(writer.narrator.sentences)
     return Story(
@@ -149,13 +153,19 @@ def write_story(index: int, split: str = "train", level: str = "base", seed: int
 
 
 def stories(
-    n: int | None = None, *, split: str = "train", level: str = "base", seed: int = 0, start: int = 0
+    n: int | None = None,
+    *,
+    split: str = "train",
+    level: str = "base",
+    seed: int = 0,
+    start: int = 0,
 ) -> Iterator[Story]:
-    """Yield `n` stories (None: without end) from number `start` on; the same seed gives the same stories.
+    """Yield `n` stories (None: without end) from number `start` on; the same seed gives the same
+    stories.
 
     Training and test stories share no held-out pair of characters, or of a character and a thing
-    (`held_out`): no training story has one, every test story asks about at least one. Raises ValueError
-    for an unknown split or level.
+    (`held_out`): no training story has one, every test story asks about at least one. Raises
+    ValueError for an unknown split or level.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")

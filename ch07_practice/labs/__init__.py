@@ -12,5 +12,14 @@ from ch07_practice.labs import (
 )
 from ch07_practice.labs.setting import Setting
 
-__all__ = ["Setting", "context", "few_shot", "injection", "retrieval", "self_consistency", "steps", "structured",
-           "tools"]
+__all__ = [
+    "Setting",
+    "context",
+    "few_shot",
+    "injection",
+    "retrieval",
+    "self_consistency",
+    "steps",
+    "structured",
+    "tools",
+]

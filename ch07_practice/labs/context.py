@@ -1,8 +1,9 @@
 """The limit of the context: what happens to answers as the text grows and at last does not fit?
 
-The same short stories are asked about with more and more words about the weather between story and question. What does
-not fit is cut at the beginning, and the facts with it. With rotary positions the model can also be made to read on
-beyond the positions that it was trained on: it does not fail, it gets worse (Press et al. 2022 measure the same).
+The same short stories are asked about with more and more words about the weather between story and
+question. What does not fit is cut at the beginning, and the facts with it. With rotary positions
+the model can also be made to read on beyond the positions that it was trained on: it does not fail,
+it gets worse (Press et al. 2022 measure the same).
 """
 
 from random import Random
@@ -40,14 +41,20 @@ def measure(setting: Setting) -> list[Finding]:
     for n in FILLERS:
         rows = []
         for story, question in pairs:
-            prompt = document_start(base.tokenizer, stretched((story, question), filler(rng, base.tokenizer, n)))
+            prompt = document_start(
+                base.tokenizer, stretched((story, question), filler(rng, base.tokenizer, n))
+            )
             rows.append((prompt, base.tokenizer.encode(f" {question.answer}\n")))
         longest = max(len(prompt) + len(answer) for prompt, answer in rows)
         length = f"{sum(len(prompt) for prompt, _ in rows) / len(rows):.0f} tokens"
         cut = score_rows(base.model, rows, base.precision)
-        findings.append(share("context", f"{length}, cut to {context}", [greedy for _, greedy in cut]))
+        findings.append(
+            share("context", f"{length}, cut to {context}", [greedy for _, greedy in cut])
+        )
         if base.model.config.position == "rope" and longest > context:
             longer = chat_model(base.model, base.model.config.vocab_size, longest)
             read = score_rows(longer, rows, base.precision)
-            findings.append(share("context", f"{length}, read beyond {context}", [greedy for _, greedy in read]))
+            findings.append(
+                share("context", f"{length}, read beyond {context}", [greedy for _, greedy in read])
+            )
     return findings

@@ -1,9 +1,10 @@
 """Few-shot prompting: does it help to show solved examples first (Brown et al. 2020)?
 
-Large models learn from examples within the prompt; ours has never seen two stories side by side. So examples may even
-distract it, which is measured in the form of its training texts, in a slightly different one and in one it never saw.
-Examples with wrong answers say whether their answers are read at all (Min et al. 2022). Left out: examples chosen to
-resemble the question, and more of them than a context of 256 tokens holds.
+Large models learn from examples within the prompt; ours has never seen two stories side by side. So
+examples may even distract it, which is measured in the form of its training texts, in a slightly
+different one and in one it never saw. Examples with wrong answers say whether their answers are
+read at all (Min et al. 2022). Left out: examples chosen to resemble the question, and more of them
+than a context of 256 tokens holds.
 """
 
 from random import Random
@@ -40,8 +41,12 @@ def short_pairs(tokenizer, split: str, n: int, seed: int) -> list[Pair]:
     """`n` questions about beginnings of stories that are short enough."""
     found: list[Pair] = []
     for story in stories(split=split, level=LEVELS["test"], seed=seed):
-        short = [question for question in story.questions if question.kind in MAIN_KINDS
-                 and len(tokenizer.encode(story.prompt(question))) <= PROMPT_TOKENS]
+        short = [
+            question
+            for question in story.questions
+            if question.kind in MAIN_KINDS
+            and len(tokenizer.encode(story.prompt(question))) <= PROMPT_TOKENS
+        ]
         found += [(story, question) for question in short[:1]]
         if len(found) == n:
             break
@@ -50,26 +55,42 @@ def short_pairs(tokenizer, split: str, n: int, seed: int) -> list[Pair]:
 
 def few_shot_prompt(form, examples: list[tuple[Pair, str]], pair: Pair) -> str:
     """Solved examples, each with the answer given, and then the question."""
-    solved = "".join(f"{story.prose[: question.position]}\n{form(question.text, answer)}\n"
-                     for (story, question), answer in examples)
+    solved = "".join(
+        f"{story.prose[: question.position]}\n{form(question.text, answer)}\n"
+        for (story, question), answer in examples
+    )
     story, question = pair
     return f"{solved}{story.prose[: question.position]}\n{form(question.text)}"
 
 
 def measure(setting: Setting) -> list[Finding]:
-    """Greedy answers to the letter, by form and number of examples; two examples with wrong answers, too."""
+    """Greedy answers to the letter, by form and number of examples; two examples with wrong
+    answers, too.
+    """
     rng, tokenizer = Random(setting.seed), setting.base.tokenizer
     pairs = short_pairs(tokenizer, "test", 2 * setting.n, setting.seed)
     pool = short_pairs(tokenizer, "train", 50, setting.seed)
     shown = [rng.sample(pool, max(SHOTS)) for _ in pairs]
-    wrong = [[(one, rng.choice([choice for choice in choices_of(*one) if choice != one[1].answer])) for one in few]
-             for few in shown]
+    wrong = [
+        [
+            (one, rng.choice([choice for choice in choices_of(*one) if choice != one[1].answer]))
+            for one in few
+        ]
+        for few in shown
+    ]
     right = [[(one, one[1].answer) for one in few] for few in shown]
     findings = []
     for name, form in FORMS.items():
         rows = [(f"{name}, {k} examples", [few[:k] for few in right]) for k in SHOTS]
         for label, examples in [*rows, (f"{name}, 2 examples, wrong", wrong)]:
-            scored = [(document_start(tokenizer, few_shot_prompt(form, few, pair)), f" {pair[1].answer}\n")
-                      for few, pair in zip(examples, pairs, strict=True)]
-            findings.append(share("few-shot", label, [greedy for _, greedy in setting.base.score(scored)]))
+            scored = [
+                (
+                    document_start(tokenizer, few_shot_prompt(form, few, pair)),
+                    f" {pair[1].answer}\n",
+                )
+                for few, pair in zip(examples, pairs, strict=True)
+            ]
+            findings.append(
+                share("few-shot", label, [greedy for _, greedy in setting.base.score(scored)])
+            )
     return findings

@@ -1,8 +1,10 @@
-"""Retrieval: the story that a question is about is looked up among many and then read (Lewis et al. 2020).
+"""Retrieval: the story that a question is about is looked up among many and then read (Lewis et al.
+    2020).
 
-A question names the story by its people and things, as a reader would. hit@k: the right story is among the first k
-found. Then the tuned model answers without a story, with the first one found, and with the right one: what finding
-costs is the gap between the last two. Left out: cutting long texts into pieces; a story here is one piece.
+A question names the story by its people and things, as a reader would. hit@k: the right story is
+among the first k found. Then the tuned model answers without a story, with the first one found, and
+with the right one: what finding costs is the gap between the last two. Left out: cutting long texts
+into pieces; a story here is one piece.
 """
 
 from collections import Counter
@@ -36,15 +38,22 @@ def query_of(pair: Pair) -> str:
     return f"In the story of {first}, {second} and {the(thing)}: {pair[1].text}"
 
 
-def find(setting: Setting, texts: Sequence[str], queries: Sequence[str], k: int) -> dict[str, np.ndarray]:
+def find(
+    setting: Setting, texts: Sequence[str], queries: Sequence[str], k: int
+) -> dict[str, np.ndarray]:
     """(Q, k) numbers of texts by every way of searching."""
     base, found = setting.base, {}
     typical = [query_of(pair) for pair in draw_pairs(TYPICAL, setting.seed, split="train")]
     for name, layer in LAYERS.items():
-        stored, usual, asked = (embed(base.model, base.tokenizer, some, base.precision, layer)
-                                for some in (texts, typical, queries))
+        stored, usual, asked = (
+            embed(base.model, base.tokenizer, some, base.precision, layer)
+            for some in (texts, typical, queries)
+        )
         found[name] = VectorIndex(stored, usual).search(asked, k)
-    return found | {"TF-IDF": TfidfIndex(texts).search(queries, k), "BM25": Bm25Index(texts).search(queries, k)}
+    return found | {
+        "TF-IDF": TfidfIndex(texts).search(queries, k),
+        "BM25": Bm25Index(texts).search(queries, k),
+    }
 
 
 def measure(setting: Setting) -> list[Finding]:
@@ -56,14 +65,30 @@ def measure(setting: Setting) -> list[Finding]:
     pairs = list(islice(closing_pairs(unique), setting.n))
     chosen = [place[story.prose] for story, _ in pairs]
     found = find(setting, texts, [query_of(pair) for pair in pairs], 5)
-    findings = [share("retrieval", f"{name}: hit@{k}", [number in row[:k] for number, row in
-                                                        zip(chosen, rows.tolist(), strict=True)])
-                for name, rows in found.items() for k in (1, 5)]
-    reading = {"no story": None, **{f"story found by {name}": rows[:, 0] for name, rows in found.items()},
-               "the right story": chosen}
+    findings = [
+        share(
+            "retrieval",
+            f"{name}: hit@{k}",
+            [number in row[:k] for number, row in zip(chosen, rows.tolist(), strict=True)],
+        )
+        for name, rows in found.items()
+        for k in (1, 5)
+    ]
+    reading = {
+        "no story": None,
+        **{f"story found by {name}": rows[:, 0] for name, rows in found.items()},
+        "the right story": chosen,
+    }
     for name, numbers in reading.items():
         given = [[]] * len(pairs) if numbers is None else [[texts[number]] for number in numbers]
-        said = setting.chat.respond([user(*story, one.text) for story, (_, one) in zip(given, pairs, strict=True)])
-        findings.append(share("retrieval", f"answers, {name}",
-                              [exact_match(text, one.answer) for text, (_, one) in zip(said, pairs, strict=True)]))
+        said = setting.chat.respond(
+            [user(*story, one.text) for story, (_, one) in zip(given, pairs, strict=True)]
+        )
+        findings.append(
+            share(
+                "retrieval",
+                f"answers, {name}",
+                [exact_match(text, one.answer) for text, (_, one) in zip(said, pairs, strict=True)],
+            )
+        )
     return findings

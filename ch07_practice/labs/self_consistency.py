@@ -1,7 +1,8 @@
 """Self-consistency: draw several answers and give the one that most agree on (Wang et al. 2022).
 
-Voting helps where wrong answers differ and the right one comes back. "Any of them" is what a perfect judge could
-choose from the same draws (pass@k). Left out: choosing by a reward model, which is chapter 6's best of n.
+Voting helps where wrong answers differ and the right one comes back. "Any of them" is what a
+perfect judge could choose from the same draws (pass@k). Left out: choosing by a reward model, which
+is chapter 6's best of n.
 """
 
 from ch06_instruction.best_of_n import best_there_was, draw_answers, most_agreed
@@ -22,7 +23,10 @@ def measure(setting: Setting) -> list[Finding]:
     drawn = draw_answers(setting.chat, asked, max(DRAWS), setting.seed, TEMPERATURE)
     findings = [share("self-consistency", "greedy", list(rows["exact_match"]))]
     for k in DRAWS:
-        hits = [exact_match(most_agreed(answers[:k]), one.answer) for answers, one in zip(drawn, asked, strict=True)]
+        hits = [
+            exact_match(most_agreed(answers[:k]), one.answer)
+            for answers, one in zip(drawn, asked, strict=True)
+        ]
         findings.append(share("self-consistency", f"vote of {k}" if k > 1 else "one draw", hits))
     reachable = round(best_there_was(asked, drawn) * len(asked))
     hits = [number < reachable for number in range(len(asked))]

@@ -1,9 +1,11 @@
-"""Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer, Schick et al. 2023).
+"""Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer,
+Schick et al. 2023).
 
-The tuned model begins a response by asking itself plainly: "Q: Where did Nora go?". Here that line is a call. The
-village's register, not the model, writes the line behind "A:", and the model goes on from there, perhaps with another
-call that follows from the answer ("Q: Who has the book?", "A: Nora"). So it need not track anything, only ask the right
-questions. Left out: a choice between several tools, which needs training on calls.
+The tuned model begins a response by asking itself plainly: "Q: Where did Nora go?". Here that line
+is a call. The village's register, not the model, writes the line behind "A:", and the model goes on
+from there, perhaps with another call that follows from the answer ("Q: Who has the book?", "A:
+Nora"). So it need not track anything, only ask the right questions. Left out: a choice between
+several tools, which needs training on calls.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +18,8 @@ from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Setting, draw_pairs, go_on, register, user
 
 MAX_CALLS = 4  # in one response
-Tool = Callable[[str], str | None]  # question -> answer; None: it does not know, or does not understand
+# question -> answer; None: it does not know, or does not understand
+Tool = Callable[[str], str | None]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,9 @@ def called(line: str) -> str | None:
 
 
 def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool]) -> list[Turn]:
-    """Responses in which the call has been executed. A first line that is no call is the whole response."""
+    """Responses in which the call has been executed. A first line that is no call is the whole
+    response.
+    """
     prompts = [chat.prompt(messages) for messages in conversations]
     turns, rows = [Turn("")] * len(prompts), list(range(len(prompts)))
     while rows:
@@ -45,7 +50,8 @@ def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool])
         calling = []
         for row, text in zip(rows, texts, strict=True):
             so_far, calls = turns[row].text, turns[row].calls
-            line = text[len(so_far) :].lstrip("\n").partition("\n")[0]  # the first one that the model wrote itself
+            # the first one that the model wrote itself
+            line = text[len(so_far) :].lstrip("\n").partition("\n")[0]
             call = called(line)
             if call is None or len(calls) == MAX_CALLS:
                 turns[row] = Turn(text if calls else line, calls)
@@ -59,20 +65,39 @@ def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool])
 
 def measure(setting: Setting) -> list[Finding]:
     """Right answers without the story, with it, and without it but with the register."""
-    pairs = draw_pairs(setting.n, setting.seed + 3, kinds=("where-person", "where-object", "who-has"))
+    pairs = draw_pairs(
+        setting.n, setting.seed + 3, kinds=("where-person", "where-object", "who-has")
+    )
     known = [register(pair) for pair in pairs]
 
     def right(answers: Sequence[str]) -> list[bool]:
-        return [exact_match(answer, question.answer) for answer, (_, question) in zip(answers, pairs, strict=True)]
+        return [
+            exact_match(answer, question.answer)
+            for answer, (_, question) in zip(answers, pairs, strict=True)
+        ]
 
     bare = [user(question.text) for _, question in pairs]
-    read = right(setting.chat.respond([user(story.prose, question.text) for story, question in pairs]))
+    read = right(
+        setting.chat.respond([user(story.prose, question.text) for story, question in pairs])
+    )
     turns = answer_with_tool(setting.chat, bare, [answers.get for answers in known])
     helped = right([turn.text for turn in turns])
-    understood = [call in answers for turn, answers in zip(turns, known, strict=True) for call in turn.calls]
+    understood = [
+        call in answers for turn, answers in zip(turns, known, strict=True) for call in turn.calls
+    ]
     failed = [hit for hit, alone in zip(helped, read, strict=True) if not alone]
-    findings = [share("tools", "the question alone", right(setting.chat.respond(bare))),
-                share("tools", "with the story", read), share("tools", "with the register", helped)]
+    findings = [
+        share("tools", "the question alone", right(setting.chat.respond(bare))),
+        share("tools", "with the story", read),
+        share("tools", "with the register", helped),
+    ]
     if failed:
         findings.append(share("tools", "with the register, where the story did not do", failed))
-    return [*findings, *([share("tools", "calls that the register could answer", understood)] if understood else [])]
+    return [
+        *findings,
+        *(
+            [share("tools", "calls that the register could answer", understood)]
+            if understood
+            else []
+        ),
+    ]

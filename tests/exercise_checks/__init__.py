@@ -1,5 +1,7 @@
-"""Checks of the exercises, a module a chapter. Each calls the function that it is given, and says what went wrong in
-terms of the input; a module's CHECKS stand in the order of its chapter's exercises."""
+"""Checks of the exercises, a module a chapter. Each calls the function that it is given, and says
+what went wrong in terms of the input; a module's CHECKS stand in the order of its chapter's
+exercises.
+"""
 
 from exercise_checks import appendix_a, appendix_b, ch01, ch02, ch03, ch04, ch05, ch06, ch07
 

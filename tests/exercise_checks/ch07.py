@@ -1,4 +1,6 @@
-"""Chapter 7's checks: oracles are the shipped engine, layers and automata, scipy, bm25s, NumPy, and brute force."""
+"""Chapter 7's checks: oracles are the shipped engine, layers and automata, scipy, bm25s, NumPy,
+and brute force.
+"""
 
 import json
 from collections.abc import Callable
@@ -29,13 +31,18 @@ def continuous_steps(function: Callable) -> None:
 
 
 def keep_and_replace(function: Callable) -> None:
-    for p, q, expected in (([0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [[1, 1, 0.4], [1, 0, 0]]),
-                           ([0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [[1 / 7, 1, 1], [0, 2 / 3, 1 / 3]])):
+    for p, q, expected in (
+        ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [[1, 1, 0.4], [1, 0, 0]]),
+        ([0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [[1 / 7, 1, 1], [0, 2 / 3, 1 / 3]]),
+    ):
         expect(f"p {p}, q {q}", function(torch.tensor(p), torch.tensor(q)), expected)
     p, q = torch.rand(2, 9, generator=torch.manual_seed(0)).softmax(dim=-1).double()
     keep, rest = function(p, q)
-    expect("p and q random (9,): what is written, kept guesses and replaced ones together",
-           (q * keep + (1 - (q * keep).sum()) * rest).tolist(), p.tolist())
+    expect(
+        "p and q random (9,): what is written, kept guesses and replaced ones together",
+        (q * keep + (1 - (q * keep).sum()) * rest).tolist(),
+        p.tolist(),
+    )
 
 
 def tokens_per_round(function: Callable) -> None:
@@ -62,8 +69,11 @@ def allowed_tokens(function: Callable) -> None:
     for state, before in enumerate(("", "1", "1.", "1.5")):
         here = after(parse(r"[0-9]+(\.[0-9]+)?"), before.encode())
         expected = [after(here, token.encode()) != NOTHING for token in tokens]
-        expect_same(f"moves of [0-9]+(\\.[0-9]+)? from state {state}, tokens {tokens}", function(moves, state, tokens),
-                    expected)
+        expect_same(
+            f"moves of [0-9]+(\\.[0-9]+)? from state {state}, tokens {tokens}",
+            function(moves, state, tokens),
+            expected,
+        )
 
 
 def bm25_term(function: Callable) -> None:
@@ -71,11 +81,16 @@ def bm25_term(function: Callable) -> None:
     words = [text.split() for text in texts]
     index = bm25s.BM25()
     index.index(words, show_progress=False)
-    mean, cases = np.mean([len(one) for one in words]), [(word, i) for word in "abd" for i in range(4)]
+    mean = np.mean([len(one) for one in words])
+    cases = [(word, i) for word in "abd" for i in range(4)]
     for word, i in cases:
         n_with = sum(word in one for one in words)
-        expect(f"times {words[i].count(word)}, length {len(words[i])}, mean_length {mean}, n_texts 4, n_with {n_with}",
-               function(words[i].count(word), len(words[i]), mean, 4, n_with), index.get_scores([word])[i])
+        expect(
+            f"times {words[i].count(word)}, length {len(words[i])}, mean_length {mean}, n_texts 4,"
+            f" n_with {n_with}",
+            function(words[i].count(word), len(words[i]), mean, 4, n_with),
+            index.get_scores([word])[i],
+        )
 
 
 def hit_at_k(function: Callable) -> None:
@@ -85,23 +100,38 @@ def hit_at_k(function: Callable) -> None:
 
 
 def pick_choice(function: Callable) -> None:
-    for log_p, choices, expected in (([-3.0, -4.0], ["the inn", "the old harbour"], 1),
-                                     ([-2.0, -3.0], ["tea", "jam"], 0), ([-3.0, -3.0, -2.8], ["ab", "éé", "b"], 1),
-                                     ([-2.0, -2.0], ["ab", "cd"], 0)):
+    for log_p, choices, expected in (
+        ([-3.0, -4.0], ["the inn", "the old harbour"], 1),
+        ([-2.0, -3.0], ["tea", "jam"], 0),
+        ([-3.0, -3.0, -2.8], ["ab", "éé", "b"], 1),
+        ([-2.0, -2.0], ["ab", "cd"], 0),
+    ):
         expect_same(f"log_p {log_p}, choices {choices}", function(log_p, choices), expected)
 
 
 def wilson(function: Callable) -> None:
     for hits, n in ((50, 100), (0, 20), (20, 20), (3, 7)):
-        expect(f"hits {hits}, n {n}", function(hits, n),
-               tuple(binomtest(hits, n).proportion_ci(confidence_level=0.9500042, method="wilson")))
+        expect(
+            f"hits {hits}, n {n}",
+            function(hits, n),
+            tuple(binomtest(hits, n).proportion_ci(confidence_level=0.9500042, method="wilson")),
+        )
 
 
 def latency(function: Callable) -> None:
     seconds = np.random.default_rng(0).exponential(size=37).round(2).tolist()
-    for times, percent in (([4.0, 1.0, 3.0, 2.0], 50), ([0.2], 99), (seconds, 99), (seconds, 90), (seconds, 0)):
-        expect(f"seconds {times}, percent {percent}", function(list(times), percent),
-               np.percentile(times, percent, method="inverted_cdf"))
+    for times, percent in (
+        ([4.0, 1.0, 3.0, 2.0], 50),
+        ([0.2], 99),
+        (seconds, 99),
+        (seconds, 90),
+        (seconds, 0),
+    ):
+        expect(
+            f"seconds {times}, percent {percent}",
+            function(list(times), percent),
+            np.percentile(times, percent, method="inverted_cdf"),
+        )
 
 
 def join_stream(function: Callable) -> None:
@@ -109,11 +139,27 @@ def join_stream(function: Callable) -> None:
         return f"data: {json.dumps({'choices': list(choices)})}\n\n"
 
     for pieces in (["Tom", " is in", " the mill."], [], ["one\n\n", "data: two", " 😀"]):
-        body = (chunk({"delta": {"role": "assistant", "content": ""}}) + ": still writing\n\n"
-                + "".join(chunk({"delta": {"content": piece}}) for piece in pieces)
-                + chunk({"delta": {}, "finish_reason": "stop"}) + chunk() + "data: [DONE]\n\n")
+        body = (
+            chunk({"delta": {"role": "assistant", "content": ""}})
+            + ": still writing\n\n"
+            + "".join(chunk({"delta": {"content": piece}}) for piece in pieces)
+            + chunk({"delta": {}, "finish_reason": "stop"})
+            + chunk()
+            + "data: [DONE]\n\n"
+        )
         expect_same(f"body {body!r}", function(body), "".join(pieces))
 
 
-CHECKS = [continuous_steps, keep_and_replace, tokens_per_round, through_int8, allowed_tokens, bm25_term, hit_at_k,
-          pick_choice, wilson, latency, join_stream]
+CHECKS = [
+    continuous_steps,
+    keep_and_replace,
+    tokens_per_round,
+    through_int8,
+    allowed_tokens,
+    bm25_term,
+    hit_at_k,
+    pick_choice,
+    wilson,
+    latency,
+    join_stream,
+]
