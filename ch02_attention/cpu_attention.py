@@ -20,6 +20,23 @@ from ch02_attention.mask import CacheLayout, causal_mask
 MAX_T = 512  # tokens up to which bf16_attention is faster than the fused kernel
 
 
+def attention_with_dropout(
+    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None, rate: float
+) -> Tensor:
+    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D): attention that drops its weights with
+    probability `rate`.
+
+    `allowed`: (T, S) booleans, True where a query attends to a key; None: everywhere.
+    """
+    groups = queries.shape[1] // keys.shape[1]
+    if groups > 1:
+        keys, values = (x.repeat_interleave(groups, dim=1) for x in (keys, values))
+    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (B, H, T, S)
+    if allowed is not None:
+        scores = scores.masked_fill(~allowed, float("-inf"))
+    return dropout(scores.softmax(dim=-1), rate) @ values
+
+
 def causal_attention(
     queries: Tensor, keys: Tensor, values: Tensor, layout: CacheLayout, rate: float = 0.0
 ) -> Tensor:
@@ -46,46 +63,26 @@ def causal_attention(
         )
 
 
-def attention_with_dropout(
-    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None, rate: float
-) -> Tensor:
-    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D): attention that drops its weights with
-    probability `rate`.
-
-    `allowed`: (T, S) booleans, True where a query attends to a key; None: everywhere.
-    """
-    groups = queries.shape[1] // keys.shape[1]
-    if groups > 1:
-        keys, values = (x.repeat_interleave(groups, dim=1) for x in (keys, values))
-    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (B, H, T, S)
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, float("-inf"))
-    return dropout(scores.softmax(dim=-1), rate) @ values
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
+    """Apply RoPE to (..., T, D) in place; `cos` and `sin` (T, D / 2) have x's dtype."""
+    first, second = x.chunk(2, dim=-1)
+    unrotated = first.clone()
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).addcmul_(unrotated, sin)
 
 
-def takes_bf16_attention(layer: nn.Module, qkv: Tensor, layout: CacheLayout) -> bool:
-    """Whether `bf16_attention` is faster for this `MultiHeadAttention` and these projections."""
-    return (
-        qkv.dtype == torch.bfloat16
-        and qkv.device.type == "cpu"
-        and layout.is_causal
-        and layout.S <= MAX_T
-        and layer.num_kv_heads == layer.num_heads
-        and not (layer.training and layer.dropout)
-    )
+def _normalize(x: Tensor, eps: float) -> Tensor:
+    """Divide (..., T, D) by its root mean square, in place; return the factors (..., T, 1)."""
+    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
+    factor = torch.rsqrt(mean_square + eps)
+    x.mul_(factor)
+    return factor
 
 
-def bf16_attention(layer: nn.Module, qkv: Tensor) -> Tensor:
-    """Projections (B, T, 3 C) of a `MultiHeadAttention` -> context vectors (B, T, C), causal."""
-    T, half = qkv.shape[1], layer.head_dim // 2
-    cos = sin = scales = eps = None
-    if layer.rotates:  # both halves of a table are equal
-        cos, sin = (table[:T, :half].to(qkv.dtype) for table in (layer.cos, layer.sin))
-    if layer.q_norm is not None:
-        scales = torch.stack((layer.q_norm.scale, layer.k_norm.scale)).view(2, 1, 1, 1, -1)
-        eps = layer.q_norm.eps
-    with torch.autocast(qkv.device.type, enabled=False):
-        return _BF16Attention.apply(qkv, layer.num_heads, cos, sin, scales, eps)
+def _normalize_backward(gradient: Tensor, normed: Tensor, factor: Tensor) -> None:
+    """Backpropagate through `_normalize`, in place."""
+    along = (gradient * normed).mean(dim=-1, keepdim=True)
+    gradient.addcmul_(normed, along, value=-1).mul_(factor)
 
 
 class _BF16Attention(torch.autograd.Function):
@@ -145,23 +142,26 @@ class _BF16Attention(torch.autograd.Function):
         return d_qkv, None, None, None, d_scales, None
 
 
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> None:
-    """Apply RoPE to (..., T, D) in place; `cos` and `sin` (T, D / 2) have x's dtype."""
-    first, second = x.chunk(2, dim=-1)
-    unrotated = first.clone()
-    first.mul_(cos).addcmul_(second, sin, value=-1)
-    second.mul_(cos).addcmul_(unrotated, sin)
+def takes_bf16_attention(layer: nn.Module, qkv: Tensor, layout: CacheLayout) -> bool:
+    """Whether `bf16_attention` is faster for this `MultiHeadAttention` and these projections."""
+    return (
+        qkv.dtype == torch.bfloat16
+        and qkv.device.type == "cpu"
+        and layout.is_causal
+        and layout.S <= MAX_T
+        and layer.num_kv_heads == layer.num_heads
+        and not (layer.training and layer.dropout)
+    )
 
 
-def _normalize(x: Tensor, eps: float) -> Tensor:
-    """Divide (..., T, D) by its root mean square, in place; return the factors (..., T, 1)."""
-    mean_square = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square() / x.shape[-1]
-    factor = torch.rsqrt(mean_square + eps)
-    x.mul_(factor)
-    return factor
-
-
-def _normalize_backward(gradient: Tensor, normed: Tensor, factor: Tensor) -> None:
-    """Backpropagate through `_normalize`, in place."""
-    along = (gradient * normed).mean(dim=-1, keepdim=True)
-    gradient.addcmul_(normed, along, value=-1).mul_(factor)
+def bf16_attention(layer: nn.Module, qkv: Tensor) -> Tensor:
+    """Projections (B, T, 3 C) of a `MultiHeadAttention` -> context vectors (B, T, C), causal."""
+    T, half = qkv.shape[1], layer.head_dim // 2
+    cos = sin = scales = eps = None
+    if layer.rotates:  # both halves of a table are equal
+        cos, sin = (table[:T, :half].to(qkv.dtype) for table in (layer.cos, layer.sin))
+    if layer.q_norm is not None:
+        scales = torch.stack((layer.q_norm.scale, layer.k_norm.scale)).view(2, 1, 1, 1, -1)
+        eps = layer.q_norm.eps
+    with torch.autocast(qkv.device.type, enabled=False):
+        return _BF16Attention.apply(qkv, layer.num_heads, cos, sin, scales, eps)

@@ -33,7 +33,7 @@ class GPTConfig:
     tie_embeddings: bool = False  # output head shares the token embedding's matrix
     window: int | None = None  # sliding window: tokens attended to, this one included; None: all
     qk_norm: bool = False  # RMSNorm on queries and keys, head by head (Qwen3)
-    conv_kernel: int = 0  # short convolution of attention's inputs, this token included; 0: off
+    conv_kernel: int = 0  # tokens seen by a short convolution in front of attention; 0: none
 
     def __post_init__(self):
         sizes = ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]

@@ -37,8 +37,9 @@ class TransformerBlock(nn.Module):
             qk_norm=config.qk_norm,
             norm_eps=config.norm_eps,
         )
-        kernel = config.conv_kernel
-        self.conv = ShortConvolution(config.emb_dim, kernel) if kernel else None
+        self.conv = None
+        if config.conv_kernel:
+            self.conv = ShortConvolution(config.emb_dim, config.conv_kernel)
         self.ff = make_feed_forward(config)
         self.norm1 = make_norm(config)
         self.norm2 = make_norm(config)
@@ -130,21 +131,19 @@ class GPTModel(nn.Module):
         the first `counts[i]` tokens of row i if given, the rest being padding. ValueError if a text
         exceeds the context length.
         """
-        T = ids.shape[1]
-        longest = T + (
-            int(cache.cache_seqlens.max()) if cache is not None and counts is None else 0
-        )
-        if longest > self.config.context_length:
+        T, limit = ids.shape[1], self.config.context_length
+        held = int(cache.cache_seqlens.max()) if cache is not None and counts is None else 0
+        if held + T > limit:
             raise ValueError(
-                f"{longest} tokens exceed the context length {self.config.context_length}; "
-                "shorten the input or build the model with a longer context"
+                f"{held + T} tokens exceed the context length {limit}; shorten the input or build"
+                " the model with a longer context"
             )
         layout = cache.prepare(T, counts) if cache is not None else CacheLayout.contiguous(0, T)
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
             x = x + self.pos_emb.weight[layout.positions]
         x = self.drop_emb(x)
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type):  # for the residual stream, too
             x = x.to(torch.get_autocast_dtype(x.device.type))
         for i, block in enumerate(self.trf_blocks):
             x = block(x, cache.layer_cache(i) if cache is not None else None)

@@ -339,9 +339,10 @@ def test_rope_scores_depend_on_the_distance_only_and_keep_lengths():
     torch.testing.assert_close(rotated_q.norm(dim=-1), q.norm().expand(20))
 
 
-def test_dropout_only_while_training():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_only_while_training(dtype):
     """Oracle: self-consistency; in training two passes differ."""
-    layer, x = MultiHeadAttention(16, 16, 8, 0.5, 2), torch.randn(1, 8, 16)
+    layer, x = MultiHeadAttention(16, 16, 8, 0.5, 2).to(dtype), torch.randn(1, 8, 16, dtype=dtype)
     assert not torch.equal(layer(x), layer(x))
     layer.eval()
     assert torch.equal(layer(x), layer(x))

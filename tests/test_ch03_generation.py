@@ -1,4 +1,4 @@
-"""Generation against itself (one by one, without a cache, in pieces), transformers, closed forms
+"""Generation against itself (one by one, without a cache, in chunks), transformers, closed forms
 and statistics.
 """
 
@@ -107,7 +107,7 @@ def test_cached_equals_uncached(config, prompt, new, temperature):
 def test_unequal_prompts_together_write_what_each_writes_alone(
     config, lengths, new, seed, options, use_cache, chunk
 ):
-    """Oracle: one prompt at a time, uncached, read in one piece."""
+    """Oracle: one prompt at a time, uncached, in one chunk."""
     model = wild_model(config)
     torch.manual_seed(seed)
     prompts = [torch.randint(0, 50, (length,)).tolist() for length in lengths]
@@ -130,9 +130,7 @@ def test_unequal_prompts_together_write_what_each_writes_alone(
 @settings(max_examples=20)
 @given(st.sampled_from([TINY, LLAMA]), st.integers(1, 6), st.integers(1, 12), st.integers(2, 70))
 def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, new):
-    """Oracle: the cache that keeps everything, of the same windowed model, through many wraps of
-    the small one.
-    """
+    """Oracle: a cache that keeps everything, for the same model, while the ring wraps many times."""
     from ch02_attention import KVCache
 
     model = wild_model(replace(config, context_length=80, window=window))
@@ -153,7 +151,7 @@ def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, n
 
 @pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=4)])
 def test_bfloat16_weights_predict_nearly_what_float32_does(config):
-    """Oracle: float32, over texts of unequal length that are read in pieces and then written on,
+    """Oracle: float32, over texts of unequal length that are prefilled in chunks and then decoded,
     past the context.
     """
     torch.manual_seed(0)
@@ -170,9 +168,9 @@ def test_bfloat16_weights_predict_nearly_what_float32_does(config):
                 state.append(ids)
 
 
-def test_a_single_row_takes_another_kernel_and_says_the_same(monkeypatch):
-    """Oracle: the same row beside another one; oneDNN is switched on again afterwards, also
-    after an error.
+def test_a_single_row_takes_another_kernel_and_gives_the_same_logits(monkeypatch):
+    """Oracle: the same row in a batch of two; oneDNN is enabled again afterwards, also after an
+    error.
     """
     monkeypatch.setattr(capability, "native_gemv_is_faster", lambda: True)
     model = wild_model(LLAMA).to(torch.bfloat16)
@@ -189,7 +187,7 @@ def test_a_single_row_takes_another_kernel_and_says_the_same(monkeypatch):
 
 
 def test_a_forgotten_guess_leaves_no_trace():
-    """Oracle: a cache that never held it; also where the window's slots are used again."""
+    """Oracle: a cache that never held it; also when the slots of a window are reused."""
     for config in (TINY, replace(LLAMA, window=3)):
         model = wild_model(replace(config, context_length=64))
         ids = torch.randint(0, 50, (1, 40))
@@ -213,7 +211,7 @@ def test_greedy_equals_the_books_loop():
 
 
 def test_many_samples_of_one_prompt_are_the_prompt_repeated():
-    """Oracle: the prompts written out as often; and the prompt is read only once."""
+    """Oracle: the prompts repeated; each prompt is prefilled only once."""
     model = wild_model(LLAMA)
     prompts = [[1, 2, 3, 4], [5]]
     rows = []
@@ -301,7 +299,7 @@ OPTIONS = st.builds(
 @settings(max_examples=60)
 @given(st.lists(OPTIONS, min_size=2, max_size=5), st.integers(0, 99))
 def test_rows_may_differ_in_every_setting(options, seed):
-    """Oracle: each row with a sampler of its own, through several draws."""
+    """Oracle: each row with its own sampler, over several steps."""
     torch.manual_seed(seed)
     n = len(options)
     prompts = [torch.randint(0, 12, (4,)).tolist() for _ in range(n)]
@@ -382,10 +380,8 @@ def test_samples_follow_the_distribution():
     assert stats.chisquare(counts[:4].numpy(), (20_000 * share).numpy()).pvalue > 0.001
 
 
-def test_a_draw_never_takes_an_excluded_token():
-    """Oracle: the largest and the smallest number that can be drawn, at both ends of the
-    vocabulary.
-    """
+def test_an_excluded_token_is_never_sampled():
+    """Oracle: the largest and the smallest uniform number, at both ends of the vocabulary."""
     logits = torch.tensor([[float("-inf"), 0.0, 0.1, float("-inf")]])
     assert [sample(logits, torch.tensor([[u]])).item() for u in (0.0, 1 - 2**-24, 1.0)] == [1, 2, 2]
 

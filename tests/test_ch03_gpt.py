@@ -363,18 +363,21 @@ def test_cache_bytes_are_those_of_the_cache(config):
 
 def test_convolution_starts_with_a_distinct_sign_code_for_each_offset():
     """Multiplying once more by its sign gives the input back, to the bit; offsets and layers
-    differ; the seed decides.
+    differ; the seed decides, and `reset_parameters` draws anew.
     """
     torch.manual_seed(3)
     model = GPTModel(replace(TINY, conv_kernel=4))
-    weights = [block.conv.weight for block in model.trf_blocks]
+    weights = [block.conv.weight.clone() for block in model.trf_blocks]
     x = torch.randn(4, TINY.emb_dim)
     for weight in weights:
         for sign in weight:
             assert torch.equal(sign * (sign * x), x)
     assert len({tuple(sign.tolist()) for weight in weights for sign in weight}) == 3 * TINY.n_layers
+    model.reset_parameters()
+    assert not torch.equal(model.trf_blocks[1].conv.weight, weights[1])
     torch.manual_seed(3)
-    assert torch.equal(GPTModel(replace(TINY, conv_kernel=4)).trf_blocks[1].conv.weight, weights[1])
+    again = GPTModel(replace(TINY, conv_kernel=4))
+    assert torch.equal(again.trf_blocks[1].conv.weight, weights[1])
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
