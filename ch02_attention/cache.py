@@ -150,9 +150,6 @@ class KVCache:
         mask = (held[:, None] >= 0) & (held[:, None] <= positions[:, :, None])  # (B, T, S)
         if self.window is not None:
             mask &= held[:, None] > positions[:, :, None] - self.window
-        # Let padding queries attend everywhere: their output is discarded, but an all-False row
-        # would be NaN.
-        mask |= ~real[:, :, None]
         positions = np.minimum(positions, self.max_length - 1)
         positions, slots, rows, mask = (
             torch.from_numpy(array).to(self.device)
