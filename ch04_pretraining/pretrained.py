@@ -95,7 +95,7 @@ def _config_to_hub(config: GPTConfig) -> dict:
         and config.bias
         and config.kv_heads == config.n_heads
         and config.window is None
-        and not config.token_shift
+        and not config.conv_kernel
         and not config.qk_norm
     )
     if not gpt2_like:
