@@ -206,6 +206,11 @@ class BPETokenizer:
         name = END_OF_TEXT if END_OF_TEXT in self.special_tokens else self.eos_token
         return self.special_tokens[name]
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The ids that end a text, or a message of a chat model."""
+        return sorted({self.eot_id, self.special_tokens.get(self.eos_token, self.eot_id)})
+
     @cached_property
     def ranks(self) -> dict[bytes, int]:
         """Token -> id, which is also its rank: among neighbours, the lowest union merges first."""

@@ -168,6 +168,11 @@ class VocabularyTokenizer:
         """The id of `<|endoftext|>`."""
         return self.ids[END_OF_TEXT]
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The ids that end a text."""
+        return [self.eot_id]
+
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
         """Text -> ids. Unknown pieces become `<|unk|>`; no text raises an error."""
         allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
