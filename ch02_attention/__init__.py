@@ -1,11 +1,11 @@
 """Chapter 2: attention, from plain Python to the fused multi-head layer.
 
-Its modules, in the order in which to read them: ladder, attention, short_attention, dropout, rope,
-mask, cache, maps, device.
+Its modules, in the order in which to read them: ladder, attention, rms_norm, rope, mask, cache,
+dropout, cpu_attention, maps, device.
 """
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference
-from ch02_attention.cache import InputCache, KVCache, LayerCache
+from ch02_attention.cache import KVCache, LayerCache
 from ch02_attention.device import pick_device
 from ch02_attention.dropout import Dropout
 from ch02_attention.ladder import (
@@ -18,18 +18,19 @@ from ch02_attention.ladder import (
     copy_matrices,
 )
 from ch02_attention.maps import attention_maps, draw_attention
-from ch02_attention.mask import Place, causal_mask
+from ch02_attention.mask import CacheLayout, causal_mask
+from ch02_attention.rms_norm import RMSNorm, rms_norm_reference
 from ch02_attention.rope import apply_rope, rope_reference, rope_table
 
 __all__ = [
+    "CacheLayout",
     "CausalAttention",
     "Dropout",
-    "InputCache",
     "KVCache",
     "LayerCache",
     "MultiHeadAttention",
     "MultiHeadAttentionWrapper",
-    "Place",
+    "RMSNorm",
     "SelfAttention_v1",
     "SelfAttention_v2",
     "apply_rope",
@@ -41,6 +42,7 @@ __all__ = [
     "copy_matrices",
     "draw_attention",
     "pick_device",
+    "rms_norm_reference",
     "rope_reference",
     "rope_table",
 ]

@@ -1,22 +1,19 @@
 """Multi-head causal self-attention (Vaswani et al. 2017), fast: one projection for queries, keys
 and values, PyTorch's fused kernel for the rest. `attention_reference` spells the formula out.
 
-Switches: grouped-query heads (Ainslie et al. 2023), RoPE, sliding window (Beltagy et al. 2020),
-    cache.
+Switches: grouped-query heads (Ainslie et al. 2023), RoPE, QK-norm, sliding window (Beltagy et al.
+2020), cache.
 """
 
 import math
-from contextlib import nullcontext
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ch02_attention.cache import LayerCache
-from ch02_attention.dropout import attention_with_dropout
-from ch02_attention.mask import Place, causal_mask
+from ch02_attention.cpu_attention import bf16_attention, causal_attention, takes_bf16_attention
+from ch02_attention.mask import CacheLayout, causal_mask
+from ch02_attention.rms_norm import RMSNorm
 from ch02_attention.rope import apply_rope, rope_table
-from ch02_attention.short_attention import NORM_EPS, SHORT, short_causal_attention
 
 
 def attention_reference(
@@ -38,9 +35,9 @@ class MultiHeadAttention(nn.Module):
 
     num_kv_heads: key/value heads, shared by groups of query heads (default: one each).
     rope_base: rotate queries and keys with this base (default: no rotation).
-    window: each token sees itself and the window - 1 before it (default: all before it).
-    qk_norm: divide queries and keys by their root mean square, head by head (Henry et al. 2020;
-        Dehghani et al. 2023).
+    window: each token attends to itself and the window - 1 before it (default: to all before it).
+    qk_norm: normalise queries and keys, head by head, with a learned scale (Henry et al. 2020;
+        Dehghani et al. 2023); norm_eps is added to the mean square.
     """
 
     def __init__(
@@ -57,6 +54,7 @@ class MultiHeadAttention(nn.Module):
         window: int | None = None,
         out_bias: bool = True,
         qk_norm: bool = False,
+        norm_eps: float = 1e-6,
     ):
         super().__init__()
         num_kv_heads = num_kv_heads or num_heads
@@ -74,11 +72,12 @@ class MultiHeadAttention(nn.Module):
         self.context_length = context_length
         self.dropout = dropout
         self.window = window
-        self.qk_norm = qk_norm
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = d_out // num_heads
         self.qkv = nn.Linear(d_in, d_out + 2 * num_kv_heads * self.head_dim, bias=qkv_bias)
+        self.q_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
         self.out_proj = nn.Linear(d_out, d_out, bias=out_bias)
         self.rotates = rope_base is not None
         if self.rotates:
@@ -86,66 +85,38 @@ class MultiHeadAttention(nn.Module):
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 
-    def split_heads(self, qkv: Tensor, place: Place) -> tuple[Tensor, Tensor, Tensor]:
-        """Projections (B, T, C + 2 C_kv) of the tokens at `place` -> queries (B, H, T, D), keys and
-        values (B, H_kv, T, D), normalised and rotated where that is on.
+    def split_heads(self, qkv: Tensor, layout: CacheLayout) -> tuple[Tensor, Tensor, Tensor]:
+        """Projections (B, T, C + 2 C_kv) -> queries (B, H, T, D), keys and values (B, H_kv, T, D),
+        normalised and rotated.
         """
         B, T, _ = qkv.shape
         heads = qkv.view(B, T, -1, self.head_dim).transpose(1, 2)  # (B, H + 2 H_kv, T, D)
-        turned, values = heads.split((self.num_heads + self.num_kv_heads, self.num_kv_heads), dim=1)
-        if self.qk_norm:
-            turned = F.rms_norm(turned, (self.head_dim,), eps=NORM_EPS).to(values.dtype)
+        queries, keys, values = heads.split(
+            (self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1
+        )
+        if self.q_norm is not None:
+            queries, keys = self.q_norm(queries), self.k_norm(keys)
         if self.rotates:
-            turned = apply_rope(
-                turned, place.pick(self.cos).unsqueeze(-3), place.pick(self.sin).unsqueeze(-3)
-            )
-        queries, keys = turned.split((self.num_heads, self.num_kv_heads), dim=1)
+            cos, sin = (table[layout.positions].unsqueeze(-3) for table in (self.cos, self.sin))
+            queries, keys = apply_rope(queries, cos, sin), apply_rope(keys, cos, sin)
         return queries, keys, values
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        """With a cache, x continues the texts that it holds, at the place that `KVCache.begin`
-        has made for it.
-        """
+        """With a cache, x are the next T tokens; call `KVCache.prepare(T)` first."""
         B, T, _ = x.shape
         if cache is None and self.context_length < T:
             raise ValueError(
                 f"{T} tokens exceed the context length {self.context_length}; shorten the input"
             )
-        qkv = self.qkv(x)
-        dropout = self.dropout if self.training else 0.0
-        grouped = self.num_kv_heads < self.num_heads
-        windowed = self.window is not None and self.window < T
-        bfloat16_on_cpu = qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu"
-        if (
-            bfloat16_on_cpu
-            and cache is None
-            and T <= SHORT
-            and not (dropout or grouped or windowed)
-        ):
-            angles = (self.cos[:T], self.sin[:T]) if self.rotates else ()
-            return self.out_proj(
-                short_causal_attention(qkv, self.num_heads, *angles, normed=self.qk_norm)
-            )
-        place = cache.place if cache is not None else Place.straight(0, T, self.window, x.device)
-        queries, keys, values = self.split_heads(qkv, place)
+        layout = (
+            CacheLayout.contiguous(0, T, self.window, x.device) if cache is None else cache.layout
+        )
+        qkv = self.qkv(x)  # (B, T, (H + 2 H_kv) D)
+        if cache is None and takes_bf16_attention(self, qkv, layout):
+            return self.out_proj(bf16_attention(self, qkv))
+        queries, keys, values = self.split_heads(qkv, layout)
         if cache is not None:
-            keys, values = cache.append(keys, values)
-            queries = queries.to(keys.dtype)
-        # Autocast would round the whole cache, and for every token anew.
-        rounds = cache is not None and torch.is_autocast_enabled(x.device.type)
-        with torch.autocast(x.device.type, enabled=False) if rounds else nullcontext():
-            if dropout and x.device.type == "cpu":
-                allowed = causal_mask(T, T) if place.causal else place.mask
-                # (B, H, T, D)
-                context = attention_with_dropout(queries, keys, values, allowed, dropout)
-            else:
-                context = F.scaled_dot_product_attention(
-                    queries,
-                    keys,
-                    values,
-                    attn_mask=place.mask,
-                    dropout_p=dropout,
-                    is_causal=place.causal,
-                    enable_gqa=grouped,
-                )
+            keys, values = cache.append(keys, values)  # (B, H_kv, S, D)
+        dropout = self.dropout if self.training else 0.0
+        context = causal_attention(queries, keys, values, layout, dropout)  # (B, H, T, D)
         return self.out_proj(context.transpose(1, 2).reshape(B, T, -1).to(x.dtype))

@@ -6,7 +6,7 @@ import torch
 def pick_device(name: str = "auto") -> torch.device:
     """Return the device called `name`; "auto" takes cuda, then mps, then cpu.
 
-    ValueError where the device is unknown or absent.
+    ValueError if the device is unknown or absent.
     """
     present = {
         "cuda": torch.cuda.is_available(),

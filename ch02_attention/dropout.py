@@ -1,9 +1,8 @@
 """Dropout (Srivastava et al. 2014) with cheap random bits on a CPU.
 
-PyTorch draws a float for every number on a CPU, which costs more than the layers around it. Four
+On a CPU, PyTorch draws a float for every number, which costs more than the layers around it. Four
 numbers of 16 bits from one random integer of 64 decide just as well, with a rate exact to 1 /
-65,536. A fused attention kernel with dropout exists on GPUs only, so on a CPU
-`attention_with_dropout` writes the weights out.
+65,536.
 """
 
 import math
@@ -16,8 +15,8 @@ LEVELS = 2**16  # values of 16 random bits
 
 
 def keep_mask(shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
-    """Zeros with probability `rate`, elsewhere 1 / (1 - rate), drawn with PyTorch's global
-    generator on the CPU.
+    """0 with probability `rate`, otherwise 1 / (1 - rate), drawn on the CPU with PyTorch's global
+    generator.
     """
     n, dropped = math.prod(shape), round(rate * LEVELS)
     if dropped == LEVELS:  # its threshold would not fit 16 bits
@@ -28,7 +27,7 @@ def keep_mask(shape: torch.Size, rate: float, dtype: torch.dtype) -> Tensor:
 
 
 def dropout(x: Tensor, rate: float, training: bool = True) -> Tensor:
-    """`torch.nn.functional.dropout`: same distribution, other random numbers, several times as
+    """`torch.nn.functional.dropout`: the same distribution, other random numbers, several times as
     fast on a CPU.
     """
     if not training or rate == 0:
@@ -43,20 +42,3 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         return dropout(x, self.p, self.training)
-
-
-def attention_with_dropout(
-    queries: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None, rate: float
-) -> Tensor:
-    """(B, H, T, D), (B, H_kv, S, D) twice -> (B, H, T, D): attention that drops its weights with
-    probability `rate`.
-
-    `allowed`: (T, S) booleans, True where a query attends to a key; None: everywhere.
-    """
-    groups = queries.shape[1] // keys.shape[1]
-    if groups > 1:
-        keys, values = (x.repeat_interleave(groups, dim=1) for x in (keys, values))
-    scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (B, H, T, S)
-    if allowed is not None:
-        scores = scores.masked_fill(~allowed, float("-inf"))
-    return dropout(scores.softmax(dim=-1), rate) @ values

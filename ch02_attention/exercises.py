@@ -2,7 +2,7 @@
 
     pytest tests/test_exercises.py --mine -k ch02
 
-The first hint stands in the docstring, a second one behind `hint("name")`; answers are in
+The first hint is in the docstring, a second one behind `hint("name")`; the answers are in
 solutions.py.
 """
 
@@ -14,7 +14,7 @@ hint = hints(
     {
         "stable_softmax": (
             "exp(s - largest) is at most 1; the factor exp(-largest) cancels in the division."
-            " Divide by the temperature before."
+            " Divide by the temperature first."
         ),
         "softmax_gradient": "(weights * upstream).sum(dim=-1, keepdim=True) is the second term.",
         "attend": (
@@ -60,16 +60,15 @@ hint = hints(
 
 def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]:
     """Scores, divided by the temperature -> positive numbers that sum to one, in plain Python, for
-    scores of any size.
-    Hint: adding the same to all scores does not change the result.
+    scores of any size. Hint: adding a constant to all scores does not change the result.
     """
     raise NotImplementedError
 
 
 def softmax_gradient(weights: Tensor, upstream: Tensor) -> Tensor:
     """Softmax's result (..., S) and the loss's gradient at it (..., S) -> the gradient at the
-    scores (..., S), without autograd. Hint: a score lifts its own weight and lowers all others: w_j
-    (g_j - sum_k w_k g_k).
+    scores (..., S), without autograd. Hint: a score raises its own weight and lowers all others:
+    w_j (g_j - sum_k w_k g_k).
     """
     raise NotImplementedError
 
@@ -82,29 +81,29 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def causal_weights(scores: Tensor) -> Tensor:
-    """Scores (..., T, T) -> weights (..., T, T) that sum to one over what is not in the future.
-    Hint: e to the minus infinity is 0.
+    """Scores (..., T, T) -> weights (..., T, T) that sum to one over the present and earlier tokens
+    and are 0 for later ones. Hint: e to the minus infinity is 0.
     """
     raise NotImplementedError
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
-    """(B, T, C) -> (B, H, T, D) with D = C / H: head h of a token has its numbers h D ... (h + 1) D
-    - 1. Hint: a view alone does not do it.
+    """(B, T, C) -> (B, H, T, D) with D = C / H: head h takes the channels h D ... (h + 1) D - 1 of
+    every token. Hint: a view alone is not enough.
     """
     raise NotImplementedError
 
 
 def count_weights(d_in: int, d_out: int, n_heads: int, n_kv_heads: int, qkv_bias: bool) -> int:
-    """How many numbers does `MultiHeadAttention` learn? Its output projection has biases, the
-    others have them if `qkv_bias`. Hint: n_heads decides how wide a key is.
+    """Number of parameters of `MultiHeadAttention`. Its output projection has biases; the others
+    have them if `qkv_bias`. Hint: n_heads determines how wide a key is.
     """
     raise NotImplementedError
 
 
 def online_softmax(blocks: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Blocks of (scores (n,), values (n, D)) -> sum of softmax(all scores) times values (D,),
-    looking at one block at a time. Scores may be in the thousands. Hint: keep the largest score so
+    processing one block at a time. Scores may be in the thousands. Hint: keep the largest score so
     far, the sum of exponentials, and the weighted sum of values.
     """
     raise NotImplementedError
@@ -119,16 +118,16 @@ def cache_bytes(
     bytes_each: int = 2,
     window: int | None = None,
 ) -> int:
-    """Bytes of the keys and values that writing `n_texts` texts of `n_tokens` tokens needs; with a
-    sliding window only the last `window` tokens are kept. Hint: what of these does not depend on
-    the length?
+    """Bytes of the keys and values kept while `n_texts` texts of `n_tokens` tokens are generated;
+    with a sliding window only the last `window` tokens are kept. Hint: which of these factors does
+    not depend on the length?
     """
     raise NotImplementedError
 
 
 def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
-    """RoPE: (B, H, T, D) and positions (T,) -> (B, H, T, D). Number i and number i + D / 2 are
-    turned together, by the angle position * base ** (-2 i / D). Hint: (a, b) becomes (a cos - b
+    """RoPE: (B, H, T, D) and positions (T,) -> (B, H, T, D). Channels i and i + D / 2 are
+    rotated together, by the angle position * base ** (-2 i / D). Hint: (a, b) becomes (a cos - b
     sin, a sin + b cos).
     """
     raise NotImplementedError
@@ -142,18 +141,18 @@ def repeat_kv(keys: Tensor, n_heads: int) -> Tensor:
 
 
 def reach(n_layers: int, window: int, n_tokens: int) -> int:
-    """From how many of `n_tokens` tokens, itself included, can the last token have heard after so
-    many layers of sliding-window attention? Hint: draw two layers with a window of 3.
+    """Number of tokens, of `n_tokens`, that can influence the last one, itself included, after
+    `n_layers` layers of sliding-window attention. Hint: draw two layers with a window of 3.
     """
     raise NotImplementedError
 
 
 def last_mention_score(weights: Tensor, ids: list[int]) -> Tensor:
-    """Attention weights of one text (H, T, T) and its ids -> (H,): how much each head looks back at
-    the last mention.
+    """Attention weights of one text (H, T, T) and its ids -> (H,): how much each head attends to
+    the last mention of the same token.
 
-    Where the token at t occurred before, take the weight from t to the newest of its earlier
-    places; the score is the mean over all such t, and 0 where no token occurs twice. Hint: a token
-    is not its own last mention.
+    If the token at t occurred before, take the weight from t to the latest earlier position of it;
+    the score is the mean over all such t, and 0 if no token occurs twice. Hint: a token is not its
+    own last mention.
     """
     raise NotImplementedError

@@ -1,5 +1,4 @@
-"""The ladder to multi-head attention, rung by rung: each adds one idea and is proved equal to the
-next.
+"""The ladder to multi-head attention: each rung adds one idea and is proved equal to the next.
 
 From plain Python lists to weight matrices, `nn.Linear`, the causal mask, several heads, and finally
 the one fused layer in attention.py. Class names and signatures are the book's.
@@ -85,9 +84,7 @@ class SelfAttention_v1(nn.Module):
 
 
 class SelfAttention_v2(nn.Module):
-    """SelfAttention_v1 with `nn.Linear`, which starts from better random numbers and stores
-    transposes.
-    """
+    """SelfAttention_v1 with `nn.Linear`, which is initialised better and stores transposes."""
 
     def __init__(self, d_in: int, d_out: int, qkv_bias: bool = False):
         super().__init__()
@@ -103,7 +100,7 @@ class SelfAttention_v2(nn.Module):
 
 
 class CausalAttention(nn.Module):
-    """(B, T, d_in) -> (B, T, d_out): a token sees itself and earlier ones; dropout on the
+    """(B, T, d_in) -> (B, T, d_out): a token attends to itself and earlier ones; dropout on the
     weights.
     """
 
@@ -153,16 +150,14 @@ class MultiHeadAttentionWrapper(nn.Module):
 
 @torch.no_grad()
 def copy_matrices(source: SelfAttention_v1, target: SelfAttention_v2 | CausalAttention) -> None:
-    """Make a layer with `nn.Linear` compute with the matrices of SelfAttention_v1."""
+    """Copy the matrices of SelfAttention_v1 to a layer with `nn.Linear`."""
     for name in ("W_query", "W_key", "W_value"):
         getattr(target, name).weight.copy_(getattr(source, name).T)
 
 
 @torch.no_grad()
 def copy_heads(wrapper: MultiHeadAttentionWrapper, layer: MultiHeadAttention) -> None:
-    """Make the fused layer compute what the wrapper does; its output projection becomes the
-    identity.
-    """
+    """Copy the wrapper's heads to the fused layer, with the identity as its output projection."""
     names = ("W_query", "W_key", "W_value")
     layer.qkv.weight.copy_(
         torch.cat([getattr(head, name).weight for name in names for head in wrapper.heads])

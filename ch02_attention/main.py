@@ -1,4 +1,4 @@
-"""Chapter 2: climb the ladder, look at attention maps, and see what the fused kernel saves."""
+"""Chapter 2: climb the ladder, draw attention maps, and measure what the fused kernel saves."""
 
 import re
 import time
@@ -35,8 +35,8 @@ LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
 def climb_ladder(x: Tensor) -> pd.DataFrame:
-    """Compute the same context vectors of x (T, C) on every rung; the largest difference to the
-    rung before.
+    """Compute the context vectors of x (T, C) on every rung; the largest difference between two
+    neighbouring rungs.
     """
     T, C = x.shape
     v1, v2 = SelfAttention_v1(C, C), SelfAttention_v2(C, C)
@@ -84,8 +84,8 @@ def best_seconds(function: Callable[[], Tensor], repeats: int) -> float:
 
 
 def compare_with_reference(device: torch.device) -> pd.DataFrame:
-    """Seconds of softmax(QK'/sqrt(D))V written out and of the fused kernel, forward, 6 heads of 64;
-    and the bytes of the T x T weights that only the first one writes to memory.
+    """Time the forward pass of softmax(QK'/sqrt(D))V written out and of the fused kernel, 6 heads
+    of 64, and count the T x T weights that only the former writes to memory.
     """
     rows = []
     for T in tqdm(LENGTHS, desc="timing attention", disable=None):
@@ -114,7 +114,7 @@ def compare_with_reference(device: torch.device) -> pd.DataFrame:
 
 
 def draw_comparison(table: pd.DataFrame) -> Figure:
-    """Time and memory against the length of the text, on logarithmic axes."""
+    """Time and memory against the number of tokens, on logarithmic axes."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.loglog(table["T"], table["reference ms"], "s--", label="reference")
@@ -127,7 +127,7 @@ def draw_comparison(table: pd.DataFrame) -> Figure:
         table["T"], table["T x T weights MiB"], "s--", label="T × T weights of the reference"
     )
     right.loglog(table["T"], 6 * table["T"] * 64 * 4 / 2**20, "o-", label="context vectors (both)")
-    right.set(xlabel="T, tokens", ylabel="MiB, float32", title="memory that is written")
+    right.set(xlabel="T, tokens", ylabel="MiB, float32", title="memory written")
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3, which="both")
@@ -177,7 +177,9 @@ def main(
     layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, rope_base=10_000.0)
     weights = attention_maps(layer, x.unsqueeze(0))[0]
     figure = draw_attention(
-        weights, words, "an untrained layer: no word may look ahead; nothing else is learned yet"
+        weights,
+        words,
+        "an untrained layer: no word attends to later ones; nothing else is learned yet",
     )
     figure.savefig(folder / "attention_maps.png", dpi=110)
     print("\n" + timing.to_string(index=False, float_format="%.2f"))

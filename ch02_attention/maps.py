@@ -1,26 +1,27 @@
-"""Attention maps: which token looks at which, head by head."""
+"""Attention maps: which token attends to which, head by head."""
 
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ch02_attention.attention import MultiHeadAttention, attention_reference
-from ch02_attention.mask import Place
+from ch02_attention.mask import CacheLayout
 
 
 @torch.no_grad()
 def attention_maps(layer: MultiHeadAttention, x: Tensor) -> Tensor:
     """(B, T, d_in) -> the layer's attention weights (B, H, T, T), float32; each row sums to one."""
-    queries, keys, values = layer.split_heads(layer.qkv(x), Place.straight(0, x.shape[1]))
+    layout = CacheLayout.contiguous(0, x.shape[1])
+    queries, keys, values = layer.split_heads(layer.qkv(x), layout)
     keys = keys.repeat_interleave(layer.num_heads // layer.num_kv_heads, dim=1)
     values = values.repeat_interleave(layer.num_heads // layer.num_kv_heads, dim=1)
     return attention_reference(queries, keys, values, window=layer.window)[1].float()
 
 
 def draw_attention(weights: Tensor, tokens: list[str], title: str = "") -> Figure:
-    """Weights (H, T, T) of one text and its T tokens -> a figure with one map a head.
+    """Weights (H, T, T) of one text and its T tokens -> a figure with one map per head.
 
-    ValueError where tokens and weights differ in number.
+    ValueError if the numbers of tokens and weights differ.
     """
     H, T, _ = weights.shape
     if len(tokens) != T:
@@ -38,8 +39,8 @@ def draw_attention(weights: Tensor, tokens: list[str], title: str = "") -> Figur
         axes.set_title(f"head {head}", fontsize=10)
         axes.set_xticks(range(T), tokens, rotation=90, fontsize=8)
         axes.set_yticks(range(T), tokens if head % columns == 0 else [], fontsize=8)
-    figure.supxlabel("is looked at", fontsize=9)
-    figure.supylabel("looks", fontsize=9)
+    figure.supxlabel("key: attended to", fontsize=9)
+    figure.supylabel("query: attends", fontsize=9)
     figure.colorbar(image, ax=panels, shrink=0.7, label="weight")
     figure.suptitle(title, fontsize=11)
     return figure

@@ -1,6 +1,4 @@
-"""Who may look at whom: the causal mask, and where new tokens stand in a text that is already
-there.
-"""
+"""The causal mask, and the layout of one forward pass: positions, cache slots, attention mask."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -10,8 +8,8 @@ from torch import Tensor
 
 
 def causal_mask(T: int, S: int, window: int | None = None, device=None) -> Tensor:
-    """(T, S) booleans: may the i-th of the last T tokens look at the j-th of S? Itself and earlier
-    ones, at most `window` in all.
+    """(T, S) booleans: may query i, one of the last T of S tokens, attend to key j? Only to itself
+    and to earlier tokens, at most `window` in all.
 
     >>> causal_mask(2, 3).int()
     tensor([[1, 1, 0],
@@ -24,55 +22,44 @@ def causal_mask(T: int, S: int, window: int | None = None, device=None) -> Tenso
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where T new tokens of each row go and what they may look at: the same for every layer.
+class CacheLayout:
+    """Positions, cache slots and attention mask of one forward pass, shared by all layers.
 
-    Where all rows are equally long, they continue at position `start` and `positions`, `slots` and
-    `rows` are None; otherwise these say it for each row.
+    `positions` and `slot_mapping` say where the T new tokens are. Both are slices if all rows have
+    the same length; otherwise they are tensors (B, T), and `rows` (B, 1) numbers the rows.
     """
 
-    T: int
-    end: int  # S: how many slots of the cache there are to look at
-    # (T, S) or (B, 1, T, S) booleans; None: everything, or the plain causal mask
-    mask: Tensor | None
-    # the plain causal mask over T = S tokens, which the fused kernel knows by itself
-    causal: bool = False
-    start: int | None = None
-    positions: Tensor | None = None  # (B, T) positions in the text
-    slots: Tensor | None = None  # (B, T) places in the cache
-    rows: Tensor | None = None  # (B, 1) row numbers
+    S: int  # number of slots that attention reads
+    positions: slice | Tensor  # in the texts
+    slot_mapping: slice | Tensor  # in the cache
+    rows: Tensor | None = None
+    attn_mask: Tensor | None = None  # (T, S) or (B, 1, T, S) booleans; None: attend to all S
+    is_causal: bool = False  # the causal mask for T = S, which PyTorch's kernel applies by itself
 
     @classmethod
-    def straight(cls, start: int, T: int, window: int | None = None, device=None) -> Self:
-        """All rows continue at `start`."""
-        S = start + T
-        windowed = window is not None and window < S
-        causal = T == S and T > 1 and not windowed
-        everything = causal or (T == 1 and not windowed)
-        return cls(T, S, None if everything else causal_mask(T, S, window, device), causal, start)
+    def contiguous(cls, start: int, T: int, window: int | None = None, device=None) -> Self:
+        """T new tokens at positions start ... start + T - 1 in every row."""
+        S, new = start + T, slice(start, start + T)
+        if window is not None and window < S:
+            return cls(S, new, new, attn_mask=causal_mask(T, S, window, device))
+        if T == 1:
+            return cls(S, new, new)
+        if T == S:
+            return cls(S, new, new, is_causal=True)
+        return cls(S, new, new, attn_mask=causal_mask(T, S, device=device))
 
-    def pick(self, table: Tensor) -> Tensor:
-        """The new tokens' rows of a table by position (n, D): (T, D), or (B, T, D) where rows
-        differ.
-        """
-        return (
-            table[self.positions] if self.start is None else table[self.start : self.start + self.T]
-        )
-
-    def before(self, n: int, device=None) -> Tensor:
-        """Positions of the n tokens before the new ones, (1, n), or (B, n) where rows differ;
-        below 0: none.
-        """
-        first = self.positions[:, :1] if self.start is None else self.start
+    def previous(self, n: int, device=None) -> Tensor:
+        """Positions of the n tokens before the new ones, (1, n) or (B, n); below 0: no token."""
+        first = self.positions.start if self.rows is None else self.positions[:, :1]
         return first + torch.arange(-n, 0, device=device).unsqueeze(0)
 
-    def write(self, memory: Tensor, new: Tensor) -> None:
-        """Put (B, H, T, D) into the slots of (B, H, n, D), in its dtype."""
-        if self.start is None:
-            memory[self.rows, :, self.slots] = new.transpose(1, 2).to(memory.dtype)
+    def store(self, cache: Tensor, new: Tensor) -> None:
+        """Write (B, H, T, D) to the slots of (B, H, n, D), in the cache's dtype."""
+        if self.rows is None:
+            cache[:, :, self.slot_mapping] = new
         else:
-            memory[:, :, self.start : self.start + self.T] = new
+            cache[self.rows, :, self.slot_mapping] = new.transpose(1, 2).to(cache.dtype)
 
-    def read(self, memory: Tensor) -> Tensor:
-        """The (B, H, S, D) of (B, H, n, D) that there are to look at, the new tokens among them."""
-        return memory[:, :, : self.end]
+    def load(self, cache: Tensor) -> Tensor:
+        """The first S slots of a cache, new tokens included: (B, H, n, D) -> (B, H, S, D)."""
+        return cache[:, :, : self.S]

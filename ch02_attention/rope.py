@@ -1,4 +1,4 @@
-"""Rotary position embedding: turn queries and keys by an angle that grows with the position, so
+"""Rotary position embedding: rotate queries and keys by an angle that grows with the position, so
 that their scores depend on the distance only (Su et al. 2021, RoFormer).
 
 Pairs are (i, i + D/2), as in Llama's released code; the paper pairs neighbours (2i, 2i + 1).
@@ -28,16 +28,16 @@ def rope_table(
 def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(B, H, T, D), cosines and sines (T, D) -> (B, H, T, D) rotated, in x's dtype."""
     first, second = x.chunk(2, dim=-1)
-    turned = torch.cat((-second, first), dim=-1)
-    return (x * cos + turned * sin).to(x.dtype)
+    rotated = torch.cat((-second, first), dim=-1)  # by 90 degrees
+    return (x * cos + rotated * sin).to(x.dtype)
 
 
 def rope_reference(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
     """The same through complex numbers: (B, H, T, D), positions (T,) -> (B, H, T, D), float32."""
     half = x.shape[-1] // 2
     frequencies = base ** (-torch.arange(half, dtype=torch.float32) / half)
-    turns = torch.polar(
+    rotations = torch.polar(
         torch.ones(len(positions), half), torch.outer(positions.float(), frequencies)
     )
-    pairs = torch.complex(x[..., :half].float(), x[..., half:].float()) * turns
+    pairs = torch.complex(x[..., :half].float(), x[..., half:].float()) * rotations
     return torch.cat((pairs.real, pairs.imag), dim=-1)

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 2: one way of many, each with the reason why it works."""
+"""Solutions to the exercises of chapter 2: one way of many, each with the reason why it works."""
 
 import math
 
@@ -7,8 +7,8 @@ from torch import Tensor
 
 
 def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]:
-    """With the largest score subtracted no exponential exceeds 1, and at least one is 1, so that
-    the sum is not 0.
+    """With the largest score subtracted, no exponential exceeds 1, and at least one is 1, so the
+    sum is not 0.
     """
     scaled = [score / temperature for score in scores]
     largest = max(scaled)
@@ -18,39 +18,37 @@ def stable_softmax(scores: list[float], temperature: float = 1.0) -> list[float]
 
 
 def softmax_gradient(weights: Tensor, upstream: Tensor) -> Tensor:
-    """Raising a score moves weight to it from all others in proportion to what they have: it pays
-    as far as its gradient is above the weighted mean of all. Where one weight is 1, nothing can
-    move.
+    """Raising a score moves weight to it from all others, in proportion to what they have, so its
+    gradient is its weight times the excess of its upstream gradient over the weighted mean. If one
+    weight is 1, nothing can move.
     """
     return weights * (upstream - (weights * upstream).sum(dim=-1, keepdim=True))
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Every query meets every key in one matrix product; the weights of a row then mix the
-    values in another.
+    """One matrix product compares every query with every key; another mixes the values by the
+    weights of each row.
     """
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (..., T, S)
     return scores.softmax(dim=-1) @ values
 
 
 def causal_weights(scores: Tensor) -> Tensor:
-    """Masking before the softmax lets the rest of each row share the whole weight, without
-    dividing once more.
-    """
+    """Masking before the softmax leaves the rest of each row normalised, without dividing again."""
     future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(diagonal=1)
     return scores.masked_fill(future, float("-inf")).softmax(dim=-1)
 
 
 def split_heads(x: Tensor, n_heads: int) -> Tensor:
-    """A token's numbers lie next to each other, so the view can only cut the last axis; the swap
-    then makes heads a batch dimension, without copying anything.
+    """A token's channels are contiguous, so a view can only split the last axis; the transpose then
+    makes heads a batch dimension, without a copy.
     """
     B, T, C = x.shape
     return x.view(B, T, n_heads, C // n_heads).transpose(1, 2)
 
 
 def count_weights(d_in: int, d_out: int, n_heads: int, n_kv_heads: int, qkv_bias: bool) -> int:
-    """Only the share of key/value heads matters: with as many as query heads, the number of
+    """Only the ratio of key/value heads to query heads matters; if they are equal, the number of
     heads cancels.
     """
     kv_width = d_out // n_heads * n_kv_heads
@@ -60,8 +58,8 @@ def count_weights(d_in: int, d_out: int, n_heads: int, n_kv_heads: int, qkv_bias
 
 def online_softmax(blocks: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Exponentials are taken relative to the largest score so far. When that grows, all earlier
-    ones shrink by the same factor, so that two sums are enough to correct them: this is how fused
-    attention avoids the T x T weights.
+    ones shrink by the same factor, so correcting two sums is enough: this is how fused attention
+    avoids the T x T weights.
     """
     largest = torch.tensor(float("-inf"))
     total = torch.tensor(0.0)
@@ -84,16 +82,14 @@ def cache_bytes(
     bytes_each: int = 2,
     window: int | None = None,
 ) -> int:
-    """A key and a value for each token, layer and key/value head; queries are used once and
-    forgotten.
-    """
+    """A key and a value for each token, layer and key/value head; queries are used only once."""
     kept = n_tokens if window is None else min(n_tokens, window)
     return 2 * n_texts * n_layers * n_kv_heads * head_dim * kept * bytes_each
 
 
 def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
-    """Each pair is turned in its own plane. Turning both query and key leaves in their product only
-    the difference of the angles, and so of the positions.
+    """Each pair is rotated in its own plane. With both query and key rotated, their product depends
+    only on the difference of the angles, and so of the positions.
     """
     half = x.shape[-1] // 2
     speeds = base ** (-torch.arange(half) / half)
@@ -104,22 +100,19 @@ def rotate(x: Tensor, positions: Tensor, base: float = 10_000.0) -> Tensor:
 
 
 def repeat_kv(keys: Tensor, n_heads: int) -> Tensor:
-    """Query head h uses key head h // (H / H_kv), so each key head stands H / H_kv times in a
-    row.
-    """
+    """Query head h uses key head h // (H / H_kv), so each key head is repeated H / H_kv times."""
     return keys.repeat_interleave(n_heads // keys.shape[1], dim=1)
 
 
 def reach(n_layers: int, window: int, n_tokens: int) -> int:
-    """In each layer a token hears from window - 1 others, and the oldest of them had heard as far
-    back in the layer
-    below: the steps add up, they do not multiply.
+    """In each layer a token attends to window - 1 earlier ones, and the oldest of those attended
+    just as far back in the layer below: the reaches add up, they do not multiply.
     """
     return min(n_tokens, n_layers * (window - 1) + 1)
 
 
 def last_mention_score(weights: Tensor, ids: list[int]) -> Tensor:
-    """A dictionary from a token to its newest place is enough for one walk through the text."""
+    """One pass over the text is enough, with a dictionary of each token's latest position."""
     found, newest = [], {}
     for t, token in enumerate(ids):
         if token in newest:

@@ -1,12 +1,12 @@
-"""What this processor or GPU is good at: measured once, in milliseconds, and said in one line.
+"""What this processor or GPU is good at: measured once, in milliseconds, and reported in one line.
 
-bfloat16 is several times faster than float32 where the hardware multiplies it, and several times
+bfloat16 is several times faster than float32 on hardware that multiplies it, and several times
 slower where it is emulated. It needs no loss scaling, because it has float32's range (Kalamkar et
-al. 2019). Weights and sums that need the digits (norms, softmax, losses, optimizer) stay float32:
-that is what autocast does.
+al. 2019). Weights and sums that need the precision (norms, softmax, losses, optimizer) stay
+float32: that is what autocast does.
 
-`is_faster` is the only judge of any fast path in this project, so that nobody runs a path that is
-slower than the plain one on their machine.
+Every fast path in this project is chosen by `is_faster`, so that nobody runs one that is slower
+than the plain path on their machine.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-MARGIN = 1.1  # a fast path must win by this factor, so that noise decides nothing
+MARGIN = 1.1  # a fast path must win by this factor, so that noise does not decide
 Work = Callable[[], torch.Tensor]
 
 
@@ -43,9 +43,7 @@ def is_faster(candidate: Work, plain: Work) -> bool:
 
 @functools.cache
 def bfloat16_speedup(device_type: str) -> float:
-    """How many times as fast as in float32 a matrix product runs in bfloat16 (some 30 ms to find
-    out).
-    """
+    """Speed of a bfloat16 matrix product over that of a float32 one (measured in some 30 ms)."""
     n = 4096 if device_type == "cuda" else 256
     a, b = torch.randn(2, n, n, device=device_type)
     a16, b16 = a.bfloat16(), b.bfloat16()
@@ -54,7 +52,7 @@ def bfloat16_speedup(device_type: str) -> float:
 
 @contextlib.contextmanager
 def _without_onednn() -> Iterator[None]:
-    """As `torch.backends.mkldnn.flags(enabled=False)`, whose switches for TF32 print a warning."""
+    """As `torch.backends.mkldnn.flags(enabled=False)`, whose TF32 switches print a warning."""
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
@@ -64,10 +62,8 @@ def _without_onednn() -> Iterator[None]:
 
 
 @functools.cache
-def native_bfloat16_rows() -> bool:
-    """Whether PyTorch's own loop multiplies a single bfloat16 row on this CPU faster than oneDNN
-    does.
-    """
+def native_gemv_is_faster() -> bool:
+    """Whether PyTorch's own bfloat16 matrix-vector product beats oneDNN's on this CPU."""
     x, weight = torch.randn(1, 768).bfloat16(), torch.randn(2304, 768).bfloat16()
 
     def native() -> torch.Tensor:
@@ -77,18 +73,18 @@ def native_bfloat16_rows() -> bool:
     return is_faster(native, lambda: torch.nn.functional.linear(x, weight))
 
 
-def single_row_kernels(n_rows: int, dtype: torch.dtype) -> contextlib.AbstractContextManager:
-    """The context in which `n_rows` tokens are decoded: without oneDNN for one bfloat16 row
-    where that is faster.
+def native_gemv_on_cpu(n_rows: int, dtype: torch.dtype) -> contextlib.AbstractContextManager:
+    """Disable oneDNN for bfloat16 matrix-vector products on a CPU (decoding one row), if PyTorch's
+    own kernel is faster.
     """
-    if n_rows == 1 and dtype == torch.bfloat16 and native_bfloat16_rows():
+    if n_rows == 1 and dtype == torch.bfloat16 and native_gemv_is_faster():
         return _without_onednn()
     return contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The device and the dtype of matrix products; `print(precision)` says which and why."""
+    """The device and the dtype of matrix products; `print(precision)` tells which, and why."""
 
     device: torch.device
     dtype: torch.dtype
@@ -106,8 +102,7 @@ class Precision:
 
 
 def pick_precision(device: torch.device, dtype: str = "auto") -> Precision:
-    """Choose bfloat16 autocast where `device` is faster in it, else float32; or what `dtype` asks
-    for.
+    """Choose bfloat16 autocast if `device` is faster in it, otherwise float32; or use `dtype`.
 
     ValueError if `dtype` is unknown.
     """

@@ -2,7 +2,7 @@
 
 The book passes a dictionary; wherever a config is expected here, that dictionary works too.
 Published shapes: GPT-2 (Radford et al. 2019), Llama 2 (Touvron et al. 2023, table 1), Mistral 7B
-(Jiang et al. 2023, table 1), Qwen2.5 (2024, table 1).
+(Jiang et al. 2023, table 1), Qwen2.5 (2024, table 1), Qwen3 (2025, table 1).
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ class GPTConfig:
     position: str = "learned"  # "learned" table (GPT-2) or "rope" rotations (Su et al. 2021)
     rope_base: float = 10_000.0  # RoPE's wavelength base
     norm: str = "layernorm"  # "layernorm" or "rmsnorm"
-    norm_eps: float = 1e-5  # added to the variance under the square root
+    norm_eps: float = 1e-5  # added to the variance or mean square under the square root
     ffn: str = "gelu"  # feed-forward: "gelu" (GPT-2) or "swiglu" (Llama)
     ffn_dim: int | None = None  # its inner width; None: 4 x emb_dim, or 8/3 x emb_dim for swiglu
     bias: bool = True  # bias in the other linear layers and in LayerNorm
     tie_embeddings: bool = False  # output head shares the token embedding's matrix
-    window: int | None = None  # sliding-window attention: how many tokens back; None: all
-    token_shift: int = 0  # what goes into attention also brings the inputs of so many tokens before
-    qk_norm: bool = False  # queries and keys are normalised, head by head
+    window: int | None = None  # sliding window: tokens attended to, this one included; None: all
+    qk_norm: bool = False  # RMSNorm on queries and keys, head by head (Qwen3)
+    conv_kernel: int = 0  # tokens seen by a short convolution in front of attention; 0: none
 
     def __post_init__(self):
         sizes = ["vocab_size", "context_length", "emb_dim", "n_heads", "n_layers"]
@@ -49,9 +49,10 @@ class GPTConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
                 )
-        if not isinstance(self.token_shift, int) or self.token_shift < 0:
+        if not isinstance(self.conv_kernel, int) or self.conv_kernel < 0 or self.conv_kernel == 1:
             raise ValueError(
-                f"token_shift must be a whole number of at least 0, not {self.token_shift!r}"
+                "conv_kernel must be 0 (off) or a whole number of at least 2, not"
+                f" {self.conv_kernel!r}"
             )
         if not 0 <= self.drop_rate < 1:
             raise ValueError(f"drop_rate must be in [0, 1), not {self.drop_rate}")
@@ -103,7 +104,7 @@ class GPTConfig:
 
 _GPT2 = GPTConfig(qkv_bias=True, tie_embeddings=True)
 _LLAMA = GPTConfig(position="rope", norm="rmsnorm", ffn="swiglu", bias=False)
-_LAPTOP = GPTConfig(position="rope", bias=False, tie_embeddings=True)
+_QWEN3 = replace(_LLAMA, norm_eps=1e-6, qk_norm=True, tie_embeddings=True)
 
 PRESETS: dict[str, GPTConfig] = {
     # GPT-2, the book's four sizes
@@ -111,37 +112,36 @@ PRESETS: dict[str, GPTConfig] = {
     "gpt2-355m": replace(_GPT2, emb_dim=1024, n_heads=16, n_layers=24),
     "gpt2-774m": replace(_GPT2, emb_dim=1280, n_heads=20, n_layers=36),
     "gpt2-1558m": replace(_GPT2, emb_dim=1600, n_heads=25, n_layers=48),
-    # small enough to train on a laptop in minutes
-    "tiny": replace(_LAPTOP, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
+    # Qwen3's shape, small enough to train on a laptop in minutes
+    "tiny": replace(_QWEN3, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
     "story": replace(
-        _LAPTOP,
+        _QWEN3,
         vocab_size=2048,
         context_length=256,
         emb_dim=192,
         n_heads=3,
         n_layers=3,
-        token_shift=6,
-        qk_norm=True,
+        conv_kernel=7,
     ),
     "small": replace(
-        _LAPTOP, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4
+        _QWEN3, vocab_size=4096, context_length=256, emb_dim=256, n_heads=4, n_layers=4
     ),
     "medium": replace(
-        _LAPTOP, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6
+        _QWEN3, vocab_size=4096, context_length=256, emb_dim=384, n_heads=6, n_layers=6
     ),
-    # for the thousands of short texts that a classifier learns from (chapter 5)
+    # for the thousands of short texts that a classifier is trained on (chapter 5)
     "messages": replace(
-        _LAPTOP, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3
+        _QWEN3, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3
     ),
     # for characters: layers x width
     "chars-3x128": replace(
-        _LAPTOP, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3
+        _QWEN3, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3
     ),
     "chars-4x128": replace(
-        _LAPTOP, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4
+        _QWEN3, vocab_size=67, context_length=256, emb_dim=128, n_heads=2, n_layers=4
     ),
     "chars-4x256": replace(
-        _LAPTOP, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4
+        _QWEN3, vocab_size=67, context_length=256, emb_dim=256, n_heads=4, n_layers=4
     ),
     # today's families, at published sizes
     "llama2-7b": replace(
@@ -177,6 +177,17 @@ PRESETS: dict[str, GPTConfig] = {
         rope_base=1e6,
         norm_eps=1e-6,
         tie_embeddings=True,
+    ),
+    "qwen3-1.7b": replace(
+        _QWEN3,
+        vocab_size=151_936,
+        context_length=40_960,
+        emb_dim=2048,
+        n_heads=16,
+        n_kv_heads=8,
+        n_layers=28,
+        ffn_dim=6144,
+        rope_base=1e6,
     ),
 }
 

@@ -2,7 +2,7 @@
 
     pytest tests/test_exercises.py --mine -k ch03
 
-The first hint stands in the docstring, a second one behind `hint("name")`; answers are in
+The first hint is in the docstring, a second one behind `hint("name")`; the answers are in
 solutions.py.
 """
 
@@ -32,11 +32,11 @@ hint = hints(
         "parameter_count": (
             "Write down the shape of each matrix of one block, then of its vectors: LayerNorm has"
             " one vector without bias and two with it, RMSNorm one. SwiGLU's bias is 2 x hidden_dim"
-            " + C wide."
+            " + C wide. QK-norm has two vectors of head_dim, a convolution conv_kernel - 1 of C."
         ),
         "attended_pairs": (
             "Without a window 1 + 2 + ... + T. With one, the first `window` tokens grow like that,"
-            " and each of the others sees exactly `window`."
+            " and each of the others attends to exactly `window`."
         ),
         "cache_tokens": (
             "Two vectors (key, value) of kv_heads * head_dim numbers in each layer; // rounds down."
@@ -45,12 +45,12 @@ hint = hints(
             "-log(-log(u)) is a draw from the Gumbel distribution; argmax over the last axis."
         ),
         "temperature_for": (
-            "Halve an interval such as 0.001 ... 1000 some sixty times: is the entropy in its"
-            " middle (the geometric one) too small, go on with the upper half."
+            "Halve an interval such as 0.001 ... 1000 some sixty times: if the entropy at its"
+            " geometric middle is too small, continue with the upper half."
         ),
         "write_with_cache": (
-            "cache = model.make_cache(1). What is fed first is the prompt, afterwards only the"
-            " newest token; nothing is fed after the last one has been chosen."
+            "cache = model.make_cache(1). Feed the prompt first, afterwards only the newest token;"
+            " feed nothing after the last one has been chosen."
         ),
         "swiglu_width": (
             "ceil(8 C / (3 multiple)) * multiple; -(-a // b) is the ceiling of a / b in whole"
@@ -61,10 +61,10 @@ hint = hints(
 
 
 def resize_vocabulary(model: GPTModel, n_vocab: int) -> GPTModel:
-    """A model, a larger vocabulary -> a new model whose first tokens are the old ones, with the
-    same logits for them.
+    """A model, a larger vocabulary -> a new model that gives the old tokens the same ids and the
+    same logits.
 
-    The rows of the new tokens begin as the mean of the old rows, in the embedding and in the head.
+    The rows of the new tokens start as the mean of the old rows, in the embedding and in the head.
     Everything else is the same; a tied head stays tied. Hint: which tensors of the model have V
     rows?
     """
@@ -72,9 +72,9 @@ def resize_vocabulary(model: GPTModel, n_vocab: int) -> GPTModel:
 
 
 def fold_norm(scale: Tensor, shift: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """LayerNorm's scale and shift (C,), the linear layer behind it, weight (out, C) and bias (out,)
-    -> the weight and bias of one linear layer that does the same behind a norm that has neither
-    scale nor shift.
+    """LayerNorm's scale and shift (C,), the linear layer after it, weight (out, C) and bias (out,)
+    -> the weight and bias of one linear layer with the same result after a norm without scale and
+    shift.
 
     Servers do this to save work. Hint: write the linear layer with the norm's last step inside it.
     """
@@ -91,31 +91,31 @@ def gelu_slope(x: Tensor) -> Tensor:
 
 def post_norm_block(block: TransformerBlock, x: Tensor) -> Tensor:
     """(B, T, C) -> (B, T, C): what the block's four layers would compute in the order of 2017
-    (Vaswani et al.): the norm stands behind each addition, not in front of each layer. Hint: two
+    (Vaswani et al.): the norm follows each addition, instead of preceding each layer. Hint: two
     lines, as in `TransformerBlock.forward`.
     """
     raise NotImplementedError
 
 
 def parameter_count(config: GPTConfig) -> int:
-    """The number of parameters of a model of this shape, by arithmetic alone, for every switch but
-    `token_shift` (0 here). A tied head counts once. Hint: section 6 of the notebook does it for
-    GPT-2; `config.hidden_dim`, `config.kv_heads` and `config.head_dim` help with the rest.
+    """The number of parameters of a model of this shape, by arithmetic alone, for every switch. A
+    tied head counts once. Hint: section 6 of the notebook does it for GPT-2; `config.hidden_dim`,
+    `config.kv_heads` and `config.head_dim` help with the rest.
     """
     raise NotImplementedError
 
 
 def attended_pairs(T: int, window: int | None = None) -> int:
-    """How many pairs (token, token that it looks at) a causal text of T tokens has, where each
-    token looks at itself and those before it, at most `window` in all. T may be a million, so do
-    not build the mask. Hint: token number t, counted from 1, sees min(t, window).
+    """Number of pairs (query, key) in causal attention over T tokens, each of which attends to
+    itself and to those before it, at most `window` in all. T may be a million, so do not build the
+    mask. Hint: token number t, counted from 1, attends to min(t, window).
     """
     raise NotImplementedError
 
 
 def cache_tokens(config: GPTConfig, gib: float, bytes_per_number: int = 2) -> int:
-    """How many whole tokens of keys and values fit into `gib` GiB of memory (1 GiB = 2**30 bytes),
-    over all texts together. Hint: the query heads are not in the cache.
+    """Number of whole tokens whose keys and values fit into `gib` GiB of memory (1 GiB = 2**30
+    bytes), over all texts together. Hint: the query heads are not in the cache.
     """
     raise NotImplementedError
 
@@ -131,22 +131,22 @@ def gumbel_draw(logits: Tensor, uniform: Tensor) -> Tensor:
 def temperature_for(logits: Tensor, entropy: float) -> float:
     """Logits (V,), all different, and an entropy in nats, above 0 and below log V -> the
     temperature at which softmax(logits / temperature) has this entropy, to a thousandth. Hint:
-    entropy only grows with temperature.
+    entropy grows with temperature.
     """
     raise NotImplementedError
 
 
 def write_with_cache(model: GPTModel, ids: Tensor, max_new_tokens: int) -> Tensor:
-    """(1, T) ids -> (1, T + max_new_tokens): greedy writing that feeds each token to the model
-    exactly once, without `generate` and its relatives. Hint: `model(ids, cache)` reads what the
-    cache does not hold yet.
+    """(1, T) ids -> (1, T + max_new_tokens): greedy decoding that feeds each token to the model
+    exactly once, without `generate` and its relatives. Hint: `model(ids, cache)` takes only the ids
+    that the cache does not hold yet.
     """
     raise NotImplementedError
 
 
 def swiglu_width(emb_dim: int, multiple: int = 8) -> int:
     """The smallest multiple of `multiple` that is at least 8/3 emb_dim: the inner width at which
-    SwiGLU's three matrices have as many weights as GELU's two with 4 emb_dim. In whole numbers, so
-    that no rounding goes wrong. Hint: where does 8/3 come from? 3 C h = 8 C^2.
+    SwiGLU's three matrices have as many weights as GELU's two with 4 emb_dim. Use integers, so that
+    nothing is rounded. Hint: where does 8/3 come from? 3 C h = 8 C^2.
     """
     raise NotImplementedError

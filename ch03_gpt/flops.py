@@ -13,7 +13,7 @@ from ch03_gpt.config import GPTConfig
 
 
 def matrix_parameters(config: GPTConfig) -> int:
-    """Weights that every token is multiplied with: the blocks' matrices and the output head."""
+    """Weights that every token is multiplied by: the blocks' matrices and the output head."""
     C, D = config.emb_dim, config.head_dim
     attention = C * (C + 2 * config.kv_heads * D) + C * C
     feed_forward = (3 if config.ffn == "swiglu" else 2) * C * config.hidden_dim
@@ -32,15 +32,16 @@ def flops_per_token(config: GPTConfig, length: int | None = None) -> int:
 
 
 def cache_bytes_per_token(config: GPTConfig, bytes_per_number: int = 2) -> int:
-    """Bytes that the key/value cache grows by with each token (bfloat16 by default); a model that
-    shifts tokens keeps the inputs of attention, too.
+    """Bytes that the key/value cache grows by with each token (bfloat16 by default); a short
+    convolution keeps its inputs, too.
     """
-    inputs = config.emb_dim if config.token_shift else 0
-    return config.n_layers * (2 * config.kv_heads * config.head_dim + inputs) * bytes_per_number
+    conv_inputs = config.emb_dim if config.conv_kernel else 0
+    per_layer = 2 * config.kv_heads * config.head_dim + conv_inputs
+    return config.n_layers * per_layer * bytes_per_number
 
 
 def matmul_peak(device: torch.device, dtype: torch.dtype, size: int = 1024) -> float:
-    """Best measured FLOP/s of a square matrix product here and now: the yardstick for MFU."""
+    """Best measured FLOP/s of a square matrix product on this device: the denominator of MFU."""
     if device.type != "cpu":
         size *= 8
     a = torch.randn(size, size, device=device).to(dtype)

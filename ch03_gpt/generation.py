@@ -1,9 +1,9 @@
-"""Writing text: predict the next token, append it, repeat.
+"""Generating text: predict the next token, append it, repeat.
 
-The key/value cache (chapter 2) makes each new token cost one token's work instead of the whole
-text's. Prompts of unequal length are read together and give the tokens that each would give alone.
-When a text has filled the context, its older half is dropped and the rest is read again, with or
-without a cache, so that both give the same.
+With the key/value cache (chapter 2) each new token costs one token's work instead of the whole
+text's. Prompts of unequal length are processed together and give the tokens that each would give
+alone. When a text has filled the context, its older half is dropped and the rest is prefilled
+again, with or without a cache, so that both give the same tokens.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ch03_gpt.capability import single_row_kernels
+from ch03_gpt.capability import native_gemv_on_cpu
 from ch03_gpt.model import GPTModel
-from ch03_gpt.sampling import Constraint, Sampler, Sampling, log_probabilities
+from ch03_gpt.sampling import Constraint, Sampler, SamplingParams, log_probabilities
 
-PREFILL = 512  # tokens of a prompt that are read at once
+PREFILL = 512  # prompt tokens in one forward pass
 
 
 def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]]) -> None:
-    """ValueError where there is no prompt, an empty one, or one that is longer than the context."""
+    """ValueError if there is no prompt, an empty one, or one longer than the context."""
     limit = model.config.context_length
     if len(prompts) == 0:
         raise ValueError("there is no prompt; give at least one")
@@ -34,18 +34,18 @@ def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]]) -> None:
 
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
-    """Lists of ids -> (B, longest), filled up with 0 on the right."""
+    """Lists of ids -> (B, longest), padded with 0 on the right."""
     ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
     for row, tokens in enumerate(rows):
         ids[row, : len(tokens)] = torch.as_tensor(tokens)
     return ids.to(device)
 
 
-def read(
+def prefill(
     model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int = PREFILL
 ) -> Tensor:
-    """Read new tokens of each row (lists of any lengths, `chunk` at a time into the cache) -> the
-    last one's hidden state (B, C) for each.
+    """Prefill: run each row's new tokens through the model in chunks, fill the cache, return each
+    row's last hidden state (B, C).
     """
     lengths = torch.tensor([len(row) for row in rows])
     ids = pad(rows, model.device)
@@ -56,23 +56,21 @@ def read(
     for first in range(0, ids.shape[1], chunk):
         piece = ids[:, first : first + chunk]
         counts = (lengths - first).clamp(0, piece.shape[1])
-        hidden = model.hidden_states(
-            piece, cache, None if counts.min() == piece.shape[1] else counts.tolist()
-        )
+        padded = counts.min() < piece.shape[1]
+        hidden = model.hidden_states(piece, cache, counts.tolist() if padded else None)
         newest = hidden[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
-        last = (
-            newest
-            if last is None
-            else torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
-        )
+        if last is None:
+            last = newest
+        else:  # a row that ended in an earlier chunk keeps its state
+            last = torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
     return last
 
 
-class Context:
-    """What the model sees of each text, and its prediction for each text's next token.
+class DecodingState:
+    """The texts within the context, their cache, and the logits (B, V) of each text's next token.
 
-    `max_new_tokens`: how long they may get. `samples`: how many begin with each prompt, which is
-        read only once.
+    `max_new_tokens` bounds the size of the cache. `samples`: number of texts per prompt, which is
+    prefilled only once.
     """
 
     def __init__(
@@ -88,46 +86,45 @@ class Context:
         self.limit = model.config.context_length
         longest = min(self.limit, max(map(len, prompts)) + max_new_tokens)
         self.cache = model.make_cache(len(prompts), longest) if use_cache else None
-        hidden = read(model, prompts, self.cache, chunk)
+        hidden = prefill(model, prompts, self.cache, chunk)
         if self.cache is not None and samples > 1:
             self.cache = self.cache.repeat(samples)
         self.texts = [list(prompt) for prompt in prompts for _ in range(samples)]
         self.logits = model.out_head(hidden).repeat_interleave(samples, dim=0)  # (B, V)
 
     def append(self, chosen: Tensor) -> None:
-        """Add a token (B, 1) to each text, and predict the next."""
+        """Append a token (B, 1) to each text, and predict the next."""
         for text, token in zip(self.texts, chosen.flatten().tolist(), strict=True):
             text.append(token)
         full = [row for row, text in enumerate(self.texts) if len(text) > self.limit]
         for row in full:
             del self.texts[row][: len(self.texts[row]) - (self.limit - self.limit // 2)]
         if self.cache is None:
-            hidden = read(self.model, self.texts)
+            hidden = prefill(self.model, self.texts)
         elif full:
-            hidden = self._read_again(chosen, full)
+            hidden = self._refill_after_overflow(chosen, full)
         else:
-            with single_row_kernels(len(chosen), self.model.tok_emb.weight.dtype):
-                self.logits = self.model.out_head(
-                    self.model.hidden_states(chosen, self.cache)[:, -1]
-                )
+            with native_gemv_on_cpu(len(chosen), self.model.tok_emb.weight.dtype):
+                hidden = self.model.hidden_states(chosen, self.cache)[:, -1]
+                self.logits = self.model.out_head(hidden)
                 return
         self.logits = self.model.out_head(hidden)
 
     def reorder(self, rows: Sequence[int]) -> None:
-        """Let text i be what text `rows[i]` was."""
+        """Let text i continue what text `rows[i]` was."""
         self.cache.reorder(rows)
         self.texts = [list(self.texts[row]) for row in rows]
 
-    def _read_again(self, chosen: Tensor, full: list[int]) -> Tensor:
-        """The full rows from what is left of their texts, the others from their new token."""
-        others = [row not in full for row in range(len(self.texts))]
-        hidden = self.model.hidden_states(chosen, self.cache, [int(other) for other in others])[
-            :, -1
-        ].clone()
+    def _refill_after_overflow(self, chosen: Tensor, full: list[int]) -> Tensor:
+        """Prefill the rows whose context overflowed from their truncated text; decode one token for
+        the others.
+        """
+        counts = [int(row not in full) for row in range(len(self.texts))]
+        hidden = self.model.hidden_states(chosen, self.cache, counts)[:, -1].clone()
         for row in full:
             alone = self.cache.rows(row, row + 1)
             alone.truncate(0)
-            hidden[row] = read(self.model, [self.texts[row]], alone, self.chunk)[0]
+            hidden[row] = prefill(self.model, [self.texts[row]], alone, self.chunk)[0]
         return hidden
 
 
@@ -141,7 +138,7 @@ def stream(
     use_cache: bool = True,
     **options,
 ) -> Iterator[Tensor]:
-    """Yield the next tokens (B, 1) of each row as they are chosen; arguments as in `generate`."""
+    """Yield the next tokens (B, 1) of all rows as they are sampled; arguments as in `generate`."""
     if ids.ndim != 2 or ids.numel() == 0:
         raise ValueError(
             f"ids must be (B, T) with at least one token in each row, not {tuple(ids.shape)}"
@@ -149,7 +146,7 @@ def stream(
     prompts = ids.tolist()
     check_prompts(model, prompts)
     sampler = Sampler(
-        Sampling(**options), prompts, model.config.vocab_size, model.device, generator
+        SamplingParams(**options), prompts, model.config.vocab_size, model.device, generator
     )
     stops = torch.tensor(sorted(stop_ids), device=ids.device)
     return _stream(model, prompts, max_new_tokens, sampler, stops, use_cache)
@@ -164,7 +161,7 @@ def _stream(
     use_cache: bool,
 ) -> Iterator[Tensor]:
     finished = torch.zeros(len(prompts), 1, dtype=torch.bool, device=model.device)
-    for chosen in write(model, prompts, max_new_tokens, sampler, use_cache=use_cache):
+    for chosen in decode_loop(model, prompts, max_new_tokens, sampler, use_cache=use_cache):
         if len(stops):
             chosen = torch.where(finished, stops[0], chosen)
             finished = finished | torch.isin(chosen, stops)
@@ -173,7 +170,7 @@ def _stream(
             return
 
 
-def write(
+def decode_loop(
     model: GPTModel,
     prompts: Sequence[Sequence[int]],
     max_new_tokens: int,
@@ -182,24 +179,24 @@ def write(
     samples: int = 1,
     use_cache: bool = True,
     chunk: int = PREFILL,
-    on_logits=lambda logits, chosen: None,
+    logits_callback=lambda logits, ids: None,
 ) -> Iterator[Tensor]:
-    """Yield `max_new_tokens` times the next tokens (B, 1) of all texts; `on_logits` sees what
-    they were chosen from.
+    """Yield sampled ids (B, 1), one step at a time; `logits_callback(logits, ids)` is called before
+    each.
     """
     was_training = model.training
     model.eval()
     try:
-        context = chosen = None
+        state = ids = None
         for _ in range(max_new_tokens):
             with torch.inference_mode():
-                if context is None:
-                    context = Context(model, prompts, max_new_tokens, samples, use_cache, chunk)
+                if state is None:
+                    state = DecodingState(model, prompts, max_new_tokens, samples, use_cache, chunk)
                 else:
-                    context.append(chosen)
-                chosen = sampler.choose(context.logits)
-                on_logits(context.logits, chosen)
-            yield chosen
+                    state.append(ids)
+                ids = sampler.sample(state.logits)
+                logits_callback(state.logits, ids)
+            yield ids
     finally:
         model.train(was_training)
 
@@ -216,10 +213,10 @@ def generate(
 ) -> Tensor:
     """(B, T) int64 ids on the model's device -> (B, T + new) ids; `ids` itself is not changed.
 
-    `options` are the fields of `Sampling`: `temperature=0`, the default, is greedy; above it,
-    tokens are drawn with `generator` (or with one a row) from the distribution that `top_k`,
-    `top_p`, `min_p` and the penalties leave. A row that has produced one of `stop_ids` is filled up
-    with the lowest of them; generation ends early when every row has. ValueError where an option is
+    `options` are the fields of `SamplingParams`: `temperature=0`, the default, is greedy; above it,
+    tokens are sampled with `generator` (or one per row) from the distribution that `top_k`,
+    `top_p`, `min_p` and the penalties leave. A row that has produced one of `stop_ids` is padded
+    with the lowest of them; generation ends early when every row has. ValueError if an option is
     out of range or the prompt is longer than the context.
     """
     chosen = list(
@@ -238,7 +235,7 @@ def generate(
 
 @dataclass
 class Completion:
-    """One text that was written after a prompt."""
+    """One text generated after a prompt."""
 
     ids: list[int] = field(default_factory=list)  # without the stop token
     finish_reason: str = "length"  # or "stop"
@@ -264,8 +261,8 @@ def complete(
 ) -> list[Completion]:
     """Prompts of any lengths -> `samples` completions of each, those of a prompt side by side.
 
-    `logprobs`: also return the log-probability of every chosen token and of that many most likely
-    ones. `generator` and `constraints`: one a completion, where given as a list. The other
+    `logprobs`: also return the log-probability of every sampled token, and of the `logprobs` most
+    likely ones. `generator` and `constraints`: one per completion, if given as a list. The other
     arguments are `generate`'s.
     """
     check_prompts(model, prompts)
@@ -276,23 +273,23 @@ def complete(
             f"logprobs must be from 0 to the {model.config.vocab_size} tokens, not {logprobs}"
         )
     stops = set(stop_ids)
-    beginnings = [prompt for prompt in prompts for _ in range(samples)]
+    repeated = [prompt for prompt in prompts for _ in range(samples)]
     sampler = Sampler(
-        Sampling(**options),
-        beginnings,
+        SamplingParams(**options),
+        repeated,
         model.config.vocab_size,
         model.device,
         generator,
         constraints,
     )
-    completions = [Completion() for _ in beginnings]
+    completions = [Completion() for _ in repeated]
     found = []
 
     def keep_log_probabilities(logits: Tensor, chosen: Tensor) -> None:
         if logprobs is not None:
             found[:] = [tensor.tolist() for tensor in log_probabilities(logits, chosen, logprobs)]
 
-    steps = write(
+    steps = decode_loop(
         model,
         prompts,
         max_new_tokens,
@@ -300,7 +297,7 @@ def complete(
         samples=samples,
         use_cache=use_cache,
         chunk=chunk,
-        on_logits=keep_log_probabilities,
+        logits_callback=keep_log_probabilities,
     )
     for chosen in steps:
         for row, (completion, token) in enumerate(
@@ -326,8 +323,8 @@ def generate_text_simple(
 ) -> Tensor:
     """(B, T) -> (B, T + max_new_tokens): the book's first generator, greedy and without a cache.
 
-    The readable reference for `generate`: both write the same tokens while they fit the context.
-    Put the model into eval mode first.
+    The readable reference for `generate`: both give the same tokens as long as they fit the
+    context. Put the model into eval mode first.
     """
     for _ in range(max_new_tokens):
         logits = model(idx[:, -context_size:])[:, -1]  # (B, V)

@@ -1,8 +1,8 @@
 """The small parts of a transformer block: normalisation, activation, feed-forward.
 
 Each public layer runs PyTorch's kernel; its `*_reference` twin spells the formula out and is
-asserted equal. Sources: LayerNorm (Ba et al. 2016), GELU (Hendrycks & Gimpel 2016), RMSNorm
-(Zhang & Sennrich 2019), SwiGLU (Shazeer 2020).
+asserted equal. Sources: LayerNorm (Ba et al. 2016), GELU (Hendrycks & Gimpel 2016), SwiGLU (Shazeer
+2020). RMSNorm is chapter 2's, where attention uses it.
 """
 
 import math
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ch02_attention import InputCache
+from ch02_attention import RMSNorm
 from ch03_gpt.config import GPTConfig
 
 
@@ -26,15 +26,6 @@ def layer_norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1
     mean = x.mean(dim=-1, keepdim=True)
     variance = x.var(dim=-1, keepdim=True, correction=0)
     return scale * (x - mean) / torch.sqrt(variance + eps) + shift
-
-
-def rms_norm_reference(x: Tensor, scale: Tensor, eps: float = 1e-5) -> Tensor:
-    """(..., C) -> (..., C): divide by the root mean square over the last axis, then scale.
-
-    >>> rms_norm_reference(torch.tensor([3.0, 3.0]), torch.ones(2), eps=0.0)
-    tensor([1., 1.])
-    """
-    return scale * x / torch.sqrt(x.square().mean(dim=-1, keepdim=True) + eps)
 
 
 def gelu_reference(x: Tensor) -> Tensor:
@@ -59,24 +50,11 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x, self.scale.shape, self.scale, self.shift, self.eps)
 
 
-class RMSNorm(nn.Module):
-    """(..., C) -> (..., C): LayerNorm without the mean and the shift."""
-
-    def __init__(self, emb_dim: int, eps: float = 1e-5):
-        super().__init__()
-        self.eps = eps
-        self.scale = nn.Parameter(torch.ones(emb_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        # the kernel wants one dtype
-        return F.rms_norm(x, self.scale.shape, self.scale.to(x.dtype), self.eps)
-
-
 class GELU(nn.Module):
     """Elementwise `gelu_reference`.
 
-    In bfloat16 on a CPU it takes the exact form with the error function: the two differ by less
-    than 5e-4, which bfloat16 cannot tell apart, and PyTorch's kernel for it is four times as fast.
+    In bfloat16 on a CPU it is the exact form with the error function: the two differ by less than
+    5e-4, which bfloat16 cannot resolve, and PyTorch's kernel for it is four times as fast.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,7 +63,7 @@ class GELU(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """(B, T, C) -> (B, T, C): widen, GELU, narrow; every token for itself."""
+    """(B, T, C) -> (B, T, C): widen, GELU, narrow; each token on its own."""
 
     def __init__(self, config: GPTConfig | Mapping):
         super().__init__()
@@ -103,7 +81,7 @@ class FeedForward(nn.Module):
 class SwiGLU(nn.Module):
     """(B, T, C) -> (B, T, C): one half of the widened input gates the other, down(silu(gate) * up).
 
-    Gate and up projection are one matrix, so that the widening is one matrix product.
+    The gate and up projections are one matrix, and so one matrix product.
     """
 
     def __init__(self, config: GPTConfig | Mapping):
@@ -127,36 +105,3 @@ def make_norm(config: GPTConfig) -> nn.Module:
 def make_feed_forward(config: GPTConfig) -> nn.Module:
     """Return the feed-forward layer that `config.ffn` names."""
     return SwiGLU(config) if config.ffn == "swiglu" else FeedForward(config)
-
-
-class TokenShift(nn.Module):
-    """(B, T, C) -> (B, T, C): what goes into a layer's attention also brings the inputs of the n
-    tokens before, scaled channel by channel.
-
-    A head can then find "what came after this word" at once, instead of first learning a head that
-    looks one token back (Olsson et al. 2022; the same idea in RWKV, Peng et al. 2023, and as a
-    short convolution in Canon layers, Allen-Zhu 2025). The scales begin as random signs, so that a
-    word looks different at every distance, and none is fainter or blurred (Kanerva 1996 binds roles
-    to words in this way); with equal ones the model would see the words before, but not their
-    order.
-    """
-
-    def __init__(self, n: int, emb_dim: int):
-        super().__init__()
-        self.n = n
-        self.scale = nn.Parameter(torch.empty(n, emb_dim))  # of the token 1, 2, ... back
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        with torch.no_grad():
-            self.scale.bernoulli_(0.5).mul_(2).sub_(1)
-
-    def forward(self, x: Tensor, cache: InputCache | None = None) -> Tensor:
-        """With a cache, x continues the texts whose inputs it holds."""
-        T = x.shape[1]
-        # (B, n + T, C)
-        every = F.pad(x, (0, 0, self.n, 0)) if cache is None else cache.append(x, self.n)
-        for back, scale in enumerate(self.scale.to(x.dtype), 1):
-            first = self.n - back
-            x = torch.addcmul(x, scale, every[:, first : first + T])
-        return x

@@ -1,6 +1,4 @@
-"""Chapter 3: what a GPT costs, what it says before it has learned anything, and what a cache is
-worth.
-"""
+"""Chapter 3: what a GPT costs, what it generates before training, and how much a cache saves."""
 
 import os
 import time
@@ -29,7 +27,7 @@ from ch03_gpt import (
 )
 
 CHAPTER = "ch03_gpt"
-SHARE_OF_MEMORY = 0.4  # a model whose float32 weights need more than this is counted, not run
+SHARE_OF_MEMORY = 0.4  # a model whose float32 weights need more than this is counted, but not run
 
 
 def count_parameters(config: GPTConfig) -> int:
@@ -57,7 +55,7 @@ def cost_table(names: list[str]) -> pd.DataFrame:
 
 
 def fits_memory(n_params: int) -> bool:
-    """Whether a model's float32 weights leave this machine room to breathe."""
+    """Whether a model's float32 weights fit comfortably into this machine's memory."""
     memory = (
         os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if hasattr(os, "sysconf")
@@ -76,7 +74,7 @@ def find_tokenizer(run: Path) -> BPETokenizer:
 
 
 def babble(config: GPTConfig, tokenizer, precision: Precision, seed: int) -> str:
-    """What a model of this shape says with random weights."""
+    """What a model of this shape generates with random weights."""
     torch.manual_seed(seed)
     model = GPTModel(replace(config, vocab_size=tokenizer.n_vocab)).to(
         precision.device, precision.dtype
@@ -88,9 +86,7 @@ def babble(config: GPTConfig, tokenizer, precision: Precision, seed: int) -> str
 
 
 def time_generation(model: GPTModel, lengths: list[int]) -> pd.DataFrame:
-    """Seconds to write so many tokens greedily, with and without the key/value cache; best of
-    three.
-    """
+    """Seconds to generate n tokens greedily, with and without the cache; best of three."""
     prompt = torch.zeros(1, 1, dtype=torch.long, device=model.device)
     rows = []
     for n in tqdm(lengths, desc="timing generation", disable=None):
@@ -107,7 +103,7 @@ def time_generation(model: GPTModel, lengths: list[int]) -> pd.DataFrame:
 
 
 def draw_timing(timing: pd.DataFrame, name: str) -> Figure:
-    """Seconds against new tokens: a straight line with the cache, a bent one without."""
+    """Seconds against new tokens: a straight line with the cache, a curve without."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     for column, style in (("uncached", "s--"), ("cached", "o-")):
@@ -116,7 +112,7 @@ def draw_timing(timing: pd.DataFrame, name: str) -> Figure:
         xlabel="new tokens",
         ylabel="seconds",
         ylim=(0, None),
-        title=f"writing with {name}: key/value cache or not",
+        title=f"generating with {name}, with and without the key/value cache",
     )
     axes.grid(alpha=0.3)
     axes.legend()
@@ -129,7 +125,7 @@ def main(
     seed: int = 1337,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> dict:
-    """Count what models cost, let an untrained one speak, and time its key/value cache.
+    """Count what models cost, generate with an untrained one, and time its key/value cache.
 
     Args:
         preset: The model to run; all presets are counted.
@@ -157,7 +153,7 @@ def main(
 
     print(f"\n{precision}")
     print(
-        "untrained, a model of this shape says:"
+        "an untrained model of this shape generates:"
         f" {babble(config, find_tokenizer(run), precision, seed)!r}\n"
     )
     torch.manual_seed(seed)

@@ -1,7 +1,8 @@
 """GPTModel: embeddings, a stack of pre-norm transformer blocks, a final norm and the output head.
 
 GPT-2's architecture (Radford et al. 2019), with switches in `GPTConfig` that turn it into a
-Llama-shaped model (RoPE, RMSNorm, SwiGLU, grouped-query heads). Attribute names are the book's.
+Llama-shaped (RoPE, RMSNorm, SwiGLU, grouped-query heads) or a Qwen3-shaped model (QK-norm, too).
+Attribute names are the book's.
 """
 
 import math
@@ -10,17 +11,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ch02_attention import Dropout, InputCache, KVCache, LayerCache, MultiHeadAttention, Place
+from ch02_attention import CacheLayout, Dropout, KVCache, LayerCache, MultiHeadAttention
 from ch03_gpt.config import GPTConfig
-from ch03_gpt.layers import TokenShift, make_feed_forward, make_norm
+from ch03_gpt.layers import make_feed_forward, make_norm
+from ch03_gpt.short_convolution import ShortConvolution
 
 
 class TransformerBlock(nn.Module):
-    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x)).
-
-    Where the config shifts tokens, attention reads norm(x) together with that of the tokens just
-    before.
-    """
+    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
     def __init__(self, config: GPTConfig | Mapping):
         super().__init__()
@@ -37,21 +35,20 @@ class TransformerBlock(nn.Module):
             out_bias=config.bias,
             rope_base=config.rope_base if config.position == "rope" else None,
             qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
         )
-        self.token_shift = (
-            TokenShift(config.token_shift, config.emb_dim) if config.token_shift else None
-        )
+        self.conv = None
+        if config.conv_kernel:
+            self.conv = ShortConvolution(config.emb_dim, config.conv_kernel)
         self.ff = make_feed_forward(config)
         self.norm1 = make_norm(config)
         self.norm2 = make_norm(config)
         self.drop_shortcut = Dropout(config.drop_rate)
 
-    def forward(
-        self, x: Tensor, cache: LayerCache | None = None, inputs: InputCache | None = None
-    ) -> Tensor:
+    def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
         h = self.norm1(x)
-        if self.token_shift is not None:
-            h = self.token_shift(h, inputs)
+        if self.conv is not None:
+            h = self.conv(h, cache)
         x = x + self.drop_shortcut(self.att(h, cache))
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
@@ -81,17 +78,15 @@ class GPTModel(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from the default generator (`torch.manual_seed` decides)."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
-                nn.init.zeros_(parameter)
-            elif name.endswith("token_shift.scale"):
-                self.get_submodule(name.removesuffix(".scale")).reset_parameters()
-            elif parameter.dim() >= 2:
-                writes_to_residual = name.endswith(
-                    ("out_proj.weight", "layers.2.weight", "down.weight")
-                )
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                writes_to_residual = name.endswith(("out_proj", "layers.2", "down"))
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
-                nn.init.normal_(parameter, std=0.02 / depth)
+                nn.init.normal_(module.weight, std=0.02 / depth)
+                if getattr(module, "bias", None) is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, ShortConvolution):
+                module.reset_parameters()
 
     @property
     def device(self) -> torch.device:
@@ -105,7 +100,7 @@ class GPTModel(nn.Module):
         self,
         batch_size: int,
         max_length: int | None = None,
-        layer_cache: type[LayerCache] = LayerCache,
+        layer_class: type[LayerCache] = LayerCache,
     ) -> KVCache:
         """An empty key/value cache for `max_length` tokens in each row (default: the context
         length).
@@ -121,11 +116,10 @@ class GPTModel(nn.Module):
             max_length or config.context_length,
             config.head_dim,
             window=config.window,
-            device=weight.device,
-            layer_cache=layer_cache,
             dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
-            input_width=config.emb_dim if config.token_shift else 0,
-            input_window=config.token_shift,
+            device=weight.device,
+            layer_class=layer_class,
+            states={"conv": config.emb_dim} if config.conv_kernel else None,
         )
 
     def hidden_states(
@@ -133,26 +127,26 @@ class GPTModel(nn.Module):
     ) -> Tensor:
         """(B, T) ids -> (B, T, C): everything but the output head.
 
-        With a cache, `ids` continue the texts that it holds, and it is extended; by the first
-        `counts[i]` of row i's T tokens where given, the rest being filling. ValueError where a text
+        With a cache, `ids` are the next tokens of the texts that it holds, and it grows by them; by
+        the first `counts[i]` tokens of row i if given, the rest being padding. ValueError if a text
         exceeds the context length.
         """
-        T = ids.shape[1]
-        longest = T + (int(cache.lengths.max()) if cache is not None and counts is None else 0)
-        if longest > self.config.context_length:
+        T, limit = ids.shape[1], self.config.context_length
+        held = int(cache.cache_seqlens.max()) if cache is not None and counts is None else 0
+        if held + T > limit:
             raise ValueError(
-                f"{longest} tokens exceed the context length {self.config.context_length}; "
-                "shorten the input or build the model with a longer context"
+                f"{held + T} tokens exceed the context length {limit}; shorten the input or build"
+                " the model with a longer context"
             )
-        place = cache.begin(T, counts) if cache is not None else Place.straight(0, T)
+        layout = cache.prepare(T, counts) if cache is not None else CacheLayout.contiguous(0, T)
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
-            x = x + place.pick(self.pos_emb.weight)
+            x = x + self.pos_emb.weight[layout.positions]
         x = self.drop_emb(x)
-        if torch.is_autocast_enabled(x.device.type):
+        if torch.is_autocast_enabled(x.device.type):  # for the residual stream, too
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        for layer, block in enumerate(self.trf_blocks):
-            x = block(x, *(cache.of_layer(layer) if cache is not None else ()))
+        for i, block in enumerate(self.trf_blocks):
+            x = block(x, cache.layer_cache(i) if cache is not None else None)
         return self.final_norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:

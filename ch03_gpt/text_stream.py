@@ -1,8 +1,7 @@
-"""From a stream of tokens to a stream of text: whole characters only, and nothing of a stop string.
+"""Incremental detokenization: whole characters only, and nothing of a stop string.
 
 A token of a byte-level vocabulary may end in the middle of a character, and a stop string may begin
-in one token and end in a later one. Both are solved by holding back the little that is not certain
-yet.
+in one token and end in a later one. So the end of the text is withheld until it is certain.
 """
 
 import codecs
@@ -11,21 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 
 from ch01_text import BPETokenizer
-from ch03_gpt.generation import check_prompts, write
+from ch03_gpt.generation import check_prompts, decode_loop
 from ch03_gpt.model import GPTModel
-from ch03_gpt.sampling import Constraint, Sampler, Sampling
+from ch03_gpt.sampling import Constraint, Sampler, SamplingParams
 
 
 def check_stops(stops: Sequence[str]) -> None:
-    """ValueError where a stop string is empty."""
+    """ValueError if a stop string is empty."""
     if not all(stops):
-        raise ValueError("a stop string is empty; every text would end before it begins")
+        raise ValueError("a stop string is empty, so every text would end at once; leave it out")
 
 
-def held_back(text: str, stops: Sequence[str]) -> int:
-    """Length of the longest end of `text` with which one of `stops` might begin.
+def partial_stop_length(text: str, stops: Sequence[str]) -> int:
+    """Length of the longest suffix of `text` that is a prefix of one of `stops`.
 
-    >>> held_back("The en", ["end.", "never"])
+    >>> partial_stop_length("The en", ["end.", "never"])
     2
     """
     longest = max(map(len, stops), default=1) - 1
@@ -40,60 +39,60 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 class TextStream:
-    """Turns ids into text as they come: the pieces of `feed` and `finish` joined are the decoded
-    ids, up to the first stop string.
+    """Decodes ids as they come: what `push` and `finish` return, joined, is the decoded text up to
+    the first stop string.
     """
 
     def __init__(self, tokenizer, stops: Sequence[str] = ()):
         check_stops(stops)
         self.tokenizer, self.stops = tokenizer, stops
         self.utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        # the id before, where its neighbour decides about the space between them
-        self.last: list[int] = []
-        self.held = ""
+        # previous id: word tokenizers choose the space from the pair
+        self.previous: list[int] = []
+        self.withheld = ""
         self.stopped = False
 
     def _decode(self, token: int) -> str:
         if isinstance(self.tokenizer, BPETokenizer):
             return self.utf8.decode(self.tokenizer.decode_bytes([token]))
-        before = self.tokenizer.decode(self.last)
-        both = self.tokenizer.decode([*self.last, token])
-        self.last = [token]
-        return both[len(before) :]
+        first = self.tokenizer.decode(self.previous)
+        both = self.tokenizer.decode([*self.previous, token])
+        self.previous = [token]
+        return both[len(first) :]
 
     def _release(self, certain: bool) -> str:
-        found = [place for place in map(self.held.find, self.stops) if place >= 0]
+        found = [start for start in map(self.withheld.find, self.stops) if start >= 0]
         if found:
             self.stopped, end = True, min(found)
         else:
-            end = len(self.held) - (0 if certain else held_back(self.held, self.stops))
-        text, self.held = self.held[:end], "" if found else self.held[end:]
+            end = len(self.withheld) - (
+                0 if certain else partial_stop_length(self.withheld, self.stops)
+            )
+        text, self.withheld = self.withheld[:end], "" if found else self.withheld[end:]
         return text
 
-    def feed(self, token: int) -> str:
-        """The text that is certain now; nothing once a stop string has come."""
+    def push(self, token: int) -> str:
+        """Return the text that is certain now; "" once a stop string was completed."""
         if self.stopped:
             return ""
-        self.held += self._decode(token)
+        self.withheld += self._decode(token)
         return self._release(certain=False)
 
     def finish(self) -> str:
-        """What was held back; half a character becomes U+FFFD."""
+        """Return what was withheld; an incomplete character becomes U+FFFD."""
         if self.stopped:
             return ""
-        self.held += self.utf8.decode(b"", final=True)
+        self.withheld += self.utf8.decode(b"", final=True)
         return self._release(certain=True)
 
 
-def pieces(tokens: Iterable[int], tokenizer, stops: Sequence[str] = ()) -> Iterator[str]:
-    """Ids as they come -> their text, piece by piece, until `<|endoftext|>`, one of `stops`, or
-    the last id.
-    """
+def stream_decode(tokens: Iterable[int], tokenizer, stops: Sequence[str] = ()) -> Iterator[str]:
+    """Yield the text of ids as they come, until `<|endoftext|>`, one of `stops`, or the last id."""
     text = TextStream(tokenizer, stops)
     for token in tokens:
         if token == tokenizer.eot_id:
             break
-        if piece := text.feed(token):
+        if piece := text.push(token):
             yield piece
         if text.stopped:
             return
@@ -102,9 +101,9 @@ def pieces(tokens: Iterable[int], tokenizer, stops: Sequence[str] = ()) -> Itera
 
 
 def document_start(tokenizer, prompt: str) -> list[int]:
-    """The ids of a document that begins with `prompt`; ValueError where it is empty."""
+    """The ids of a document that begins with `prompt`; ValueError if it is empty."""
     if not prompt:
-        raise ValueError("the prompt is empty; say how the text begins")
+        raise ValueError("the prompt is empty; give the beginning of the text")
     return [tokenizer.eot_id, *tokenizer.encode(prompt)]
 
 
@@ -119,20 +118,20 @@ def stream_text(
     constraint: Constraint | None = None,
     **options,
 ) -> Iterator[str]:
-    """Yield the continuation of a document that begins with `prompt`, piece by piece, until it
-    ends, one of `stops` comes, or `max_new_tokens` are written. ValueError, before any work, where
-    something is wrong with the request.
+    """Yield the continuation of a document that begins with `prompt`, piece by piece, until the
+    document ends, one of `stops` is completed, or `max_new_tokens` are generated. ValueError,
+    before any work, if an argument is invalid.
     """
     check_stops(stops)
     ids = document_start(tokenizer, prompt)
     check_prompts(model, [ids])
     sampler = Sampler(
-        Sampling(**options),
+        SamplingParams(**options),
         [ids],
         model.config.vocab_size,
         model.device,
         generator,
         constraint and [constraint],
     )
-    tokens = (chosen.item() for chosen in write(model, [ids], max_new_tokens, sampler))
-    return pieces(tokens, tokenizer, stops)
+    tokens = (chosen.item() for chosen in decode_loop(model, [ids], max_new_tokens, sampler))
+    return stream_decode(tokens, tokenizer, stops)

@@ -7,26 +7,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ch02_attention import Place
+from ch02_attention import CacheLayout
 
 
 class WholeText:
     """`model.hidden_states(ids, WholeText(lengths))`: lengths (B,) of the rows of ids (B, T)."""
 
-    place: Place
+    layout: CacheLayout
 
     def __init__(self, lengths: Tensor):
         self.real = lengths
-        self.lengths = np.zeros(len(lengths), dtype=np.int64)  # nothing was read before
+        self.cache_seqlens = np.zeros(len(lengths), dtype=np.int64)  # no earlier tokens
 
-    def begin(self, T: int, counts=None) -> Place:
+    def prepare(self, T: int, counts=None) -> CacheLayout:
         # (B, 1, 1, T)
         mask = torch.arange(T, device=self.real.device) < self.real[:, None, None, None]
-        self.place = Place(T, T, mask, start=0)
-        return self.place
+        self.layout = CacheLayout(T, slice(0, T), slice(0, T), attn_mask=mask)
+        return self.layout
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         return keys, values
 
-    def of_layer(self, layer: int) -> tuple["WholeText", None]:
-        return self, None
+    def layer_cache(self, layer: int) -> "WholeText":
+        return self

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.exceptions import HTTPException
 
-from ch03_gpt import Sampling
+from ch03_gpt import SamplingParams
 
 ANY_OBJECT = '{"type": "object"}'  # the schema of response_format json_object
 MOST_TEXTS = 128  # of one request
@@ -148,14 +148,14 @@ class Body(Strict):
     response_format: ResponseFormat = ResponseFormat(type="text")
     user: str = ""  # for OpenAI's own statistics
 
-    def sampling(self) -> Sampling:
+    def sampling(self) -> SamplingParams:
         """How tokens are drawn. At temperature 0 nothing is, so that filters do not matter."""
         drawn = {
             "top_k": self.top_k,
             "top_p": self.top_p if self.top_p < 1 else None,
             "min_p": self.min_p,
         }
-        return Sampling(
+        return SamplingParams(
             temperature=self.temperature,
             repetition_penalty=self.repetition_penalty,
             presence_penalty=self.presence_penalty,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from ch03_gpt import GPTModel, Sampler, Sampling, document_start, pieces
-from ch03_gpt.generation import check_prompts, write
+from ch03_gpt import GPTModel, Sampler, SamplingParams, document_start, stream_decode
+from ch03_gpt.generation import check_prompts, decode_loop
 from ch03_gpt.text_stream import check_stops
 from ch07_practice.constrained import (
     Pattern,
@@ -91,14 +91,14 @@ class Completer:
                 Pattern(expression, Vocabulary(self.tokenizer)), max_new_tokens
             )
         sampler = Sampler(
-            Sampling(**options),
+            SamplingParams(**options),
             [ids],
             self.model.config.vocab_size,
             self.model.device,
             generator,
             constraint and [constraint],
         )
-        return (chosen.item() for chosen in write(self.model, [ids], max_new_tokens, sampler))
+        return (chosen.item() for chosen in decode_loop(self.model, [ids], max_new_tokens, sampler))
 
     def show(self, prompt: str, tokens: Iterator[int], stops: Sequence[str]) -> dict:
         """Write prompt and continuation to the terminal as they come; returns text, count and
@@ -117,7 +117,7 @@ class Completer:
 
         sys.stdout.write(prompt)
         text = ""
-        for piece in pieces(counted(), self.tokenizer, stops):
+        for piece in stream_decode(counted(), self.tokenizer, stops):
             text += piece
             sys.stdout.write(piece)
             sys.stdout.flush()

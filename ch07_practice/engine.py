@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ch02_attention import KVCache
-from ch03_gpt import Constraint, GPTModel, Sampler, Sampling
-from ch03_gpt.capability import single_row_kernels
-from ch03_gpt.generation import check_prompts, read
+from ch03_gpt import Constraint, GPTModel, Sampler, SamplingParams
+from ch03_gpt.capability import native_gemv_on_cpu
+from ch03_gpt.generation import check_prompts, prefill
 from ch03_gpt.sampling import log_probabilities
 
 
@@ -31,7 +31,7 @@ class Request:
 
     prompt: Sequence[int]
     max_new_tokens: int
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     stop_ids: Sequence[int] = ()
     seed: int = 0
     constraint: Constraint | None = None
@@ -102,7 +102,7 @@ class Engine:
         """Forget all requests, after a step that failed half-way."""
         self.rows, self.sampled, self.sampler = [], [], None
         self.waiting.clear()
-        self.cache.lengths[:] = 0
+        self.cache.cache_seqlens[:] = 0
 
     def cancel(self, request: Request) -> None:
         """Take a request out, whether it waits or writes; its row is free for the next step."""
@@ -145,7 +145,7 @@ class Engine:
                 self._copy_common(row)
             new, row.unread = row.unread[:left], row.unread[left:]
             index = self.rows.index(row)
-            hidden = read(self.model, [new], self.cache.rows(index, index + 1))
+            hidden = prefill(self.model, [new], self.cache.rows(index, index + 1))
             row.held += new
             left -= len(new)
             if not row.unread:
@@ -171,7 +171,7 @@ class Engine:
             return {}
         newest = [[row.request.ids[-1] if row in writing else 0] for row in self.rows]
         used, counts = self.cache.rows(0, len(self.rows)), [row in writing for row in self.rows]
-        with single_row_kernels(len(self.rows), self.model.tok_emb.weight.dtype):
+        with native_gemv_on_cpu(len(self.rows), self.model.tok_emb.weight.dtype):
             hidden = self.model.hidden_states(
                 torch.tensor(newest, device=self.model.device), used, counts
             )
@@ -198,10 +198,10 @@ class Engine:
                 self.model.device,
                 [r.generator for r in requests],
                 [r.constraint for r in requests],
-                written=[r.ids for r in requests],
+                outputs=[r.ids for r in requests],
             )
         predictions = torch.stack([logits[row] for row in rows])
-        chosen = self.sampler.choose(predictions)
+        chosen = self.sampler.sample(predictions)
         wanted = [r.logprobs for r in requests if r.logprobs is not None]
         found = (
             [x.tolist() for x in log_probabilities(predictions, chosen, max(wanted))]
@@ -224,7 +224,7 @@ class Engine:
             elif len(row.held) == self.cache.max_length:
                 limit = self.cache.max_length
                 row.held, row.unread = [], [*row.held, token][-(limit - limit // 2) :]
-                self.cache.lengths[self.rows.index(row)] = 0
+                self.cache.cache_seqlens[self.rows.index(row)] = 0
         return requests
 
     def _leave(self, row: _Row) -> None:
@@ -232,5 +232,7 @@ class Engine:
         index, last = self.rows.index(row), self.rows.pop()
         if last is not row:
             self.rows[index] = last
-            self.cache.copy_row(len(self.rows), index, int(self.cache.lengths[len(self.rows)]))
-        self.cache.lengths[len(self.rows)] = 0
+            self.cache.copy_row(
+                len(self.rows), index, int(self.cache.cache_seqlens[len(self.rows)])
+            )
+        self.cache.cache_seqlens[len(self.rows)] = 0

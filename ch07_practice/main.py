@@ -8,7 +8,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from ch01_text.run import command_line
-from ch03_gpt import Sampling, pick_device
+from ch03_gpt import SamplingParams, pick_device
 from ch03_gpt.text_stream import check_stops
 from ch07_practice.bench_command import bench
 from ch07_practice.completion import Completer, Format
@@ -105,7 +105,7 @@ def complete(
         "presence_penalty": presence_penalty,
         "frequency_penalty": frequency_penalty,
     }
-    Sampling(**options)
+    SamplingParams(**options)
     check_stops(stop)
     form = Format(regex, choices, json_schema)
     form.expression()

@@ -166,7 +166,7 @@ def n_bytes(model: nn.Module) -> int:
 
 class Int8LayerCache(LayerCache):
     """A key/value cache in int8, one scale a token and head: half of bfloat16's memory.
-    `model.make_cache(B, layer_cache=Int8LayerCache)`.
+    `model.make_cache(B, layer_class=Int8LayerCache)`.
     """
 
     @classmethod
@@ -183,15 +183,14 @@ class Int8LayerCache(LayerCache):
         shape = (batch_size, n_kv_heads, n_slots + 1)
         integers = [torch.zeros(*shape, head_dim, dtype=torch.int8, device=device) for _ in "kv"]
         scales = [torch.zeros(*shape, 1, dtype=dtype, device=device) for _ in "kv"]
-        return cls((*integers, *scales))
+        return cls(k_cache=integers[0], v_cache=integers[1], k_scale=scales[0], v_scale=scales[1])
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """As in `LayerCache`, but what comes back has been rounded."""
         found = []
-        for integers, scales, new in zip(
-            self.tensors[:2], self.tensors[2:], (keys, values), strict=True
-        ):
-            for memory, part in zip((integers, scales), quantize_int8(new), strict=True):
-                self.place.write(memory, part)
-            found.append(self.place.read(integers).to(scales.dtype) * self.place.read(scales))
+        for name, new in (("k", keys), ("v", values)):
+            cache, scale = self.tensors[f"{name}_cache"], self.tensors[f"{name}_scale"]
+            for memory, part in zip((cache, scale), quantize_int8(new), strict=True):
+                self.layout.store(memory, part)
+            found.append(self.layout.load(cache).to(scale.dtype) * self.layout.load(scale))
         return found[0], found[1]

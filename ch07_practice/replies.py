@@ -35,7 +35,7 @@ class Text:
             self.n_tokens += 1
             if event.found is not None:
                 self.pending.append((self.released + len(self.stream.held), self._entry(event)))
-            piece = self.stream.feed(event.token)
+            piece = self.stream.push(event.token)
         self.finish_reason = "stop" if self.stream.stopped else event.finish_reason
         if self.finish_reason:
             piece += self.stream.finish()

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ch03_gpt import GPTModel, Sampler, Sampling
-from ch03_gpt.generation import check_prompts, read
+from ch03_gpt import GPTModel, Sampler, SamplingParams
+from ch03_gpt.generation import check_prompts, prefill
 
 
 def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
@@ -24,7 +24,7 @@ def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
     greedy: 0 and 1.
     """
     filtered = sampler.filter(logits)
-    if sampler.drawn is None:
+    if sampler.is_greedy:
         return F.one_hot(filtered.argmax(dim=-1), logits.shape[-1]).float()
     return filtered.softmax(dim=-1)
 
@@ -65,7 +65,9 @@ class DraftModel:
 
     def __init__(self, model: GPTModel, generator: torch.Generator | None = None, **options):
         self.model, self.generator = model.eval(), generator
-        self.sampler = Sampler(Sampling(**options), [[]], model.config.vocab_size, model.device)
+        self.sampler = Sampler(
+            SamplingParams(**options), [[]], model.config.vocab_size, model.device
+        )
         self.cache = model.make_cache(1)
         # the guesses that the cache holds after the text of the last call
         self.read_ids: list[int] = []
@@ -81,7 +83,8 @@ class DraftModel:
         new, ids, probabilities = list(text[held:]), [], []
         for _ in range(n):
             # (1, V)
-            p = distribution(self.model.out_head(read(self.model, [new], self.cache)), self.sampler)
+            hidden = prefill(self.model, [new], self.cache)
+            p = distribution(self.model.out_head(hidden), self.sampler)
             new = torch.multinomial(p, 1, generator=self.generator)[0].tolist()
             ids += new
             probabilities.append(p)
@@ -93,8 +96,8 @@ class Speculation:
     """Iterate over it for the ids that `model` writes after `prompt`, some at a time.
 
     Counts `rounds` (passes of the model), `guessed` and `kept` guesses. `options` are the fields of
-    `Sampling` but the penalties, which would change from guess to guess. ValueError where prompt
-    and text exceed the context.
+    `SamplingParams` but the penalties, which would change from guess to guess. ValueError where
+    prompt and text exceed the context.
     """
 
     def __init__(
@@ -115,8 +118,8 @@ class Speculation:
                 f"prompt and text have {len(prompt) + max_new_tokens} tokens, the model sees "
                 f"{model.config.context_length}; ask for fewer"
             )
-        sampling = Sampling(**options)
-        if sampling.counts:
+        sampling = SamplingParams(**options)
+        if sampling.has_penalties:
             raise ValueError(
                 "speculative decoding checks several tokens at once, so penalties cannot count"
                 " them; leave the penalties out"
@@ -134,7 +137,7 @@ class Speculation:
     def __iter__(self) -> Iterator[list[int]]:
         with torch.inference_mode():
             if len(self.text) > 1:
-                read(self.model, [self.text[:-1]], self.cache)
+                prefill(self.model, [self.text[:-1]], self.cache)
         while len(self.text) < self.end:
             with torch.inference_mode():
                 ids = self._round()

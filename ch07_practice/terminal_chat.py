@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from ch01_text.run import write_atomically
-from ch03_gpt import Sampling, TextStream, pick_device
+from ch03_gpt import SamplingParams, TextStream, pick_device
 from ch06_instruction.chat import Message
 from ch07_practice.engine import Request
 from ch07_practice.served import TUNED, Models, ServedModel, draw_story
@@ -32,7 +32,7 @@ class Conversation:
     """What was said so far, with the model that answers."""
 
     def __init__(
-        self, models: Models, name: str, max_new_tokens: int, seed: int, sampling: Sampling
+        self, models: Models, name: str, max_new_tokens: int, seed: int, sampling: SamplingParams
     ):
         self.models = models
         self.max_new_tokens = max_new_tokens
@@ -106,7 +106,7 @@ class Conversation:
         while not (request.finish_reason or stream.stopped):
             n = len(request.ids)
             engine.step()
-            piece = "".join(stream.feed(token) for token in request.ids[n:])
+            piece = "".join(stream.push(token) for token in request.ids[n:])
             piece += stream.finish() if request.finish_reason else ""
             piece = piece if begun else piece.lstrip()
             if piece:
@@ -235,7 +235,7 @@ def chat(
     """
     if max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {max_new_tokens}")
-    sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k)
+    sampling = SamplingParams(temperature=temperature, top_p=top_p, top_k=top_k)
     with suppress(ImportError):
         import readline  # noqa: F401  (from then on, input() has a history)
     models = Models(run, weights, pick_device(device), rows=1)

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ch02_attention import (
+    CacheLayout,
     CausalAttention,
     KVCache,
     MultiHeadAttention,
     MultiHeadAttentionWrapper,
+    RMSNorm,
     SelfAttention_v1,
     SelfAttention_v2,
     apply_rope,
@@ -29,11 +31,12 @@ from ch02_attention import (
     copy_matrices,
     draw_attention,
     pick_device,
+    rms_norm_reference,
     rope_reference,
     rope_table,
 )
+from ch02_attention.cpu_attention import MAX_T, bf16_attention
 from ch02_attention.ladder import project_lists
-from ch02_attention.short_attention import NORM_EPS, SHORT, short_causal_attention
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,49 +110,65 @@ def test_fused_layer_equals_torchs_multihead_attention():
     torch.testing.assert_close(attention_maps(ours, x), weights)
 
 
+def test_rms_norm_equals_torch_and_its_reference():
+    """Oracles: torch's kernel and the formula spelled out."""
+    x, norm = torch.randn(3, 5, 24), RMSNorm(24)
+    torch.nn.init.normal_(norm.scale)
+    torch.testing.assert_close(norm(x), F.rms_norm(x, (24,), norm.scale, 1e-5))
+    torch.testing.assert_close(rms_norm_reference(x, norm.scale), norm(x))
+    assert norm(x.bfloat16()).dtype == torch.bfloat16
+
+
+def random_layer(rotated: bool, normed: bool) -> MultiHeadAttention:
+    """In float64, with random scales of the norms."""
+    base = 10_000.0 if rotated else None
+    layer = MultiHeadAttention(24, 24, MAX_T, 0.0, 3, rope_base=base, qk_norm=normed, norm_eps=0.01)
+    if normed:
+        torch.nn.init.normal_(layer.q_norm.scale)
+        torch.nn.init.normal_(layer.k_norm.scale)
+    return layer.double()
+
+
 @pytest.mark.parametrize("rotated", [False, True])
 @pytest.mark.parametrize("normed", [False, True])
-def test_short_attention_equals_the_reference_with_gradients(rotated, normed):
-    """Oracle: attention_reference on rotated heads, values and gradients, in float64."""
+def test_bf16_attention_equals_the_reference_with_gradients(rotated, normed):
+    """Oracle: attention_reference on the layer's own heads, in float64: values, gradients of the
+    projections and of the norms' scales.
+    """
+    layer = random_layer(rotated, normed)
     qkv = torch.randn(2, 11, 3 * 24, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(2, 11, 24, dtype=torch.float64)
-    angles = [angle.double() for angle in rope_table(11, 8)] if rotated else []
-    # (B, 3, T, 8) each
-    queries, keys, values = qkv.view(2, 11, 9, 8).transpose(1, 2).chunk(3, dim=1)
-    if normed:
-        queries, keys = (F.rms_norm(part, (8,), eps=NORM_EPS) for part in (queries, keys))
-    if rotated:
-        queries, keys = apply_rope(queries, *angles), apply_rope(keys, *angles)
-    slow = attention_reference(queries, keys, values)[0].transpose(1, 2).reshape(2, 11, 24)
-    fast = short_causal_attention(qkv, 3, *angles, normed=normed)
+    heads = layer.split_heads(qkv, CacheLayout.contiguous(0, 11))
+    slow = attention_reference(*heads)[0].transpose(1, 2).reshape(2, 11, 24)
+    fast = bf16_attention(layer, qkv)
     torch.testing.assert_close(fast, slow)
-    torch.testing.assert_close(
-        *(torch.autograd.grad(result, qkv, upstream)[0] for result in (fast, slow))
-    )
+    inputs = [qkv, *((layer.q_norm.scale, layer.k_norm.scale) if normed else ())]
+    for found, expected in zip(
+        *(torch.autograd.grad(result, inputs, upstream) for result in (fast, slow)), strict=True
+    ):
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("normed", [False, True])
-def test_short_attention_passes_gradcheck(normed):
+def test_bf16_attention_passes_gradcheck(normed):
     """Oracle: finite differences."""
-    qkv = torch.randn(1, 5, 3 * 8, dtype=torch.float64, requires_grad=True)
-    cos, sin = (angle.double() for angle in rope_table(5, 4))
-    assert torch.autograd.gradcheck(lambda x: short_causal_attention(x, 2, cos, sin, normed), qkv)
+    qkv = torch.randn(1, 5, 3 * 24, dtype=torch.float64, requires_grad=True)
+    layer = random_layer(True, normed)
+    assert torch.autograd.gradcheck(lambda x: bf16_attention(layer, x), qkv)
 
 
-@pytest.mark.parametrize("T", [SHORT, SHORT + 1])
-def test_the_layer_takes_the_short_path_only_for_short_texts(T, monkeypatch):
-    """Both paths give the same, in bfloat16; the short one runs up to its limit."""
+@pytest.mark.parametrize("T", [MAX_T, MAX_T + 1])
+def test_the_layer_takes_the_bf16_kernel_only_for_short_texts(T, monkeypatch):
+    """Oracle: float32; the kernel runs up to its limit."""
     calls = []
     monkeypatch.setattr(
-        attention,
-        "short_causal_attention",
-        lambda *args, **options: calls.append(1) or short_causal_attention(*args, **options),
+        attention, "bf16_attention", lambda *args: calls.append(1) or bf16_attention(*args)
     )
-    layer = MultiHeadAttention(32, 32, SHORT + 1, 0.0, 2, rope_base=10_000.0)
+    layer = MultiHeadAttention(32, 32, MAX_T + 1, 0.0, 2, rope_base=10_000.0)
     x = torch.randn(1, T, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)
-    assert len(calls) == (T <= SHORT)
+    assert len(calls) == (T <= MAX_T)
     torch.testing.assert_close(result.float(), layer(x), atol=0.02, rtol=0.05)
 
 
@@ -184,13 +203,13 @@ LAYERS = st.fixed_dictionaries(
 )
 
 
-@pytest.mark.parametrize("T", [7, SHORT + 1])
+@pytest.mark.parametrize("T", [7, MAX_T + 1])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
+def test_untrained_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
     """Oracle: the formula in float32 from the layer's own projection; however large the weights, no
-    score exceeds sqrt(D).
+    score exceeds sqrt(D) while the scales are 1.
     """
-    layer = MultiHeadAttention(16, 16, SHORT + 1, 0.0, 2, num_kv_heads=2, qk_norm=True)
+    layer = MultiHeadAttention(16, 16, MAX_T + 1, 0.0, 2, num_kv_heads=2, qk_norm=True)
     x = torch.randn(1, T, 16)
     torch.nn.init.normal_(layer.qkv.weight)
     queries, keys, values = (
@@ -215,14 +234,14 @@ def test_cached_equals_uncached_however_it_is_cut(options, chunks):
     cache = KVCache(2, 1, layer.num_kv_heads, 30, 4, window=options["window"], chunk=6)
     parts = []
     for part in x.split(chunks, dim=1):
-        cache.begin(part.shape[1])
+        cache.prepare(part.shape[1])
         parts.append(layer(part, cache.layers[0]))
-    assert cache.lengths.tolist() == [sum(chunks)] * 2
+    assert cache.cache_seqlens.tolist() == [sum(chunks)] * 2
     torch.testing.assert_close(torch.cat(parts, dim=1), layer(x), atol=1e-5, rtol=1e-4)
 
 
 def test_autocast_does_not_round_the_cache(monkeypatch):
-    """Looking at a float32 cache is done in float32; without a cache, autocast has its way."""
+    """Attention over a float32 cache is computed in float32; without a cache, in autocast's dtype."""
     seen, fused = [], F.scaled_dot_product_attention
     monkeypatch.setattr(
         F,
@@ -232,24 +251,24 @@ def test_autocast_does_not_round_the_cache(monkeypatch):
     layer, x = MultiHeadAttention(16, 16, 30, 0.0, 4, num_kv_heads=2), torch.randn(2, 3, 16)
     cache = KVCache(2, 1, 2, 30, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        cache.begin(3)
+        cache.prepare(3)
         cached, plain = layer(x, cache.layers[0]), layer(x)
     assert [context.dtype for context in seen] == [torch.float32, torch.bfloat16]
     assert cached.dtype == plain.dtype == torch.bfloat16
     torch.testing.assert_close(cached, plain, atol=0.02, rtol=0.05)
 
 
-def test_filling_never_touches_what_a_full_row_holds():
+def test_padding_never_touches_what_a_full_row_holds():
     """Oracle: the keys that were written. Row 0 is full, and idle while row 1 goes on."""
     cache = KVCache(2, 1, 1, 4, 2)
     keys = torch.randn(2, 1, 4, 2)
-    cache.begin(4, [4, 1])
+    cache.prepare(4, [4, 1])
     cache.layers[0].append(keys, keys)
-    cache.begin(1, [0, 1])
+    cache.prepare(1, [0, 1])
     found, _ = cache.layers[0].append(*torch.randn(2, 2, 1, 1, 2))
     assert torch.equal(found[0], keys[0])
     assert torch.equal(found[1, :, 0], keys[1, :, 0])
-    assert cache.lengths.tolist() == [4, 2]
+    assert cache.cache_seqlens.tolist() == [4, 2]
 
 
 @settings(max_examples=30, deadline=None)
@@ -311,25 +330,26 @@ def test_rope_scores_depend_on_the_distance_only_and_keep_lengths():
     """Oracle: the paper's two properties (Su et al. 2021, section 3)."""
     q, k = torch.randn(2, 1, 1, 1, 8)
     cos, sin = rope_table(20, 8)
-    turned_q = apply_rope(q.expand(1, 1, 20, 8), cos, sin)[0, 0]
-    turned_k = apply_rope(k.expand(1, 1, 20, 8), cos, sin)[0, 0]
-    scores = turned_q @ turned_k.T
+    rotated_q = apply_rope(q.expand(1, 1, 20, 8), cos, sin)[0, 0]
+    rotated_k = apply_rope(k.expand(1, 1, 20, 8), cos, sin)[0, 0]
+    scores = rotated_q @ rotated_k.T
     for distance in (-3, 0, 5):
         diagonal = scores.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[0].expand_as(diagonal), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(turned_q.norm(dim=-1), q.norm().expand(20))
+    torch.testing.assert_close(rotated_q.norm(dim=-1), q.norm().expand(20))
 
 
-def test_dropout_only_while_training():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_only_while_training(dtype):
     """Oracle: self-consistency; in training two passes differ."""
-    layer, x = MultiHeadAttention(16, 16, 8, 0.5, 2), torch.randn(1, 8, 16)
+    layer, x = MultiHeadAttention(16, 16, 8, 0.5, 2).to(dtype), torch.randn(1, 8, 16, dtype=dtype)
     assert not torch.equal(layer(x), layer(x))
     layer.eval()
     assert torch.equal(layer(x), layer(x))
 
 
 def test_attention_maps_are_causal_distributions_and_can_be_drawn():
-    """Oracle: rows sum to one, nothing above the diagonal; the figure has one panel a head."""
+    """Oracle: rows sum to one, nothing above the diagonal; the figure has one panel per head."""
     weights = attention_maps(MultiHeadAttention(16, 16, 6, 0.0, 2), torch.randn(1, 6, 16))[0]
     torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 6))
     assert torch.all(weights.triu(1) == 0)
@@ -351,13 +371,13 @@ def test_bad_shapes_are_refused_with_both_numbers():
     with pytest.raises(ValueError, match="9 tokens exceed the context length 8"):
         MultiHeadAttention(8, 8, 8, 0.0, 2)(torch.randn(1, 9, 8))
     with pytest.raises(ValueError, match="holds 4 tokens, 5"):
-        KVCache(1, 1, 1, 4, 8).begin(5)
+        KVCache(1, 1, 1, 4, 8).prepare(5)
     with pytest.raises(ValueError, match="takes 3 tokens at once, not 4"):
-        KVCache(1, 1, 1, 40, 8, window=2, chunk=3).begin(4)
+        KVCache(1, 1, 1, 40, 8, window=2, chunk=3).prepare(4)
 
 
 def test_device_policy():
-    """Oracle: what torch says is there."""
+    """Oracle: torch's own checks for each device."""
     best = (
         "cuda"
         if torch.cuda.is_available()

@@ -6,9 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from ch02_attention import Dropout, MultiHeadAttention, attention_reference, causal_mask
-from ch02_attention import attention as attention_module
-from ch02_attention.dropout import LEVELS, attention_with_dropout, dropout, keep_mask
+from ch02_attention import (
+    Dropout,
+    MultiHeadAttention,
+    attention_reference,
+    causal_mask,
+    cpu_attention,
+)
+from ch02_attention.cpu_attention import attention_with_dropout
+from ch02_attention.dropout import LEVELS, dropout, keep_mask
 
 
 @given(st.floats(0.01, 0.99), st.integers(1, 9), st.integers(1, 9))
@@ -78,7 +84,7 @@ def test_the_layer_drops_weights_and_keeps_the_mean(options, monkeypatch):
     layer, x = MultiHeadAttention(16, 16, 8, 0.3, 4, **options), torch.randn(1, 8, 16)
     calls = []
     monkeypatch.setattr(
-        attention_module,
+        cpu_attention,
         "attention_with_dropout",
         lambda *args: calls.append(1) or attention_with_dropout(*args),
     )

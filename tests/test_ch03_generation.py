@@ -1,4 +1,4 @@
-"""Generation against itself (one by one, without a cache, in pieces), transformers, closed forms
+"""Generation against itself (one by one, without a cache, in chunks), transformers, closed forms
 and statistics.
 """
 
@@ -16,7 +16,7 @@ from ch03_gpt import (
     GPTConfig,
     GPTModel,
     Sampler,
-    Sampling,
+    SamplingParams,
     TextStream,
     beam_search,
     capability,
@@ -26,9 +26,9 @@ from ch03_gpt import (
     stream,
     stream_text,
 )
-from ch03_gpt.capability import single_row_kernels
-from ch03_gpt.generation import Context, read
-from ch03_gpt.sampling import draw
+from ch03_gpt.capability import native_gemv_on_cpu
+from ch03_gpt.generation import DecodingState, prefill
+from ch03_gpt.sampling import sample
 
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
 LLAMA = replace(
@@ -38,7 +38,7 @@ FAMILIES = st.builds(
     replace,
     st.sampled_from([TINY, LLAMA]),
     window=st.sampled_from([None, 4]),
-    token_shift=st.sampled_from([0, 2, 6]),
+    conv_kernel=st.sampled_from([0, 3, 7]),
     qk_norm=st.booleans(),
     context_length=st.sampled_from([8, 16]),
 )
@@ -107,7 +107,7 @@ def test_cached_equals_uncached(config, prompt, new, temperature):
 def test_unequal_prompts_together_write_what_each_writes_alone(
     config, lengths, new, seed, options, use_cache, chunk
 ):
-    """Oracle: one prompt at a time, uncached, read in one piece."""
+    """Oracle: one prompt at a time, uncached, in one chunk."""
     model = wild_model(config)
     torch.manual_seed(seed)
     prompts = [torch.randint(0, 50, (length,)).tolist() for length in lengths]
@@ -130,9 +130,7 @@ def test_unequal_prompts_together_write_what_each_writes_alone(
 @settings(max_examples=20)
 @given(st.sampled_from([TINY, LLAMA]), st.integers(1, 6), st.integers(1, 12), st.integers(2, 70))
 def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, new):
-    """Oracle: the cache that keeps everything, of the same windowed model, through many wraps of
-    the small one.
-    """
+    """Oracle: a cache that keeps everything, for the same model, while the ring wraps many times."""
     from ch02_attention import KVCache
 
     model = wild_model(replace(config, context_length=80, window=window))
@@ -142,7 +140,7 @@ def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, n
     assert bounded.n_slots == min(80, window + chunk)
     prompts = [torch.randint(0, 50, (length,)).tolist() for length in (1 + new % 7, 5)]
     with torch.no_grad():
-        results = [[read(model, prompts, cache)] for cache in (bounded, full)]
+        results = [[prefill(model, prompts, cache)] for cache in (bounded, full)]
         for ids in torch.randint(0, 50, (new, 2, 1)):
             for result, cache in zip(results, (bounded, full), strict=True):
                 result.append(model.hidden_states(ids, cache)[:, -1])
@@ -153,7 +151,7 @@ def test_a_window_bounds_the_memory_and_changes_nothing(config, window, chunk, n
 
 @pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=4)])
 def test_bfloat16_weights_predict_nearly_what_float32_does(config):
-    """Oracle: float32, over texts of unequal length that are read in pieces and then written on,
+    """Oracle: float32, over texts of unequal length that are prefilled in chunks and then decoded,
     past the context.
     """
     torch.manual_seed(0)
@@ -161,35 +159,35 @@ def test_bfloat16_weights_predict_nearly_what_float32_does(config):
     halves = GPTModel(config).to(torch.bfloat16).eval()
     halves.load_state_dict(model.state_dict())
     prompts = [[1, 2, 3, 4, 5, 6, 7], [8], [9, 10, 11]]
-    contexts = [Context(m, prompts, 30, chunk=3) for m in (model, halves)]
+    states = [DecodingState(m, prompts, 30, chunk=3) for m in (model, halves)]
     with torch.no_grad():
         for ids in torch.randint(0, 50, (20, len(prompts), 1)):
-            wide, narrow = (context.logits.float() for context in contexts)
+            wide, narrow = (state.logits.float() for state in states)
             assert (wide - narrow).std() < 0.03 * wide.std()
-            for context in contexts:
-                context.append(ids)
+            for state in states:
+                state.append(ids)
 
 
-def test_a_single_row_takes_another_kernel_and_says_the_same(monkeypatch):
-    """Oracle: the same row beside another one; oneDNN is switched on again afterwards, also
-    after an error.
+def test_a_single_row_takes_another_kernel_and_gives_the_same_logits(monkeypatch):
+    """Oracle: the same row in a batch of two; oneDNN is enabled again afterwards, also after an
+    error.
     """
-    monkeypatch.setattr(capability, "native_bfloat16_rows", lambda: True)
+    monkeypatch.setattr(capability, "native_gemv_is_faster", lambda: True)
     model = wild_model(LLAMA).to(torch.bfloat16)
     ids = torch.randint(0, 50, (1, 7))
-    alone, beside = (Context(model, ids.tolist() * n, 1) for n in (1, 2))
+    alone, beside = (DecodingState(model, ids.tolist() * n, 1) for n in (1, 2))
     with torch.no_grad():
-        for context in (alone, beside):
-            context.append(torch.full((len(context.texts), 1), 3))
+        for state in (alone, beside):
+            state.append(torch.full((len(state.texts), 1), 3))
     assert (alone.logits - beside.logits[:1]).abs().max() < 0.03 * beside.logits.abs().max()
-    with pytest.raises(ZeroDivisionError), single_row_kernels(1, torch.bfloat16):
+    with pytest.raises(ZeroDivisionError), native_gemv_on_cpu(1, torch.bfloat16):
         assert not torch._C._get_mkldnn_enabled()
         raise ZeroDivisionError
     assert torch._C._get_mkldnn_enabled()
 
 
 def test_a_forgotten_guess_leaves_no_trace():
-    """Oracle: a cache that never held it; also where the window's slots are used again."""
+    """Oracle: a cache that never held it; also when the slots of a window are reused."""
     for config in (TINY, replace(LLAMA, window=3)):
         model = wild_model(replace(config, context_length=64))
         ids = torch.randint(0, 50, (1, 40))
@@ -213,7 +211,7 @@ def test_greedy_equals_the_books_loop():
 
 
 def test_many_samples_of_one_prompt_are_the_prompt_repeated():
-    """Oracle: the prompts written out as often; and the prompt is read only once."""
+    """Oracle: the prompts repeated; each prompt is prefilled only once."""
     model = wild_model(LLAMA)
     prompts = [[1, 2, 3, 4], [5]]
     rows = []
@@ -265,7 +263,7 @@ def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperat
         ]
     )
     sampler = Sampler(
-        Sampling(
+        SamplingParams(
             temperature=temperature,
             top_k=top_k,
             top_p=top_p,
@@ -279,7 +277,7 @@ def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperat
 
 
 OPTIONS = st.builds(
-    lambda temperature, filters, **rest: Sampling(
+    lambda temperature, filters, **rest: SamplingParams(
         temperature=temperature, **(filters if temperature else {}), **rest
     ),
     temperature=st.sampled_from([0.0, 0.5, 1.3]),
@@ -294,14 +292,14 @@ OPTIONS = st.builds(
     presence_penalty=st.sampled_from([0.0, 0.7]),
     frequency_penalty=st.sampled_from([0.0, -0.4]),
     logit_bias=st.sampled_from([{}, {3: 2.5}]),
-    banned=st.sampled_from([(), (0, 7)]),
+    suppress_tokens=st.sampled_from([(), (0, 7)]),
 )
 
 
 @settings(max_examples=60)
 @given(st.lists(OPTIONS, min_size=2, max_size=5), st.integers(0, 99))
 def test_rows_may_differ_in_every_setting(options, seed):
-    """Oracle: each row with a sampler of its own, through several draws."""
+    """Oracle: each row with its own sampler, over several steps."""
     torch.manual_seed(seed)
     n = len(options)
     prompts = [torch.randint(0, 12, (4,)).tolist() for _ in range(n)]
@@ -314,8 +312,8 @@ def test_rows_may_differ_in_every_setting(options, seed):
         logits = torch.randn(n, 12)
         separate = [sampler.filter(row[None]) for sampler, row in zip(alone, logits, strict=True)]
         torch.testing.assert_close(mixed.filter(logits), torch.cat(separate))
-        expected = [sampler.choose(row[None]) for sampler, row in zip(alone, logits, strict=True)]
-        assert torch.equal(mixed.choose(logits), torch.cat(expected))
+        expected = [sampler.sample(row[None]) for sampler, row in zip(alone, logits, strict=True)]
+        assert torch.equal(mixed.sample(logits), torch.cat(expected))
 
 
 def test_penalties_follow_their_definitions():
@@ -323,23 +321,25 @@ def test_penalties_follow_their_definitions():
     written twice.
     """
     sampler = Sampler(
-        Sampling(repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25),
+        SamplingParams(repetition_penalty=2.0, presence_penalty=0.5, frequency_penalty=0.25),
         [[0]],
         3,
-        written=[[1, 1]],
+        outputs=[[1, 1]],
     )
     filtered = sampler.filter(torch.tensor([[4.0, -1.0, 3.0]]))
     torch.testing.assert_close(filtered, torch.tensor([[2.0, -2.0 - 0.5 - 0.5, 3.0]]))
 
 
 def test_bias_and_bans():
-    """Oracle: a bias of 100 always wins, a banned token never comes."""
+    """Oracle: a bias of 100 always wins, a suppressed token never comes."""
     model = wild_model(TINY)
     ids = torch.zeros(4, 1, dtype=torch.long)
     assert set(generate(model, ids, 5, logit_bias={7: 1000.0})[:, 1:].flatten().tolist()) == {7}
     free = set(generate(model, ids, 12, temperature=2.0)[:, 1:].flatten().tolist())
     left = set(
-        generate(model, ids, 12, temperature=2.0, banned=list(free))[:, 1:].flatten().tolist()
+        generate(model, ids, 12, temperature=2.0, suppress_tokens=list(free))[:, 1:]
+        .flatten()
+        .tolist()
     )
     assert not left & free
 
@@ -357,7 +357,7 @@ def test_top_p_equals_its_definition(fifths, p):
             return  # float32 may decide a tie either way
         if total > p:
             break
-    sampler = Sampler(Sampling(temperature=1.0, top_p=p), [[]], len(values))
+    sampler = Sampler(SamplingParams(temperature=1.0, top_p=p), [[]], len(values))
     assert (
         set(sampler.filter(torch.tensor([values]))[0].isfinite().nonzero().flatten().tolist())
         == kept
@@ -368,24 +368,22 @@ def test_samples_follow_the_distribution():
     """Oracle: a chi-square test of 20,000 draws against the filtered softmax."""
     logits = torch.tensor([[1.0, 0.5, 0.0, -0.5, -3.0]])
     sampler = Sampler(
-        Sampling(temperature=0.8, top_k=4),
+        SamplingParams(temperature=0.8, top_k=4),
         [[]] * 20_000,
         5,
         generators=torch.Generator().manual_seed(0),
     )
     expected = sampler.filter(logits.expand(20_000, 5))[0].double().softmax(dim=-1)
-    counts = sampler.choose(logits.expand(20_000, 5)).flatten().bincount(minlength=5)
+    counts = sampler.sample(logits.expand(20_000, 5)).flatten().bincount(minlength=5)
     assert counts[4] == 0
     share = expected[:4] / expected[:4].sum()
     assert stats.chisquare(counts[:4].numpy(), (20_000 * share).numpy()).pvalue > 0.001
 
 
-def test_a_draw_never_takes_an_excluded_token():
-    """Oracle: the largest and the smallest number that can be drawn, at both ends of the
-    vocabulary.
-    """
+def test_an_excluded_token_is_never_sampled():
+    """Oracle: the largest and the smallest uniform number, at both ends of the vocabulary."""
     logits = torch.tensor([[float("-inf"), 0.0, 0.1, float("-inf")]])
-    assert [draw(logits, torch.tensor([[u]])).item() for u in (0.0, 1 - 2**-24, 1.0)] == [1, 2, 2]
+    assert [sample(logits, torch.tensor([[u]])).item() for u in (0.0, 1 - 2**-24, 1.0)] == [1, 2, 2]
 
 
 @given(st.integers(0, 50), st.integers(0, 3))
@@ -410,7 +408,7 @@ def test_log_probabilities_are_the_models(seed, top):
             assert list(found) == row.topk(top).indices.tolist()
 
 
-def test_a_finished_row_is_filled_up_and_the_others_go_on():
+def test_a_finished_row_is_padded_and_the_others_go_on():
     """Oracle: the same rows without stop ids, cut at the first stop."""
     model = wild_model(TINY)
     ids = torch.arange(8).view(8, 1)
@@ -475,7 +473,7 @@ def test_a_step_costs_the_same_at_any_length():
 
 @settings(max_examples=15)
 @given(st.integers(0, 100), st.integers(1, 4), st.sampled_from([0.0, 1.0, 2.0]), st.booleans())
-def test_beam_search_equals_transformers(seed, beams, length_penalty, stops):
+def test_beam_search_equals_transformers(seed, num_beams, length_penalty, stops):
     """Oracle: transformers' beam search on the same weights, scores and all beams."""
     from ch07_practice.peers import transformers_gpt2
 
@@ -487,8 +485,8 @@ def test_beam_search_equals_transformers(seed, beams, length_penalty, stops):
         prompt,
         attention_mask=torch.ones_like(prompt),
         max_new_tokens=6,
-        num_beams=beams,
-        num_return_sequences=beams,
+        num_beams=num_beams,
+        num_return_sequences=num_beams,
         length_penalty=length_penalty,
         do_sample=False,
         eos_token_id=eos,
@@ -500,15 +498,15 @@ def test_beam_search_equals_transformers(seed, beams, length_penalty, stops):
         model,
         prompt.tolist(),
         6,
-        beams=beams,
+        num_beams=num_beams,
         length_penalty=length_penalty,
         stop_ids=[eos] if stops else [],
-        results=beams,
+        num_return_sequences=num_beams,
     )[0]
     for (ids, score), row, expected in zip(
         ours,
         found.sequences[:, 4:].tolist(),
-        getattr(found, "sequences_scores", [None] * beams),
+        getattr(found, "sequences_scores", [None] * num_beams),
         strict=True,
     ):
         assert ids == (row[: row.index(eos)] if eos in row else row)
@@ -525,7 +523,7 @@ def test_a_beam_as_wide_as_the_vocabulary_finds_the_most_likely_pair():
             dim=-1
         )
     scores = log_p[:, 1:-1].gather(2, texts.unsqueeze(2)).sum(dim=(1, 2)) / 2
-    (found,) = beam_search(model, [[2, 3]], 2, beams=6, results=6)
+    (found,) = beam_search(model, [[2, 3]], 2, num_beams=6, num_return_sequences=6)
     assert [ids for ids, _ in found] == texts[scores.topk(6).indices].tolist()
     assert [score for _, score in found] == pytest.approx(scores.topk(6).values.tolist(), abs=1e-5)
 
@@ -539,9 +537,11 @@ def test_beams_of_unequal_prompts_equal_each_alone(seed, lengths):
         torch.randint(0, 50, (length,), generator=torch.Generator().manual_seed(i)).tolist()
         for i, length in enumerate(lengths)
     ]
-    together = beam_search(model, prompts, 8, beams=3, stop_ids=[3, 9], results=3)
+    together = beam_search(model, prompts, 8, num_beams=3, stop_ids=[3, 9], num_return_sequences=3)
     for prompt, found in zip(prompts, together, strict=True):
-        (alone,) = beam_search(model, [prompt], 8, beams=3, stop_ids=[3, 9], results=3)
+        (alone,) = beam_search(
+            model, [prompt], 8, num_beams=3, stop_ids=[3, 9], num_return_sequences=3
+        )
         assert [ids for ids, _ in found] == [ids for ids, _ in alone]
         assert [score for _, score in found] == pytest.approx(
             [score for _, score in alone], abs=1e-4
@@ -577,7 +577,7 @@ def test_streamed_text_is_the_decoded_text_up_to_the_first_stop(tokenizer, data,
     stream = TextStream(tokenizer, stops)
     pieces = []
     for token in ids:
-        pieces.append(stream.feed(token))
+        pieces.append(stream.push(token))
         if stream.stopped:
             break
     text = "".join([*pieces, stream.finish()])
@@ -590,7 +590,7 @@ def test_streamed_text_is_the_decoded_text_up_to_the_first_stop(tokenizer, data,
 def test_no_piece_ends_inside_a_character():
     """Oracle: the pieces themselves: an emoji of four bytes comes at once."""
     stream = TextStream(BPE)
-    pieces = [stream.feed(token) for token in BPE.encode("🙂")]
+    pieces = [stream.push(token) for token in BPE.encode("🙂")]
     assert pieces == [""] * (len(pieces) - 1) + ["🙂"]
 
 
@@ -599,10 +599,12 @@ def test_stream_text_is_generate_decoded():
     model = wild_model(replace(LLAMA, vocab_size=BPE.n_vocab))
     start = torch.tensor([[BPE.eot_id, *BPE.encode("the cat")]])
     expected = BPE.decode(
-        generate(model, start, 8, banned=[BPE.eot_id])[0, start.shape[1] :].tolist()
+        generate(model, start, 8, suppress_tokens=[BPE.eot_id])[0, start.shape[1] :].tolist()
     )
-    assert "".join(stream_text(model, BPE, "the cat", 8, banned=[BPE.eot_id])) == expected
-    cut = "".join(stream_text(model, BPE, "the cat", 8, banned=[BPE.eot_id], stops=[expected[3:5]]))
+    assert "".join(stream_text(model, BPE, "the cat", 8, suppress_tokens=[BPE.eot_id])) == expected
+    cut = "".join(
+        stream_text(model, BPE, "the cat", 8, suppress_tokens=[BPE.eot_id], stops=[expected[3:5]])
+    )
     assert cut == expected[: expected.index(expected[3:5])]
 
 
@@ -616,9 +618,9 @@ def test_stream_text_is_generate_decoded():
         (dict(repetition_penalty=0), "repetition_penalty"),
         (dict(temperature=float("nan")), "temperature"),
         (dict(top_p=0.5), "temperature 0"),
-        (dict(banned=[50]), "there is no token 50"),
-        (dict(banned=range(50)), "every token is banned"),
-        (dict(banned=[1], logit_bias={1: 1.0}), "token 1 is banned"),
+        (dict(suppress_tokens=[50]), "there is no token 50"),
+        (dict(suppress_tokens=range(50)), "every token is suppressed"),
+        (dict(suppress_tokens=[1], logit_bias={1: 1.0}), "token 1 is suppressed"),
     ],
 )
 def test_bad_sampling_options_are_refused_before_any_work(options, words):
@@ -644,5 +646,5 @@ def test_bad_prompts_are_refused_before_any_work():
         stream_text(model, BPE, "a", 1, stops=["x", ""])
     with pytest.raises(ValueError, match="17 tokens, the model sees 16"):
         beam_search(model, [[1] * 10], 7)
-    with pytest.raises(ValueError, match="beams must be"):
-        beam_search(model, [[1]], 7, beams=51)
+    with pytest.raises(ValueError, match="num_beams must be"):
+        beam_search(model, [[1]], 7, num_beams=51)

@@ -8,13 +8,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ch02_attention import attention_reference
+from ch02_attention import KVCache, attention_reference
 from ch03_gpt import (
     GELU,
     GPT_CONFIG_124M,
@@ -23,7 +24,7 @@ from ch03_gpt import (
     GPTConfig,
     GPTModel,
     LayerNorm,
-    RMSNorm,
+    ShortConvolution,
     SwiGLU,
     TransformerBlock,
     cache_bytes_per_token,
@@ -32,13 +33,14 @@ from ch03_gpt import (
     pick_precision,
     preset_config,
 )
-from ch03_gpt.layers import TokenShift, gelu_reference, layer_norm_reference, rms_norm_reference
+from ch03_gpt.layers import gelu_reference, layer_norm_reference
 
 ROOT = Path(__file__).parent.parent
 TINY = GPTConfig(vocab_size=50, context_length=16, emb_dim=24, n_heads=4, n_layers=2)
 LLAMA = replace(
     TINY, position="rope", norm="rmsnorm", ffn="swiglu", bias=False, n_kv_heads=2, ffn_dim=40
 )
+QWEN3 = replace(LLAMA, norm_eps=1e-6, qk_norm=True, tie_embeddings=True)
 
 
 @pytest.fixture(autouse=True)
@@ -63,8 +65,8 @@ def test_the_two_gelu_formulas_differ_by_less_than_the_docstring_says():
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, replace(TINY, position="rope", bias=False, tie_embeddings=True), LLAMA],
-    ids=["gpt2", "laptop", "llama"],
+    [TINY, LLAMA, QWEN3, replace(QWEN3, n_kv_heads=None, conv_kernel=3)],
+    ids=["gpt2", "llama", "qwen3", "story"],
 )
 def test_gradients_in_bfloat16_point_where_those_in_float32_do(config):
     """Oracle: the same model in float32; every fast path for bfloat16 on a CPU is in between."""
@@ -86,14 +88,12 @@ def test_gradients_in_bfloat16_point_where_those_in_float32_do(config):
 def test_layers_equal_torch_and_their_references():
     """Oracles: torch's layers and the formulas spelled out."""
     x = torch.randn(3, 5, 24)
-    norm, rms = LayerNorm(24), RMSNorm(24)
-    for parameter in (norm.scale, norm.shift, rms.scale):
+    norm = LayerNorm(24)
+    for parameter in (norm.scale, norm.shift):
         torch.nn.init.normal_(parameter)
     expected = F.layer_norm(x, (24,), norm.scale, norm.shift)
     torch.testing.assert_close(norm(x), expected)
     torch.testing.assert_close(layer_norm_reference(x, norm.scale, norm.shift), expected)
-    torch.testing.assert_close(rms(x), F.rms_norm(x, (24,), rms.scale, 1e-5))
-    torch.testing.assert_close(rms_norm_reference(x, rms.scale), rms(x))
     torch.testing.assert_close(GELU()(x), torch.nn.GELU(approximate="tanh")(x))
     torch.testing.assert_close(gelu_reference(x), GELU()(x))
 
@@ -113,7 +113,9 @@ def test_swiglu_equals_transformers():
     torch.testing.assert_close(ours(x), theirs(x))
 
 
-@pytest.mark.parametrize("config", [TINY, LLAMA], ids=["gpt2", "llama"])
+@pytest.mark.parametrize(
+    "config", [TINY, LLAMA, replace(QWEN3, conv_kernel=3)], ids=["gpt2", "llama", "story"]
+)
 def test_block_gradients_against_finite_differences(config):
     """Oracle: torch.autograd.gradcheck in float64."""
     block = TransformerBlock(
@@ -134,6 +136,7 @@ def test_block_gradients_against_finite_differences(config):
         ("llama2-7b", 6_738_415_616),
         ("mistral-7b", 7_241_732_096),
         ("qwen2.5-0.5b", 494_032_768),
+        ("qwen3-1.7b", 1_720_574_976),
     ],
 )
 def test_parameter_counts_equal_the_published_ones(name, published):
@@ -152,7 +155,7 @@ def test_the_books_dictionary_builds_the_books_model():
 
 
 def llama_weights(model: GPTModel) -> dict:
-    """Our weights under the names of transformers' Llama, Mistral and Qwen2."""
+    """Our weights under the names of transformers' Llama, Mistral, Qwen2 and Qwen3."""
     c = model.config
     kv = c.kv_heads * c.head_dim
     weights = {
@@ -168,6 +171,11 @@ def llama_weights(model: GPTModel) -> dict:
                 f"{p}self_attn.{name}_proj.{kind}": part
                 for name, part in zip("qkv", (q, k, v), strict=True)
             }
+        if c.qk_norm:
+            weights |= {
+                p + "self_attn.q_norm.weight": block.att.q_norm.scale,
+                p + "self_attn.k_norm.weight": block.att.k_norm.scale,
+            }
         gate, up = block.ff.gate_up.weight.chunk(2)
         weights |= {
             p + "self_attn.o_proj.weight": block.att.out_proj.weight,
@@ -180,17 +188,21 @@ def llama_weights(model: GPTModel) -> dict:
     return weights
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2"])
+FAMILIES = {
+    "Llama": LLAMA,
+    "Mistral": replace(LLAMA, window=5),
+    "Qwen2": replace(LLAMA, qkv_bias=True),
+    "Qwen3": replace(QWEN3, norm_eps=1e-3),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_llama_shaped_models_equal_transformers(family):
-    """Oracle: transformers' model of the family, random weights copied over, logits within 1e-4."""
+    """Oracle: transformers' model of the family, random weights copied over, in float64."""
     import transformers
 
-    config = (
-        replace(LLAMA, window=5)
-        if family == "mistral"
-        else replace(LLAMA, qkv_bias=family == "qwen2")
-    )
-    ours = GPTModel(config).eval()
+    config = FAMILIES[family]
+    ours = GPTModel(config).double().eval()
     for parameter in ours.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     shape = dict(
@@ -201,25 +213,28 @@ def test_llama_shaped_models_equal_transformers(family):
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=16,
-        rms_norm_eps=1e-5,
+        rms_norm_eps=config.norm_eps,
         rope_theta=10_000.0,
-        tie_word_embeddings=False,
+        tie_word_embeddings=config.tie_embeddings,
         attn_implementation="eager",
+        head_dim=6,
     )
-    name = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2"}[family]
-    if family == "mistral":
+    if family == "Mistral":
         shape["sliding_window"] = 5
-    theirs = getattr(transformers, name + "ForCausalLM")(
-        getattr(transformers, name + "Config")(**shape)
-    ).eval()
+    theirs = getattr(transformers, family + "ForCausalLM")(
+        getattr(transformers, family + "Config")(**shape)
+    )
+    theirs = theirs.double().eval()
     result = theirs.load_state_dict(llama_weights(ours), strict=False)
     assert (result.missing_keys, result.unexpected_keys) == ([], [])
     ids = torch.randint(0, 50, (2, 16))
     with torch.no_grad():
-        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, window=3)])
+@pytest.mark.parametrize(
+    "config", [TINY, LLAMA, replace(LLAMA, window=3), replace(QWEN3, conv_kernel=4)]
+)
 def test_the_future_cannot_change_the_past(config):
     """Oracle: self-consistency."""
     model = GPTModel(config).eval()
@@ -240,7 +255,7 @@ def test_an_untrained_model_knows_nothing():
 
 def test_flops_against_torchs_counter():
     """Oracle: FlopCounterMode. It sees no fused attention on a CPU, so the scores are counted on
-    the reference; those fill the T x T square, where causality needs T (T + 1) / 2 of it.
+    the reference; those fill the T x T square, of which causality needs T (T + 1) / 2.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -263,7 +278,8 @@ def test_flops_against_torchs_counter():
         (dict(position="sine"), "position must be one of learned, rope"),
         (dict(drop_rate=1.0), "drop_rate"),
         (dict(position="rope", n_heads=8), "must be even"),
-        (dict(token_shift=-1), "token_shift must be a whole number of at least 0"),
+        (dict(conv_kernel=-1), "conv_kernel must be 0 .off. or a whole number of at least 2"),
+        (dict(conv_kernel=1), "conv_kernel must be 0"),
     ],
 )
 def test_config_refuses_nonsense(changes, words):
@@ -271,61 +287,97 @@ def test_config_refuses_nonsense(changes, words):
         replace(TINY, **changes)
 
 
-def test_token_shift_adds_the_scaled_inputs_of_the_tokens_before():
-    """Oracle: a loop over positions; and, token by token, the future cannot change the past."""
-    shift = TokenShift(2, 5)
-    torch.nn.init.normal_(shift.scale)
-    x, (one_back, two_back) = torch.randn(3, 7, 5), shift.scale
-    for t in range(7):
-        expected = x[:, t].clone()
-        if t > 0:
-            expected += one_back * x[:, t - 1]
-        if t > 1:
-            expected += two_back * x[:, t - 2]
-        torch.testing.assert_close(shift(x)[:, t], expected)
-        torch.testing.assert_close(shift(x[:, : t + 1])[:, t], expected)
+@pytest.mark.parametrize("kernel", [2, 7])
+def test_short_convolution_equals_torchs_depthwise_convolution(kernel):
+    """Oracle: F.conv1d with a group per channel, padded on the left, plus the residual; values and
+    gradients.
+    """
+    conv = ShortConvolution(5, kernel)
+    torch.nn.init.normal_(conv.weight)
+    x, upstream = torch.randn(3, 9, 5, requires_grad=True), torch.randn(3, 9, 5)
+    taps = torch.cat((conv.weight, torch.zeros(1, 5)))  # the present token is the residual
+    padded = F.pad(x.transpose(1, 2), (kernel - 1, 0))
+    expected = x + F.conv1d(padded, taps.T.unsqueeze(1), groups=5).transpose(1, 2)
+    torch.testing.assert_close(conv(x), expected)
+    for found, gradient in zip(
+        *(torch.autograd.grad(y, (x, conv.weight), upstream) for y in (conv(x), expected)),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, gradient)
 
 
-def test_attention_reads_shifted_inputs_and_the_residual_stream_stays():
+def test_convolution_feeds_attention_and_leaves_the_residual_stream_alone():
     """Oracle: the block spelled out; a block without attention's output passes nothing of other
     tokens on.
     """
-    model = GPTModel(replace(TINY, token_shift=2))
+    model = GPTModel(replace(TINY, conv_kernel=3))
     block, x = model.trf_blocks[1], torch.randn(2, 6, TINY.emb_dim)
-    middle = x + block.att(block.token_shift(block.norm1(x)))
+    middle = x + block.att(block.conv(block.norm1(x)))
     torch.testing.assert_close(block(x), middle + block.ff(block.norm2(middle)))
     for parameter in block.att.out_proj.parameters():
         torch.nn.init.zeros_(parameter)
     torch.testing.assert_close(block(x)[:, 3:4], block(x[:, 3:4]))
 
 
-@pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, token_shift=3)])
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([2, 4, 7]),
+    st.sampled_from([None, 1, 3]),
+    st.lists(st.tuples(*[st.integers(0, 3)] * 3), min_size=1, max_size=12),
+    st.integers(0, 2),
+)
+def test_cached_convolution_equals_the_full_one_for_unequal_rows(kernel, window, steps, guessed):
+    """Oracle: each row alone and uncached. In every step each row gets another number of tokens,
+    after all have got tokens that are then forgotten; with a window, the slots are a ring.
+    """
+    torch.manual_seed(0)
+    config = replace(QWEN3, conv_kernel=kernel, window=window, context_length=64)
+    model = GPTModel(config).eval()
+    cache = KVCache(3, 2, 2, 64, 6, window=window, chunk=8, states={"conv": config.emb_dim})
+    texts, lengths = torch.randint(0, 50, (3, 64)), np.zeros(3, dtype=int)
+    with torch.no_grad():
+        for counts in steps:
+            if guessed:
+                model.hidden_states(torch.randint(0, 50, (3, guessed)), cache)
+                cache.truncate(lengths)
+            ids = torch.stack([text[n : n + 3] for text, n in zip(texts, lengths, strict=True)])
+            hidden = model.hidden_states(ids, cache, counts)
+            for row, n in enumerate(counts):
+                start, end = lengths[row], lengths[row] + n
+                if n:
+                    alone = model.hidden_states(texts[row : row + 1, :end])[0, start:]
+                    torch.testing.assert_close(hidden[row, :n], alone, atol=1e-4, rtol=1e-4)
+            lengths += counts
+
+
+@pytest.mark.parametrize("config", [TINY, LLAMA, replace(LLAMA, conv_kernel=4)])
 def test_cache_bytes_are_those_of_the_cache(config):
     """Oracle: what the tensors of a longer cache take more than those of a shorter one."""
     model = GPTModel(config)
     short, long = (
-        sum(tensor.nbytes for layer in (*cache.layers, *cache.inputs) for tensor in layer.tensors)
+        sum(tensor.nbytes for layer in cache.layers for tensor in layer.tensors.values())
         for cache in (model.make_cache(1, n) for n in (4, 14))
     )
     assert long - short == 10 * cache_bytes_per_token(config, bytes_per_number=4)
 
 
-def test_token_shift_begins_such_that_a_carried_word_arrives_undistorted():
-    """Multiplying once more by its sign gives the input back, to the bit; distances and layers
-    differ; the seed decides.
+def test_convolution_starts_with_a_distinct_sign_code_for_each_offset():
+    """Multiplying once more by its sign gives the input back, to the bit; offsets and layers
+    differ; the seed decides, and `reset_parameters` draws anew.
     """
     torch.manual_seed(3)
-    model = GPTModel(replace(TINY, token_shift=3))
-    scales = [block.token_shift.scale for block in model.trf_blocks]
+    model = GPTModel(replace(TINY, conv_kernel=4))
+    weights = [block.conv.weight.clone() for block in model.trf_blocks]
     x = torch.randn(4, TINY.emb_dim)
-    for scale in scales:
-        for sign in scale:
+    for weight in weights:
+        for sign in weight:
             assert torch.equal(sign * (sign * x), x)
-    assert len({tuple(sign.tolist()) for scale in scales for sign in scale}) == 3 * TINY.n_layers
+    assert len({tuple(sign.tolist()) for weight in weights for sign in weight}) == 3 * TINY.n_layers
+    model.reset_parameters()
+    assert not torch.equal(model.trf_blocks[1].conv.weight, weights[1])
     torch.manual_seed(3)
-    assert torch.equal(
-        GPTModel(replace(TINY, token_shift=3)).trf_blocks[1].token_shift.scale, scales[1]
-    )
+    again = GPTModel(replace(TINY, conv_kernel=4))
+    assert torch.equal(again.trf_blocks[1].conv.weight, weights[1])
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
@@ -358,7 +410,7 @@ def test_unknown_names_are_refused_with_the_known_ones():
         (1.05, torch.float32, "computing in float32"),  # within the noise: the plain one
     ],
 )
-def test_the_faster_format_is_taken_and_said(monkeypatch, ratio, dtype, words):
+def test_the_faster_format_is_taken_and_reported(monkeypatch, ratio, dtype, words):
     """Oracle: the ratio that was measured, whatever the processor calls itself."""
     monkeypatch.setattr(capability, "bfloat16_speedup", lambda device_type: ratio)
     precision = pick_precision(torch.device("cpu"))
@@ -391,8 +443,8 @@ def test_a_fast_path_must_win_clearly_and_exist(monkeypatch):
     assert not capability.is_faster(missing, takes(1.0))
 
 
-def test_the_processor_is_asked_about_in_one_module():
-    """Oracle: the source. Whoever asks elsewhere takes a path that nobody has measured."""
+def test_the_processor_is_probed_in_one_module():
+    """Oracle: the source. A check elsewhere would choose a path that nobody has measured."""
     questions = re.compile(r"_is_amx|_is_avx|is_bf16_supported|/proc/cpuinfo.*flags|get_cpu_info")
     files = [path for folder in ROOT.glob("*_*/") for path in folder.rglob("*.py")]
     assert files
@@ -405,7 +457,7 @@ def test_main_leaves_complete_metrics(tmp_path):
     command = [sys.executable, "ch03_gpt/main.py", "--preset", "tiny", "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["n_params"] == 131_392
+    assert metrics["n_params"] == 133_504
     assert min(metrics[name] for name in ("flops_per_token", "tokens_per_s", "cached_speedup")) > 0
     result = subprocess.run(
         [*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")],

@@ -30,7 +30,7 @@ def story_run(tmp_path) -> Path:
     """A run folder with an untrained story model."""
     tokenizer = BPETokenizer.train([story.text for story in stories(200)], 700)
     torch.manual_seed(0)
-    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, token_shift=1))
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, conv_kernel=2))
     (tmp_path / "ch04_pretraining").mkdir()
     save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", model, tokenizer)
     return tmp_path

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ch03_gpt import GPTConfig, GPTModel, Sampling, complete
+from ch03_gpt import GPTConfig, GPTModel, SamplingParams, complete
 from ch07_practice.engine import Engine, Request
 
 CONFIG = GPTConfig(vocab_size=50, context_length=24, emb_dim=24, n_heads=4, n_layers=2)
@@ -48,7 +48,7 @@ REQUESTS = st.lists(
 @settings(max_examples=50)
 @given(
     st.sampled_from(
-        [CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, token_shift=2)]
+        [CONFIG, LLAMA, replace(LLAMA, window=5), replace(LLAMA, window=5, conv_kernel=3)]
     ),
     REQUESTS,
     st.integers(1, 4),
@@ -61,7 +61,7 @@ def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows
     model = wild_model(config)
     engine = Engine(model, rows, prefill)
     requests = [
-        Request(prompt, new, Sampling(**options), stop_ids=(7,), seed=seed, logprobs=2)
+        Request(prompt, new, SamplingParams(**options), stop_ids=(7,), seed=seed, logprobs=2)
         for seed, (prompt, new, options, _) in enumerate(wishes)
     ]
     arrivals = {seed: wish[3] for seed, wish in enumerate(wishes)}
@@ -152,7 +152,7 @@ def test_a_common_beginning_is_read_once(n):
         (dict(prompt=[]), "at least one token"),
         (dict(prompt=[1] * 25), "25 tokens, the model sees 24"),
         (dict(max_new_tokens=0), "max_new_tokens must be"),
-        (dict(sampling=Sampling(banned=[60])), "no token 60"),
+        (dict(sampling=SamplingParams(suppress_tokens=[60])), "no token 60"),
     ],
 )
 def test_bad_requests_are_refused_when_they_come(arguments, words):

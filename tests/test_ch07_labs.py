@@ -41,7 +41,7 @@ def setting() -> Setting:
     tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 700)
     torch.manual_seed(5)
     model = GPTModel(
-        preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, token_shift=1)
+        preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, conv_kernel=2)
     )
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.15)

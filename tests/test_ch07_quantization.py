@@ -286,7 +286,7 @@ def test_a_cache_in_eight_bits_changes_little(config):
     """Oracle: the cache in full, over a text that is read in pieces by rows of unequal length."""
     torch.manual_seed(0)
     model = GPTModel(config).eval()
-    caches = [model.make_cache(2), model.make_cache(2, layer_cache=Int8LayerCache)]
+    caches = [model.make_cache(2), model.make_cache(2, layer_class=Int8LayerCache)]
     with torch.inference_mode():
         for counts in ([5, 9], [7, 1], [1, 1]):
             ids = torch.randint(0, 65, (2, max(counts)))
@@ -296,7 +296,7 @@ def test_a_cache_in_eight_bits_changes_little(config):
             ]
     assert (states[0] - states[1]).abs().max() < 0.05 * states[0].abs().max()
     sizes = [
-        sum(t.numel() * t.element_size() for layer in cache.layers for t in layer.tensors)
+        sum(t.numel() * t.element_size() for layer in cache.layers for t in layer.tensors.values())
         for cache in caches
     ]
     assert sizes[1] < sizes[0] * 0.35

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ch03_gpt import GPTConfig, GPTModel, Sampler, Sampling, complete
+from ch03_gpt import GPTConfig, GPTModel, Sampler, SamplingParams, complete
 from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
 
 CONFIG = GPTConfig(
@@ -21,7 +21,7 @@ CONFIG = GPTConfig(
     n_heads=4,
     n_layers=2,
     position="rope",
-    token_shift=2,
+    conv_kernel=3,
 )
 
 
@@ -87,7 +87,7 @@ def test_drawn_texts_are_distributed_as_the_models(kind, options):
     with torch.no_grad():
         whole = torch.cat((torch.tensor([prompt]).expand(len(texts), -1), texts), dim=1)
         logits = MODEL(whole)[:, len(prompt) - 1 : -1]
-    sampler = Sampler(Sampling(**options), [[]], 6)
+    sampler = Sampler(SamplingParams(**options), [[]], 6)
     p = sampler.filter(logits.flatten(0, 1)).softmax(dim=-1).view(len(texts), 3, 6)
     expected = p.gather(2, texts.unsqueeze(2)).squeeze(2).double().prod(dim=1)
     generator = torch.Generator().manual_seed(5)

@@ -105,7 +105,7 @@ def cache_bytes(function: Callable) -> None:
         expected = sum(
             tensor[:, :, :-1].numel() * dtype.itemsize
             for one in cache.layers
-            for tensor in one.tensors
+            for tensor in one.tensors.values()
         )
         expect(
             f"{texts} texts, {layers} layers, {heads} key/value heads of {width}, {n} tokens,"

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import CosineAnnealingWarmRestarts
 
-from ch02_attention import MultiHeadAttention, Place
+from ch02_attention import CacheLayout, MultiHeadAttention
 from exercise_checks.expect import expect, expect_same
 
 
@@ -144,7 +144,7 @@ def split_c_attn(function: Callable) -> None:
     torch.manual_seed(0)
     attention, x = MultiHeadAttention(12, 12, 8, 0.0, num_heads=3), torch.randn(1, 5, 12)
     # three of (1, H, T, D)
-    expected = attention.split_heads(attention.qkv(x), Place.straight(0, 5))
+    expected = attention.split_heads(attention.qkv(x), CacheLayout.contiguous(0, 5))
     got = function(attention.qkv.weight.detach().T, 3)
     expect_same("C = 12, 3 heads: shape", tuple(np.shape(got)), (3, 3, 12, 4))
     expect("C = 12, 3 heads: x @ result", x @ got, torch.cat(expected).detach())
