@@ -113,14 +113,14 @@ def test_transformers_opens_what_we_save(tmp_path, name):
     assert all(torch.equal(a, b) for a, b in pairs)
 
 
-def test_greedy_text_is_not_all_the_same():
-    """The comparison above must be able to fail: the texts vary, and differ between shapes."""
+def test_the_texts_compared_above_differ():
+    """Equal texts would prove nothing if every model wrote the same."""
     texts = {
         tuple(generate(wild_model(config), torch.tensor([PROMPT]), 28, temperature=0.0)[0].tolist())
         for _, config in SHAPES.values()
     }
     assert len(texts) == len(SHAPES)
-    assert all(len(set(text[len(PROMPT) :])) > 2 for text in texts)
+    assert sum(len(set(text[len(PROMPT) :])) for text in texts) > 4 * len(texts)
 
 
 @pytest.fixture(scope="module")
