@@ -6,7 +6,9 @@ Training is ours. Encoding runs in tiktoken on our tokens; `encode_reference` sp
 
 import json
 import os
-from collections.abc import Collection, Iterable
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -15,24 +17,31 @@ from typing import Self
 import regex
 
 from ch01_text.bpe_training import BYTES, count_words, train_merges
-from ch01_text.run import write_atomically
 from ch01_text.tokenizer import (
     END_OF_TEXT,
     FILE_NAME,
     CharTokenizer,
     WordTokenizer,
     as_documents,
-    read_tokenizer_file,
+    check_kind,
+    read_tokenizer_files,
     split_at_specials,
+    tokenizer_kind,
+    write_tokenizer_files,
 )
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
+# GPT-2's, with every digit on its own
+SINGLE_DIGITS_PATTERN = (
+    r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"""
+)
+
 
 @cache
 def printable_bytes() -> tuple[str, ...]:
-    """GPT-2's printable stand-in for each of the 256 bytes: itself where visible, else U+0100
-    and up.
+    """GPT-2's printable stand-in for each of the 256 bytes: itself if visible, else one from U+0100
+    on.
     """
     visible = {b for span in (range(33, 127), range(161, 173), range(174, 256)) for b in span}
     hidden = iter(range(256, 512))
@@ -51,22 +60,71 @@ def from_printable(text: str) -> bytes:
     return bytes(table[char] for char in text)
 
 
-class BPETokenizer:
-    """`tokens[i]` are the bytes of id i, in the order in which they were learned; specials come
-    after.
-    """
+def all_merges(tokens: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Every split of a token into two others, in the order of the tokens.
 
-    def __init__(
-        self,
-        tokens: list[bytes],
-        special_tokens: dict[str, int],
-        pattern: str = GPT2_PATTERN,
-        merges: list[tuple[bytes, bytes]] | None = None,
-        metadata: dict | None = None,
-    ):
-        self.tokens, self.special_tokens, self.pattern = tokens, special_tokens, pattern
-        self.merges = merges or []  # what training merged, in order
-        self.metadata = metadata or {}
+    >>> all_merges([b"a", b"b", b"ab", b"aba"])
+    [(b'a', b'b'), (b'ab', b'a')]
+    """
+    known = set(tokens)
+    return [
+        (token[:i], token[i:])
+        for token in tokens
+        for i in range(1, len(token))
+        if token[:i] in known and token[i:] in known
+    ]
+
+
+def _pattern_of(pre_tokenizer: Mapping | None) -> str:
+    """The regular expression of a byte-level pre-tokenizer of Hugging Face's; ValueError if it
+    has none.
+    """
+    match pre_tokenizer:
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {"type": "Digits", "individual_digits": True},
+                {"type": "ByteLevel", "add_prefix_space": False, **rest},
+            ],
+        } if rest.get("use_regex", True):
+            return SINGLE_DIGITS_PATTERN
+        case {"type": "ByteLevel", "add_prefix_space": False, **rest} if rest.get(
+            "use_regex", True
+        ):
+            return GPT2_PATTERN
+        case {
+            "type": "Sequence",
+            "pretokenizers": [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": pattern},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+            ],
+        }:
+            return pattern
+    raise ValueError("its pre-tokenizer is not byte-level with a single regular expression")
+
+
+@dataclass(eq=False, repr=False)
+class BPETokenizer:
+    """Byte-level BPE: the bytes of every id, the special tokens, and how a text is cut before."""
+
+    tokens: list[bytes]  # of id 0, 1, ... in the order of the merges; b"" for a special token's id
+    special_tokens: dict[str, int]  # usually with the ids after all others
+    pattern: str = GPT2_PATTERN  # merges stay within its matches
+    merges: list[tuple[bytes, bytes]] | None = None  # in the order of training; None: all possible
+    metadata: dict | None = None  # where it comes from
+    normalization: str | None = None  # Unicode form that texts are brought into, "NFC" for example
+    eos_token: str = END_OF_TEXT  # what a chat model ends its messages with
+    chat_template: str | None = None  # Jinja, as in tokenizer_config.json
+
+    def __post_init__(self):
+        self.metadata = self.metadata or {}
+        if self.merges is None:
+            self.merges = all_merges(self.tokens)
 
     @classmethod
     def train(
@@ -79,8 +137,8 @@ class BPETokenizer:
         """Learn `vocab_size` tokens (256 bytes and the specials included) from a text or from
         several.
 
-        Ties go to the pair whose tokens were learned first. ValueError where `vocab_size` is below
-        the byte alphabet or above what the text supports.
+        Ties go to the pair whose tokens were learned first. ValueError if `vocab_size` is below the
+        byte alphabet or above what the text supports.
         """
         smallest = 256 + len(special_tokens)
         if vocab_size < smallest:
@@ -109,7 +167,7 @@ class BPETokenizer:
 
     @classmethod
     def from_tiktoken(cls, name: str = "gpt2") -> Self:
-        """Take over an encoding of tiktoken's, which downloads it once; OSError where it cannot."""
+        """Take over an encoding of tiktoken's, which downloads it once; OSError if it cannot."""
         import tiktoken
 
         try:
@@ -125,7 +183,7 @@ class BPETokenizer:
 
     @classmethod
     def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path) -> Self:
-        """Build GPT-2's tokenizer from its two published files; ValueError where they disagree."""
+        """Build GPT-2's tokenizer from its two published files; ValueError if they disagree."""
         lines = Path(vocab_bpe).read_text(encoding="utf-8").split("\n")[1:]
         merges = [tuple(from_printable(part) for part in line.split()) for line in lines if line]
         ids = json.loads(Path(encoder_json).read_text(encoding="utf-8"))
@@ -144,13 +202,23 @@ class BPETokenizer:
 
     @property
     def eot_id(self) -> int:
-        """The id of `<|endoftext|>`."""
-        return self.special_tokens[END_OF_TEXT]
+        """The id of `<|endoftext|>`, or of the token that another tokenizer ends its texts with."""
+        name = END_OF_TEXT if END_OF_TEXT in self.special_tokens else self.eos_token
+        return self.special_tokens[name]
+
+    @property
+    def stop_ids(self) -> list[int]:
+        """The ids that end a text, or a message of a chat model."""
+        return sorted({self.eot_id, self.special_tokens.get(self.eos_token, self.eot_id)})
 
     @cached_property
     def ranks(self) -> dict[bytes, int]:
-        """Token -> id."""
-        return {token: i for i, token in enumerate(self.tokens)}
+        """Token -> id, which is also its rank: among neighbours, the lowest union merges first."""
+        return {token: i for i, token in enumerate(self.tokens) if token}
+
+    def normalize(self, text: str) -> str:
+        """`text` in the Unicode form that this tokenizer reads; usually as it is."""
+        return unicodedata.normalize(self.normalization, text) if self.normalization else text
 
     @cached_property
     def _encoding(self):
@@ -164,19 +232,21 @@ class BPETokenizer:
         )
 
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
-        """Text -> ids; special tokens count as such only where allowed (a set of them, or
-        "all").
-        """
+        """Text -> ids. Special tokens count as such only if allowed: a set of them, or "all"."""
         allowed = (
             allowed_special
             if allowed_special == "all"
             else set(allowed_special) & set(self.special_tokens)
         )
-        return self._encoding.encode(text, allowed_special=allowed, disallowed_special=())
+        return self._encoding.encode(
+            self.normalize(text), allowed_special=allowed, disallowed_special=()
+        )
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Many texts -> ids, in parallel threads, without special tokens."""
-        return self._encoding.encode_ordinary_batch(texts, num_threads=os.cpu_count() or 1)
+        return self._encoding.encode_ordinary_batch(
+            [self.normalize(text) for text in texts], num_threads=os.cpu_count() or 1
+        )
 
     def encode_reference(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -185,7 +255,7 @@ class BPETokenizer:
         first.
         """
         ids = []
-        for piece in split_at_specials(text, allowed_special):
+        for piece in split_at_specials(self.normalize(text), allowed_special):
             if piece in allowed_special:
                 ids.append(self.special_tokens[piece])
                 continue
@@ -212,39 +282,89 @@ class BPETokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json`: pattern, special tokens, and the tokens in GPT-2's printable
-        bytes.
+        """Write `tokenizer.json` (tokens and merges in GPT-2's printable bytes) and
+        `tokenizer_config.json` into `folder`.
         """
-        write_atomically(
-            Path(folder) / FILE_NAME,
-            json.dumps(
-                {
-                    "type": "bpe",
-                    "pattern": self.pattern,
-                    "special_tokens": self.special_tokens,
-                    "metadata": self.metadata,
-                    "tokens": [to_printable(token) for token in self.tokens],
-                    "merges": [
-                        [to_printable(left), to_printable(right)] for left, right in self.merges
-                    ],
-                },
-                ensure_ascii=False,
-                indent=0,
-            ),
-        )
+        cut = {
+            "type": "Split",
+            "pattern": {"Regex": self.pattern},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        # the regular expression has cut already, so ByteLevel only has to write bytes printably
+        byte_level = {
+            "type": "ByteLevel",
+            "add_prefix_space": False,
+            "trim_offsets": True,
+            "use_regex": False,
+        }
+        parts = {
+            "normalizer": {"type": self.normalization} if self.normalization else None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, byte_level]},
+            "decoder": byte_level,
+            "model": {
+                "type": "BPE",
+                "vocab": {to_printable(token): i for token, i in self.ranks.items()},
+                "merges": [f"{to_printable(a)} {to_printable(b)}" for a, b in self.merges],
+            },
+        }
+        config = {"eos_token": self.eos_token, "metadata": self.metadata}
+        if END_OF_TEXT in self.special_tokens:
+            config["bos_token"] = config["pad_token"] = END_OF_TEXT
+        if self.chat_template is not None:
+            config["chat_template"] = self.chat_template
+        write_tokenizer_files(folder, self.special_tokens, parts, config)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote; ValueError where it is of another kind."""
-        saved = read_tokenizer_file(folder, "bpe")
-        merges = [(from_printable(left), from_printable(right)) for left, right in saved["merges"]]
-        return cls(
-            [from_printable(token) for token in saved["tokens"]],
-            saved["special_tokens"],
-            saved["pattern"],
-            merges,
-            saved["metadata"],
-        )
+        """Read what `save` wrote, or another byte-level BPE in Hugging Face's format.
+
+        ValueError if it is of another kind, or if its texts are cut in a way that one regular
+        expression cannot say.
+        """
+        saved, config = read_tokenizer_files(folder)
+        check_kind(saved, folder, "BPE")
+        eos_token = config.get("eos_token") or END_OF_TEXT
+        try:
+            return cls(
+                **_vocabulary(saved),
+                pattern=_pattern_of(saved["pre_tokenizer"]),
+                metadata=config.get("metadata"),
+                eos_token=eos_token if isinstance(eos_token, str) else eos_token["content"],
+                chat_template=config.get("chat_template"),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{Path(folder) / FILE_NAME} cannot be used: {error}") from error
+
+
+def _vocabulary(saved: dict) -> dict:
+    """The tokens, special tokens, merges and normalization in the content of a `tokenizer.json`."""
+    special_tokens = {token["content"]: token["id"] for token in saved["added_tokens"]}
+    ids = {
+        from_printable(token): i
+        for token, i in saved["model"]["vocab"].items()
+        if token not in special_tokens
+    }
+    tokens = [b""] * (max(ids.values()) + 1)
+    for token, i in ids.items():
+        tokens[i] = token
+    # older files write "a b", newer ones ["a", "b"]
+    pairs = [m.split(" ") if isinstance(m, str) else m for m in saved["model"]["merges"]]
+    merges = [(from_printable(left), from_printable(right)) for left, right in pairs]
+    learned = list(dict.fromkeys(ids[left + right] for left, right in merges))
+    if any(bytes([b]) not in ids for b in range(256)):
+        raise ValueError("its tokens lack some of the 256 bytes")
+    if learned != sorted(learned):
+        raise ValueError("its ids are not in the order of its merges")
+    normalizer = saved.get("normalizer") or {}
+    if normalizer.get("type") not in (None, "NFC", "NFD", "NFKC", "NFKD"):
+        raise ValueError(f"its normalizer {normalizer['type']!r} is unknown")
+    return {
+        "tokens": tokens,
+        "special_tokens": special_tokens,
+        "merges": merges,
+        "normalization": normalizer.get("type"),
+    }
 
 
 def gpt2_tokenizer() -> BPETokenizer:
@@ -259,8 +379,8 @@ def gpt2_tokenizer() -> BPETokenizer:
 
 def load_tokenizer(folder: str | Path) -> BPETokenizer | CharTokenizer | WordTokenizer:
     """Load whatever tokenizer was saved in `folder`."""
-    kinds = {"bpe": BPETokenizer, "char": CharTokenizer, "word": WordTokenizer}
-    kind = read_tokenizer_file(folder).get("type")
+    kinds = {"BPE": BPETokenizer, "characters": CharTokenizer, "words": WordTokenizer}
+    kind = tokenizer_kind(read_tokenizer_files(folder)[0])
     if kind not in kinds:
         raise ValueError(
             f"{Path(folder) / FILE_NAME} is of an unknown type {kind!r}; known: {', '.join(kinds)}"

@@ -1,8 +1,9 @@
-"""Text to token ids the simple ways: one id a character, or one id a word.
+"""Text to token ids the simple ways: one id per character, or one id per word.
 
-All tokenizers share `train`, `load`, `save`, `encode`, `decode`, `n_vocab`, `eot_id`. A special
-token that occurs in a text is only treated as one where `allowed_special` names it; elsewhere it is
-ordinary text, so that a text cannot smuggle one in.
+All tokenizers share `train`, `load`, `save`, `encode`, `decode`, `n_vocab` and `eot_id`. A special
+token in a text counts as one only if `allowed_special` names it. Otherwise it is ordinary text, so
+that nobody can smuggle one in. They are saved as Hugging Face's `tokenizer.json` and
+`tokenizer_config.json`, which `tokenizers` and `AutoTokenizer` open and read into the same ids.
 """
 
 import json
@@ -10,13 +11,14 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from ch01_text.run import write_atomically
 
 END_OF_TEXT = "<|endoftext|>"
 UNKNOWN = "<|unk|>"
 FILE_NAME = "tokenizer.json"
+CONFIG_NAME = "tokenizer_config.json"
 
 
 def as_documents(text: str | Iterable[str]) -> Iterable[str]:
@@ -39,33 +41,81 @@ def split_at_specials(text: str, specials: Collection[str]) -> list[str]:
     ]
 
 
-def read_tokenizer_file(folder: str | Path, kind: str | None = None) -> dict:
-    """Return the content of a folder's `tokenizer.json`; one-line errors where it is missing or
-    damaged.
+def _read_json(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); train the tokenizer again") from error
+    return content
+
+
+def read_tokenizer_files(folder: str | Path) -> tuple[dict, dict]:
+    """The contents of a folder's `tokenizer.json` and `tokenizer_config.json` ({} if the second is
+    missing). Errors are one line: the file is missing, damaged, or of our former format.
     """
-    path = Path(folder) / FILE_NAME
+    path, config_path = Path(folder) / FILE_NAME, Path(folder) / CONFIG_NAME
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no {FILE_NAME} in {folder}; train a tokenizer with ch01_text/main.py"
         )
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(saved, dict):
-            raise ValueError("it holds no object")
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); train the tokenizer again") from error
-    if kind is not None and saved.get("type") != kind:
-        raise ValueError(f"{path} holds a tokenizer of type {saved.get('type')!r}, not {kind!r}")
-    return saved
+    saved = _read_json(path)
+    if "type" in saved:
+        raise ValueError(f"{path} was made by an earlier version; train the tokenizer again")
+    if not isinstance(saved.get("model"), dict):
+        raise ValueError(f"{path} is damaged (it has no model); train the tokenizer again")
+    return saved, _read_json(config_path) if config_path.is_file() else {}
+
+
+def tokenizer_kind(saved: dict) -> str:
+    """What a `tokenizer.json` holds: "BPE", "characters", "words", or the name of another model."""
+    for kind in (CharTokenizer, WordTokenizer):
+        if saved["model"].get("type") == "WordLevel" and saved["pre_tokenizer"] == kind.SPLIT:
+            return kind.kind
+    return saved["model"].get("type")
+
+
+def check_kind(saved: dict, folder: str | Path, kind: str) -> None:
+    """ValueError if `tokenizer.json` holds another kind of tokenizer."""
+    if tokenizer_kind(saved) != kind:
+        raise ValueError(
+            f"{Path(folder) / FILE_NAME} holds a tokenizer of type {tokenizer_kind(saved)!r}, not"
+            f" {kind!r}"
+        )
+
+
+def write_tokenizer_files(
+    folder: str | Path, special_tokens: Mapping[str, int], parts: dict, config: dict
+) -> None:
+    """Write `tokenizer.json`, made of its `parts`, and `tokenizer_config.json` into `folder`."""
+    added_tokens = [
+        {"id": i, "content": token, "special": True}
+        | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        for token, i in special_tokens.items()
+    ]
+    empty = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor"))
+    saved = {"version": "1.0", "added_tokens": added_tokens} | empty | parts
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "clean_up_tokenization_spaces": False,  # decoding must not change the text
+    } | config
+    for name, content in ((FILE_NAME, saved), (CONFIG_NAME, config)):
+        write_atomically(
+            Path(folder) / name, json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+        )
 
 
 class VocabularyTokenizer:
     """What character and word tokenizers share: a list of tokens, the special ones last.
 
-    A subclass says how `split(text)` cuts a text into tokens, and its `kind` in the file.
+    A subclass says how `split(text)` cuts a text into tokens, and what `tokenizer.json` calls this
+    cut and its inverse.
     """
 
     kind: str
+    SPLIT: ClassVar[dict]
+    JOIN: ClassVar[dict]
     joiner = ""
 
     def __init__(
@@ -88,8 +138,8 @@ class VocabularyTokenizer:
     ) -> Self:
         """Collect the vocabulary of a text or of several; `<|unk|>` is added for everything else.
 
-        `vocab_size` keeps the most frequent tokens only, the specials included. ValueError where
-        the text is empty or the size leaves no room for a token.
+        `vocab_size` keeps only the most frequent tokens and counts the special ones, too.
+        ValueError if the text is empty or the size leaves no room for a token.
         """
         special_tokens = tuple(dict.fromkeys((*special_tokens, UNKNOWN)))
         counts = Counter()
@@ -118,6 +168,11 @@ class VocabularyTokenizer:
         """The id of `<|endoftext|>`."""
         return self.ids[END_OF_TEXT]
 
+    @property
+    def stop_ids(self) -> list[int]:
+        """The ids that end a text."""
+        return [self.eot_id]
+
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
         """Text -> ids. Unknown pieces become `<|unk|>`; no text raises an error."""
         allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
@@ -138,38 +193,51 @@ class VocabularyTokenizer:
         return self.joiner.join(self.tokens[i] for i in ids)
 
     def save(self, folder: str | Path) -> None:
-        """Write `tokenizer.json` into `folder`."""
-        plain = self.tokens[: len(self.tokens) - len(self.special_tokens)]
-        write_atomically(
-            Path(folder) / FILE_NAME,
-            json.dumps(
-                {
-                    "type": self.kind,
-                    "special_tokens": self.special_tokens,
-                    "metadata": self.metadata,
-                    "tokens": plain,
-                },
-                ensure_ascii=False,
-                indent=0,
-            ),
+        """Write `tokenizer.json` and `tokenizer_config.json` into `folder`."""
+        parts = {
+            "pre_tokenizer": self.SPLIT,
+            "decoder": self.JOIN,
+            "model": {"type": "WordLevel", "vocab": self.ids, "unk_token": UNKNOWN},
+        }
+        write_tokenizer_files(
+            folder,
+            {token: self.ids[token] for token in self.special_tokens},
+            parts,
+            {
+                "unk_token": UNKNOWN,
+                "bos_token": END_OF_TEXT,
+                "eos_token": END_OF_TEXT,
+                "metadata": self.metadata,
+            },
         )
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote; ValueError where it is of another kind."""
-        saved = read_tokenizer_file(folder, cls.kind)
-        return cls(saved["tokens"], tuple(saved["special_tokens"]), saved["metadata"])
+        """Read what `save` wrote; ValueError if it is of another kind."""
+        saved, config = read_tokenizer_files(folder)
+        check_kind(saved, folder, cls.kind)
+        ids = saved["model"]["vocab"]
+        special_tokens = tuple(token["content"] for token in saved["added_tokens"])
+        tokens = [token for token in sorted(ids, key=ids.get) if token not in special_tokens]
+        return cls(tokens, special_tokens, config.get("metadata"))
 
 
 class CharTokenizer(VocabularyTokenizer):
-    """One id a character.
+    """One id per character.
 
     >>> tokenizer = CharTokenizer.train("hello")
     >>> tokenizer.encode("hole"), tokenizer.decode([1, 0, 2, 2, 3])
     ([1, 3, 2, 0], 'hello')
     """
 
-    kind = "char"
+    kind = "characters"
+    SPLIT: ClassVar = {
+        "type": "Split",
+        "pattern": {"Regex": r"[\s\S]"},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+    JOIN: ClassVar = {"type": "Fuse"}
 
     @classmethod
     def split(cls, text: str) -> Iterable[str]:
@@ -177,16 +245,33 @@ class CharTokenizer(VocabularyTokenizer):
 
 
 class WordTokenizer(VocabularyTokenizer):
-    """One id a word or punctuation mark, as the book's SimpleTokenizer cuts them; spacing is lost.
+    """One id per word or punctuation mark, cut as by the book's SimpleTokenizer; spacing is lost.
 
     >>> tokenizer = WordTokenizer.train("Hello, world. Hello!")
     >>> tokenizer.decode(tokenizer.encode("Hello, world!"))
     'Hello, world!'
     """
 
-    kind = "word"
+    kind = "words"
     joiner = " "
-    PIECES = re.compile(r"""--|[,.:;?_!"()']|(?:(?!--)[^\s,.:;?_!"()'])+""")
+    # \x1c to \x1f are spaces to Python, but not to the regular expressions of `tokenizers`
+    PIECES = re.compile(r"""--|[,.:;?_!"()']|(?:(?!--)[^\s\x1c-\x1f,.:;?_!"()'])+""")
+    # `invert` keeps the matches and removes what lies between them
+    SPLIT: ClassVar = {
+        "type": "Split",
+        "pattern": {"Regex": PIECES.pattern},
+        "behavior": "Removed",
+        "invert": True,
+    }
+    # a space before each token but punctuation, then no space at the beginning of the text
+    JOIN: ClassVar = {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"Regex": r"""\A(?![,.:;?!"()'])"""}, "content": " "},
+            {"type": "Fuse"},
+            {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        ],
+    }
 
     @classmethod
     def split(cls, text: str) -> Iterable[str]:
@@ -197,8 +282,8 @@ class WordTokenizer(VocabularyTokenizer):
 
 
 class SimpleTokenizerV2(WordTokenizer):
-    """The book's name: a WordTokenizer of a given vocabulary {token: id}; specials in a text
-    count.
+    """The book's name: a WordTokenizer of a given vocabulary {token: id}; special tokens in a text
+    count as such.
     """
 
     def __init__(self, vocab: Mapping[str, int]):

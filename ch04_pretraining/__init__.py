@@ -2,7 +2,7 @@
 
 Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, muon,
 optimizer, schedule, corpus, recipes, checkpoint, parallel, allocator, probe, plots,
-tensorboard_log, memorisation, questions, experiment, pretrained, book.
+tensorboard_log, memorisation, questions, experiment, hf_format, hf_weights, book.
 """
 
 from ch04_pretraining.book import (
@@ -16,15 +16,15 @@ from ch04_pretraining.book import (
 )
 from ch04_pretraining.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 from ch04_pretraining.corpus import Corpus, load_corpus
-from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
-from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
-from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
-from ch04_pretraining.pretrained import (
+from ch04_pretraining.hf_weights import (
+    ensure_pretrained,
     from_pretrained,
-    run_checkpoint,
     save_pretrained,
     tokenizer_of,
 )
+from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
+from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
+from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
 from ch04_pretraining.schedule import SCHEDULES, trapezoid, warmup_cosine
 from ch04_pretraining.training import Progress, train
 
@@ -39,6 +39,7 @@ __all__ = [
     "draw_dashboard",
     "draw_losses",
     "draw_samples",
+    "ensure_pretrained",
     "evaluate_loss",
     "find_checkpoint",
     "from_pretrained",
@@ -49,7 +50,6 @@ __all__ = [
     "make_optimizers",
     "next_token_loss",
     "plot_losses",
-    "run_checkpoint",
     "save_checkpoint",
     "save_pretrained",
     "set_learning_rate",

@@ -9,8 +9,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from ch03_gpt import GPTModel, stream
+from ch04_pretraining.hf_weights import load_hf_tensors
 from ch04_pretraining.loss import evaluate_loss, next_token_loss
-from ch04_pretraining.pretrained import load_gpt2_tensors
 from ch04_pretraining.training import Progress, train
 
 
@@ -137,4 +137,4 @@ def load_weights_into_gpt(gpt: GPTModel, params: Mapping) -> None:
                 f"h.{i}.{part}.{layer}.weight": block[part][layer]["w"],
                 f"h.{i}.{part}.{layer}.bias": block[part][layer]["b"],
             }
-    load_gpt2_tensors(gpt, {name: torch.as_tensor(array) for name, array in tensors.items()})
+    load_hf_tensors(gpt, {name: torch.as_tensor(array) for name, array in tensors.items()})

@@ -1,24 +1,30 @@
-"""Checkpoints: a folder with `model.safetensors`, `config.json`, `tokenizer.json`,
-    `train_state.pt`.
+"""Checkpoints: Hugging Face folders (`config.json`, `model.safetensors`, `tokenizer.json`,
+`tokenizer_config.json`), and beside them `train_state.pt` for resuming.
 
 A folder is replaced whole or not at all, so that a crash at any moment leaves a whole checkpoint
 behind. Nothing in it is executed when it is loaded, and it loads on any device, whatever device
 wrote it.
 """
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch.optim import Optimizer
 
 from ch01_text import RandomWindows, load_tokenizer
 from ch01_text.saving import find_whole, replacing
-from ch03_gpt import GPTConfig, GPTModel
+from ch03_gpt import GPTModel
+from ch04_pretraining.hf_format import CUSTOM
+from ch04_pretraining.hf_weights import (
+    load_tensors,
+    model_tensors,
+    read_settings,
+    read_weights,
+    write_weights,
+)
 from ch04_pretraining.parallel import is_first_process, like, whole
 from ch04_pretraining.training import Progress
 
@@ -26,25 +32,13 @@ MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 TRAIN_STATE = "train_state.pt"
 
 
-def model_tensors(model: GPTModel) -> dict[str, torch.Tensor]:
-    """The model's named weights, each stored once (a tied output head is left out) and whole
-    (gathered, where several processes hold a part each).
-    """
-    tied = model.out_head.weight is model.tok_emb.weight
-    return {
-        name: whole(tensor).contiguous()
-        for name, tensor in model.state_dict().items()
-        if not (tied and name == "out_head.weight")
-    }
-
-
 def save_checkpoint(
     folder: str | Path, model: GPTModel, tokenizer, train_state: dict | None = None
 ) -> None:
     """Write `folder` whole or not at all; a checkpoint that stands there is replaced.
 
-    Of several processes all must call it, and the first one writes. OSError where it cannot be
-    written, on a full disk for example; what stood there before is untouched then.
+    All processes must call it, and the first one writes. OSError if it cannot be written, on a full
+    disk for example; what stood there before is untouched then.
     """
     tensors = model_tensors(model)
     if not is_first_process():
@@ -53,10 +47,8 @@ def save_checkpoint(
     try:
         with replacing(folder) as new:
             new.mkdir(parents=True)
-            save_file(tensors, new / "model.safetensors")
-            (new / "config.json").write_text(
-                json.dumps(model.config.to_dict(), indent=2) + "\n", encoding="utf-8"
-            )
+            token_ids = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.stop_ids}
+            write_weights(new, model.config, tensors, token_ids)
             tokenizer.save(new)
             if train_state is not None:
                 torch.save(train_state, new / TRAIN_STATE)
@@ -79,57 +71,36 @@ find_checkpoint = find_whole
 
 
 def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu"):
-    """Return (model in eval mode, tokenizer) from a checkpoint folder.
+    """Return (model in eval mode, tokenizer) from a checkpoint folder, ours or another in Hugging
+    Face's format.
 
-    ValueError where the folder is incomplete, or where weights, config and vocabulary do not fit.
+    ValueError if the folder is incomplete or damaged, or if its parts do not belong together.
     """
     folder = Path(folder)
-    whole = find_checkpoint(folder)
-    if whole is None:
+    found = find_checkpoint(folder)
+    if found is None:
         raise FileNotFoundError(
             f"there is no checkpoint at {folder}; run ch04_pretraining/main.py first"
         )
     for name in MODEL_FILES:
-        if not (whole / name).is_file():
+        if not (found / name).is_file():
             raise ValueError(
-                f"the checkpoint {whole} is incomplete: {name} is missing; train it again"
+                f"the checkpoint {found} is incomplete: {name} is missing; train it again"
             )
-    tokenizer = load_tokenizer(whole)
-    try:
-        config = GPTConfig.of(json.loads((whole / "config.json").read_text(encoding="utf-8")))
-        tensors = load_file(whole / "model.safetensors")
-    except (json.JSONDecodeError, SafetensorError) as error:
-        raise ValueError(f"the checkpoint {whole} is damaged ({error}); train it again") from error
-    if tokenizer.n_vocab != config.vocab_size:
+    model, tokenizer = read_weights(found), load_tokenizer(found)
+    unused = model.config.vocab_size - tokenizer.n_vocab
+    # others round the vocabulary of a model up, we do not
+    if unused < 0 or (unused and CUSTOM in read_settings(found)):
         raise ValueError(
-            f"the checkpoint {whole} has a model of {config.vocab_size} tokens but a tokenizer "
-            f"of {tokenizer.n_vocab}: they are not from the same run"
+            f"the checkpoint {found} has a model of {model.config.vocab_size} tokens but a "
+            f"tokenizer of {tokenizer.n_vocab}: they are not from the same run"
         )
-    model = GPTModel(config)
-    load_tensors(model, tensors)
-    return model.to(device).eval(), tokenizer
+    return model.to(device), tokenizer
 
 
-def load_tensors(model: GPTModel, tensors: dict[str, torch.Tensor]) -> None:
-    """Copy named weights into `model`; ValueError names what is missing, left over or misshapen."""
-    expected = model_tensors(model)
-    missing, unknown = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
-    if missing or unknown:
-        raise ValueError(
-            f"the weights do not fit the model: missing {missing[:3]}, left over {unknown[:3]}"
-        )
-    for name, tensor in tensors.items():
-        if tensor.shape != expected[name].shape:
-            raise ValueError(
-                f"the weights do not fit the model: {name} is {tuple(tensor.shape)}, "
-                f"the model has {tuple(expected[name].shape)}"
-            )
-    model.load_state_dict(tensors, strict=False)
-
-
-def plain_copy(model: GPTModel) -> GPTModel:
-    """`model` itself where it is whole in this process, else a whole copy (all processes must
-    ask for it).
+def unsharded_copy(model: GPTModel) -> GPTModel:
+    """`model` itself if it is whole in this process, else a whole copy; all processes must call
+    it.
     """
     if all(whole(p) is p for p in model.parameters()):
         return model
@@ -156,9 +127,7 @@ def training_state(
 
 
 def _map_state(state: dict, convert: Callable[[int, torch.Tensor], torch.Tensor]) -> dict:
-    """An optimizer's state with `convert(index of the parameter, tensor)` in the place of each
-    tensor.
-    """
+    """An optimizer's state with `convert(index of the parameter, tensor)` for each tensor."""
     moments = {
         index: {
             name: convert(index, value) if isinstance(value, torch.Tensor) else value
@@ -170,9 +139,7 @@ def _map_state(state: dict, convert: Callable[[int, torch.Tensor], torch.Tensor]
 
 
 def read_training_state(folder: str | Path) -> dict:
-    """Return what `training_state` gave to a checkpoint, on the CPU; no pickled code is
-    executed.
-    """
+    """Return the `training_state` of a checkpoint, on the CPU; no pickled code is executed."""
     path = Path(folder) / TRAIN_STATE
     if not path.is_file():
         raise ValueError(f"the checkpoint {folder} cannot be resumed: {TRAIN_STATE} is missing")

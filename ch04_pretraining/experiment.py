@@ -15,10 +15,10 @@ from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, Precision, flops_per_token, generate, matmul_peak
 from ch04_pretraining.answer_loss import AnswerLoss
 from ch04_pretraining.checkpoint import (
-    plain_copy,
     restore_training_state,
     save_checkpoint,
     training_state,
+    unsharded_copy,
 )
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.corpus import Corpus
@@ -203,7 +203,7 @@ class Experiment:
         reports = sum("val_loss" in entry for entry in progress.log)
         if progress.share(self.steps, self.recipe.seconds) < reports / REPORTS:
             return {}
-        model = plain_copy(self.model)
+        model = unsharded_copy(self.model)
         loss = self.validation_loss(model, n_batches=VALIDATION_BATCHES)
         return {
             "val_loss": loss,

@@ -10,12 +10,12 @@ import torch
 
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import GPTModel, Precision, pick_device, pick_precision, preset_config
-from ch04_pretraining.checkpoint import find_checkpoint, plain_copy, read_training_state
+from ch04_pretraining.checkpoint import find_checkpoint, read_training_state, unsharded_copy
 from ch04_pretraining.corpus import load_corpus
 from ch04_pretraining.experiment import Experiment
+from ch04_pretraining.hf_weights import from_pretrained, tokenizer_of
 from ch04_pretraining.parallel import first_process_first, is_first_process, processes
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples
-from ch04_pretraining.pretrained import from_pretrained, tokenizer_of
 from ch04_pretraining.questions import measure_understanding
 from ch04_pretraining.recipes import BUDGETS, Recipe, choose_recipe
 
@@ -120,7 +120,7 @@ def pretrain(
     )
     print(experiment.plan())
     experiment.train(tensorboard)
-    model = plain_copy(model)
+    model = unsharded_copy(model)
     metrics = experiment.summary(model)
     if recipe.data == "storyworld":
         print("asking questions about unseen stories")

@@ -19,6 +19,12 @@ from ch03_gpt import GPTModel
 ROLES = ("system", "user", "assistant")
 END = "<|end|>"
 SPECIALS = (*(f"<|{role}|>" for role in ROLES), END)
+# The same format for other programs: it is saved in tokenizer_config.json.
+TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
 
@@ -63,14 +69,12 @@ def chat_tokenizer(tokenizer: BPETokenizer) -> BPETokenizer:
             f" {type(tokenizer).__name__}"
         )
     new = [token for token in SPECIALS if token not in tokenizer.special_tokens]
-    if not new:
+    if not new and tokenizer.chat_template == TEMPLATE:
         return tokenizer
     specials = tokenizer.special_tokens | {
         token: tokenizer.n_vocab + i for i, token in enumerate(new)
     }
-    return BPETokenizer(
-        tokenizer.tokens, specials, tokenizer.pattern, tokenizer.merges, tokenizer.metadata
-    )
+    return replace(tokenizer, special_tokens=specials, eos_token=END, chat_template=TEMPLATE)
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ def token_bytes(tokenizer) -> dict[int, bytes]:
     words, which are joined by rules of their own.
     """
     if isinstance(tokenizer, BPETokenizer):
-        return dict(enumerate(tokenizer.tokens))
+        return {i: token for token, i in tokenizer.ranks.items()}
     if isinstance(tokenizer, WordTokenizer):
         raise ValueError(
             "a word tokenizer cannot be constrained: what stands between its words is not in the"

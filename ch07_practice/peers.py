@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel
-from ch04_pretraining.pretrained import save_pretrained
+from ch04_pretraining.hf_weights import save_pretrained
 
 
 def transformers_gpt2(model: GPTModel, use_cache: bool = True) -> nn.Module:

@@ -253,6 +253,7 @@ def test_the_command_does_everything_and_then_chats(tmp_path):
         "metrics.json",
         "gpt.npz",
         "tokenizer.json",
+        "tokenizer_config.json",
         *(
             f"{name}.png"
             for name in (

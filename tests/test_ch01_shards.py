@@ -81,6 +81,7 @@ def test_every_document_is_in_the_shards_once(small_pieces, corpus, tmp_path, ki
         *index["val"],
         "index.json",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
 
 

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining.checkpoint import plain_copy
+from ch04_pretraining.checkpoint import unsharded_copy
 from ch04_pretraining.parallel import average, n_processes, parallelize, process_part, processes
 
 ROOT = Path(__file__).parent.parent
@@ -167,4 +167,4 @@ def test_a_process_on_its_own_is_the_whole():
         assert not dist.is_initialized()
     model = GPTModel(GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=1))
     assert parallelize(model, max, "single") == (model, max)
-    assert plain_copy(model) is model
+    assert unsharded_copy(model) is model

@@ -112,6 +112,7 @@ def test_ch04_leaves_what_the_contract_promises(trained):
         "model.safetensors",
         "config.json",
         "tokenizer.json",
+        "tokenizer_config.json",
         "train_state.pt",
     }
     log = [
@@ -130,6 +131,7 @@ def test_ch04_leaves_what_the_contract_promises(trained):
         "model.safetensors",
         "config.json",
         "tokenizer.json",
+        "tokenizer_config.json",
     }
     assert all(len(entry["layers"]) == 6 and len(entry["activations"]) == 2 for entry in log)
 
@@ -197,6 +199,7 @@ def test_ch04_reads_a_folder_and_writes_for_tensorboard(text, tmp_path):
     assert {path.name for path in (folder / "tokens").iterdir()} == {
         "index.json",
         "tokenizer.json",
+        "tokenizer_config.json",
         "train-00000.npy",
         "val-00000.npy",
     }
@@ -321,14 +324,13 @@ def test_ch04_refuses_a_text_shorter_than_one_window(refusal, tmp_path):
 
 def test_ch04_refuses_weights_of_another_vocabulary(refusal, trained, text, tmp_path):
     checkpoint = trained / "ch04_pretraining" / "checkpoint"
-    whole = (checkpoint / "tokenizer.json").read_text(encoding="utf-8")
     other = tmp_path / "other"
     other.mkdir()
     for file in checkpoint.iterdir():
         (other / file.name).write_bytes(file.read_bytes())
-    (other / "tokenizer.json").write_text(
-        whole.replace('"tokens": [\n', '"tokens": [\n"Ω",\n'), encoding="utf-8"
-    )
+    saved = json.loads((checkpoint / "tokenizer.json").read_text(encoding="utf-8"))
+    saved["added_tokens"].append({"id": len(saved["model"]["vocab"]) + 1, "content": "<|more|>"})
+    (other / "tokenizer.json").write_text(json.dumps(saved), encoding="utf-8")
     message = refusal(*CH04, "--data", text, "--init", other, "--run", tmp_path / "run")
     assert "they are not from the same run" in message
     assert not (tmp_path / "run").exists()
