@@ -1,8 +1,8 @@
 """GPTConfig and our tensor names, translated to Hugging Face's and back.
 
 `transformers` has classes for the shapes of GPT-2, Llama, Mistral, Qwen2 and Qwen3. Any other
-combination of our switches is of `model_type` "llm_companion", whose classes stand in
-modeling_companion.py.
+combination of our switches is of `model_type` "llm_companion". Its classes stand in
+modeling_companion.py.txt and go into the folder, as custom architectures do on the Hub.
 """
 
 from collections.abc import Mapping

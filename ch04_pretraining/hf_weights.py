@@ -36,7 +36,7 @@ HUB_NAMES = {
     "gpt2-xl": "openai-community/gpt2-xl",
 }
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
-MODELING = "modeling_companion.py"
+MODELING = "modeling_companion.py"  # its text is here with .txt: it is no module of this package
 
 
 def model_tensors(model: GPTModel) -> dict[str, Tensor]:
@@ -82,7 +82,7 @@ def write_weights(folder: Path, config, tensors: Mapping[str, Tensor], token_ids
         save_file(to_hf_tensors(tensors, config), new, metadata={"format": "pt"})
     write_atomically(folder / CONFIG, json.dumps(settings, indent=2) + "\n")
     if settings["model_type"] == CUSTOM:
-        source = Path(__file__).with_name(MODELING)
+        source = Path(__file__).with_name(MODELING + ".txt")
         write_atomically(folder / MODELING, source.read_text(encoding="utf-8"))
 
 
