@@ -8,6 +8,7 @@ and turns bad input into one line and a non-zero exit code. A chapter writes its
 import inspect
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -40,6 +41,9 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
 
             # Sequences per batch.
             batch_size: int = 16
+
+            def __post_init__(self):
+                check_positive(self, "steps", "batch_size")
 
         def main(
             config: Annotated[TrainConfig, arg(name="")] = TrainConfig(),  # arg: from tyro.conf
@@ -106,6 +110,18 @@ def _two_groups(default: object) -> "ConstructorRegistry":
     registry = ConstructorRegistry()
     registry.struct_rule(lambda info: specs.get(info.type))
     return registry
+
+
+def check_positive(config: object, *names: str) -> None:
+    """ValueError, in the words of the command line, if a field is no positive number; None is fine.
+
+    For the `__post_init__` of a config.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} must be a positive number, not {value}")
 
 
 def chapter_folder(run: str | Path, chapter: str) -> Path:

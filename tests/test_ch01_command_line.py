@@ -9,7 +9,7 @@ from typing import Annotated
 import pytest
 from tyro.conf import arg
 
-from ch01_text.run import command_line
+from ch01_text.run import check_positive, command_line
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class BakingConfig:
     n_eggs: int = 2
 
     def __post_init__(self):
-        if self.n_eggs < 1:
-            raise ValueError(f"--n-eggs must be positive,\nnot {self.n_eggs}")
+        check_positive(self, "heat", "n_eggs")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,10 @@ def test_comments_are_help_and_keyword_only_fields_a_group_of_their_own(type_in,
     assert "seldom needed" not in text
 
 
-def test_a_value_that_the_config_refuses_ends_in_one_line(type_in):
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--n-eggs", "0"), ("--n-eggs", "-2"), ("--heat", "nan"), ("--heat", "inf")]
+)
+def test_a_value_that_the_config_refuses_ends_in_one_line(type_in, flag, value):
     with pytest.raises(SystemExit) as end:
-        type_in("--n-eggs", "0")
-    assert end.value.code == "error: --n-eggs must be positive, not 0"
+        type_in(flag, value)
+    assert end.value.code == f"error: {flag} must be a positive number, not {value}"
