@@ -63,8 +63,8 @@ def draw_plots(trainer: Trainer) -> None:
 def make_trainer(
     config: PretrainConfig, precision: Precision, run: Path, checkpoint: Path | None
 ) -> Trainer:
-    """Load the data, build the model, or load the weights to begin with, and put both into a
-    `Trainer`, which goes on where `checkpoint`, if given, was saved.
+    """Load the data, build the model or load its weights, and make a `Trainer` of them, which
+    resumes from `checkpoint` if that is given.
     """
     saved = read_training_state(checkpoint) if checkpoint else None
     if saved:
