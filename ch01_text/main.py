@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ch01_text import (
     BPETokenizer,
     CharTokenizer,
+    Tokenizer,
     WordTokenizer,
     gpt2_tokenizer,
     load_documents,
@@ -25,8 +26,8 @@ CHAPTER = "ch01_text"
 SPEED_SAMPLE = 2_000_000  # characters
 
 
-def measure(name: str, tokenizer, text: str) -> dict:
-    """One row of the comparison: how `tokenizer` cuts a text that it was not trained on."""
+def compare_one(name: str, tokenizer: Tokenizer, text: str) -> dict:
+    """One row of the comparison: how `tokenizer` encodes a text that it was not trained on."""
     started = time.perf_counter()
     ids = tokenizer.encode(text)
     seconds = time.perf_counter() - started
@@ -42,13 +43,15 @@ def measure(name: str, tokenizer, text: str) -> dict:
     }
 
 
-def compare(tokenizers: dict[str, object], text: str) -> pd.DataFrame:
-    """A row for each tokenizer, on the same text."""
-    return pd.DataFrame([measure(name, tokenizer, text) for name, tokenizer in tokenizers.items()])
+def compare(tokenizers: dict[str, Tokenizer], text: str) -> pd.DataFrame:
+    """One row per tokenizer, on the same text."""
+    return pd.DataFrame(
+        [compare_one(name, tokenizer, text) for name, tokenizer in tokenizers.items()]
+    )
 
 
 def compression_by_size(tokenizer: BPETokenizer, text: str) -> pd.DataFrame:
-    """Characters per token when only the first so many tokens of a trained encoding are used."""
+    """Characters per token with the first 256, 512, 1024, ... tokens of a trained encoding."""
     rows = []
     n = len(tokenizer.tokens)
     for size in [*(2**i for i in range(8, 16) if 2**i < n), n]:
@@ -88,7 +91,7 @@ def show_tokens(tokenizer: BPETokenizer, text: str) -> str:
 
 
 def find_gpt2() -> BPETokenizer | None:
-    """GPT-2's tokenizer if it is at hand; a line says so if not."""
+    """GPT-2's tokenizer, or None, with a printed reason, if it cannot be loaded."""
     try:
         return gpt2_tokenizer()
     except OSError as error:
@@ -96,68 +99,23 @@ def find_gpt2() -> BPETokenizer | None:
         return None
 
 
-def main(
-    data: str = "shakespeare",
-    vocab_size: int = 4096,
-    run: Path = Path("runs/default"),
-    seed: int = 1337,
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-) -> dict:
-    """Train a byte-pair encoding and compare it with characters, words and GPT-2's vocabulary.
-
-    Args:
-        data: shakespeare, storyworld, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
-        vocab_size: Number of tokens to learn, the 256 bytes and the end-of-text token included.
-        run: Folder of the run; results and the tokenizer go to RUN/ch01_text.
-        seed: Accepted as in every chapter; learning an encoding draws no random numbers.
-        device: Accepted as in every chapter; tokenizing runs on the CPU.
-    """
-    began = time.perf_counter()
-    documents = load_documents(data)
-    train_documents, held_out = split_documents(documents)
-    held_out_text = "\n\n".join(held_out)
-    if not held_out_text.strip():
-        raise ValueError(
-            f"the text {data!r} is too short to hold a part out: {sum(map(len, documents))}"
-            " characters"
-        )
-    started = time.perf_counter()
-    bpe = BPETokenizer.train(train_documents, vocab_size, metadata={"trained_on": data})
-    train_seconds = time.perf_counter() - started
-    bpe.encode("")  # builds the encoder, so that it is not timed
-
-    folder = chapter_folder(run, CHAPTER)
-    bpe.save(folder)
+def make_tokenizers(bpe: BPETokenizer, documents: list[str]) -> dict[str, Tokenizer]:
+    """What `bpe` is compared with, by name, and itself."""
     tokenizers = {
-        "characters": CharTokenizer.train(train_documents),
-        "words": WordTokenizer.train(train_documents),
+        "characters": CharTokenizer.train(documents),
+        "words": WordTokenizer.train(documents),
         "bytes": BPETokenizer(bpe.tokens[:256], {}),
         "our BPE": bpe,
     }
     if gpt2 := find_gpt2():
-        gpt2.encode("")
         tokenizers["GPT-2's BPE"] = gpt2
-    table = compare(tokenizers, held_out_text[:SPEED_SAMPLE])
-    n_chars = sum(map(len, documents))
-    ours = table.set_index("tokenizer").loc["our BPE"]
-    metrics = write_metrics(
-        folder,
-        {
-            "data": data,
-            "n_chars": n_chars,
-            "n_tokens": sum(map(len, bpe.encode_batch(documents))),
-            "vocab_size": bpe.n_vocab,
-            "chars_per_token": float(ours["characters/token"]),
-            "train_seconds": train_seconds,
-            "encode_mb_per_s": float(ours["MB/s"]),
-            "comparison": table.to_dict("records"),
-            "wall_seconds": time.perf_counter() - began,
-        },
-    )
-    print(
-        f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens"
-        f" learned in {train_seconds:.2f} s; measured on held-out text:\n"
-    )
+    for tokenizer in tokenizers.values():
+        tokenizer.encode("")  # builds the encoder, so that this is not timed
+    return tokenizers
+
+
+def print_report(bpe: BPETokenizer, table: pd.DataFrame, held_out: str) -> None:
+    """The comparison, the first merges, and a sample cut into tokens."""
     print(
         table.to_string(
             index=False,
@@ -171,15 +129,63 @@ def main(
     )
     first = ", ".join(f"{to_printable(a)}+{to_printable(b)}" for a, b in bpe.merges[:12])
     print(f"\nfirst merges (Ġ is a space): {first}")
-    sample = " ".join(held_out_text[len(held_out_text) // 2 :].split()[1:20])
+    sample = " ".join(held_out[len(held_out) // 2 :].split()[1:20])
+    print(f"held-out text in tokens: {show_tokens(bpe, sample)}\n")
+
+
+def main(
+    data: str | Path = "shakespeare",
+    vocab_size: int = 4096,
+    run: Path = Path("runs/default"),
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
+    """Train a byte-pair encoding and compare it with characters, words and GPT-2's vocabulary.
+
+    Args:
+        data: shakespeare, storyworld, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
+        vocab_size: Number of tokens to learn, the 256 bytes and the end-of-text token included.
+        run: Folder of the run; results and the tokenizer go to RUN/ch01_text.
+        seed: Accepted as in every chapter; training an encoding draws no random numbers.
+        device: Accepted as in every chapter; tokenizing runs on the CPU.
+    """
+    began, data = time.perf_counter(), str(data)
+    documents = load_documents(data)
+    n_chars = sum(map(len, documents))
+    train_documents, held_out_documents = split_documents(documents)
+    held_out = "\n\n".join(held_out_documents)
+    if not held_out.strip():
+        raise ValueError(f"the text {data!r} is too short to hold a part out: {n_chars} characters")
+    started = time.perf_counter()
+    bpe = BPETokenizer.train(train_documents, vocab_size, metadata={"trained_on": data})
+    train_seconds = time.perf_counter() - started
+    folder = chapter_folder(run, CHAPTER)
+    bpe.save(folder)
     print(
-        f"held-out text in tokens: {show_tokens(bpe, sample)}\n\nsaved in"
-        f" {folder / 'tokenizer.json'}"
+        f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens"
+        f" learned in {train_seconds:.2f} s; measured on held-out text:\n"
     )
 
-    counts = Counter(bpe.encode(held_out_text[:SPEED_SAMPLE]))
-    sizes = compression_by_size(bpe, held_out_text[:SPEED_SAMPLE])
-    draw_compression(sizes, counts).savefig(folder / "compression.png", dpi=120)
+    held_out = held_out[:SPEED_SAMPLE]
+    table = compare(make_tokenizers(bpe, train_documents), held_out)
+    ours = table.set_index("tokenizer").loc["our BPE"]
+    metrics = {
+        "data": data,
+        "n_chars": n_chars,
+        "n_tokens": sum(map(len, bpe.encode_batch(documents))),
+        "vocab_size": bpe.n_vocab,
+        "chars_per_token": float(ours["characters/token"]),
+        "train_seconds": train_seconds,
+        "encode_mb_per_s": float(ours["MB/s"]),
+        "comparison": table.to_dict("records"),
+        "wall_seconds": time.perf_counter() - began,
+    }
+    write_metrics(folder, metrics)
+    print_report(bpe, table, held_out)
+    print(f"saved in {folder / 'tokenizer.json'}")
+    counts = Counter(bpe.encode(held_out))
+    figure = draw_compression(compression_by_size(bpe, held_out), counts)
+    figure.savefig(folder / "compression.png", dpi=120)
     return metrics
 
 

@@ -25,8 +25,8 @@ from ch04_pretraining.hf_weights import (
     read_weights,
     write_weights,
 )
-from ch04_pretraining.parallel import is_first_process, like, whole
-from ch04_pretraining.training import Progress
+from ch04_pretraining.parallel import full_tensor, is_rank_zero, shard_like
+from ch04_pretraining.training import TrainState
 
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 TRAIN_STATE = "train_state.pt"
@@ -41,7 +41,7 @@ def save_checkpoint(
     disk for example; what stood there before is untouched then.
     """
     tensors = model_tensors(model)
-    if not is_first_process():
+    if not is_rank_zero():
         return
     folder = Path(folder)
     try:
@@ -102,7 +102,7 @@ def unsharded_copy(model: GPTModel) -> GPTModel:
     """`model` itself if it is whole in this process, else a whole copy; all processes must call
     it.
     """
-    if all(whole(p) is p for p in model.parameters()):
+    if all(full_tensor(p) is p for p in model.parameters()):
         return model
     copy = GPTModel(model.config)
     load_tensors(copy, model_tensors(model))
@@ -110,13 +110,13 @@ def unsharded_copy(model: GPTModel) -> GPTModel:
 
 
 def training_state(
-    optimizers: list[Optimizer], batches: RandomWindows, progress: Progress, settings: dict
+    optimizers: list[Optimizer], batches: RandomWindows, progress: TrainState, settings: dict
 ) -> dict:
     """Everything beside the weights that the next step depends on, and the settings of the run."""
     return {
         "settings": settings,
         "optimizers": [
-            _map_state(optimizer.state_dict(), lambda index, tensor: whole(tensor))
+            _map_state(optimizer.state_dict(), lambda index, tensor: full_tensor(tensor))
             for optimizer in optimizers
         ],
         "batches": batches.state_dict(),
@@ -148,19 +148,19 @@ def read_training_state(folder: str | Path) -> dict:
 
 def restore_training_state(
     state: dict, optimizers: list[Optimizer], batches: RandomWindows
-) -> Progress:
+) -> TrainState:
     """Put optimizers, batches and random generators back to where the checkpoint was saved."""
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict(
-            _map_state(saved, lambda index, tensor, of=parameters: like(of[index], tensor))
+            _map_state(saved, lambda index, tensor, of=parameters: shard_like(of[index], tensor))
         )
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
     device = optimizers[0].param_groups[0]["params"][0].device
-    return Progress(
+    return TrainState(
         **state["progress"]
         | {"pending": [sums.to(device) for sums in state["progress"]["pending"]]}
     )

@@ -6,8 +6,6 @@ skipped still babbles, so nobody would notice.
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from torch import Tensor
 from ch01_text import gpt2_tokenizer, load_tokenizer
 from ch01_text.hub import hub_folder
 from ch01_text.run import write_atomically
-from ch01_text.saving import find_whole, replacing
+from ch01_text.saving import replacing
 from ch03_gpt import GPTModel
 from ch04_pretraining.hf_format import (
     CUSTOM,
@@ -27,7 +25,7 @@ from ch04_pretraining.hf_format import (
     to_hf_config,
     to_hf_tensors,
 )
-from ch04_pretraining.parallel import is_first_process, whole
+from ch04_pretraining.parallel import full_tensor, is_rank_zero
 
 HUB_NAMES = {
     "gpt2": "openai-community/gpt2",
@@ -45,7 +43,7 @@ def model_tensors(model: GPTModel) -> dict[str, Tensor]:
     """
     tied = model.out_head.weight is model.tok_emb.weight
     return {
-        name: whole(tensor).contiguous()
+        name: full_tensor(tensor).contiguous()
         for name, tensor in model.state_dict().items()
         if not (tied and name == "out_head.weight")
     }
@@ -89,7 +87,7 @@ def write_weights(folder: Path, config, tensors: Mapping[str, Tensor], token_ids
 def save_pretrained(model: GPTModel, folder: str | Path) -> None:
     """Write `model` to `folder`, without a tokenizer, so that `AutoModelForCausalLM` opens it."""
     tensors, folder = model_tensors(model), Path(folder)
-    if is_first_process():
+    if is_rank_zero():
         folder.mkdir(parents=True, exist_ok=True)
         write_weights(folder, model.config, tensors, {})
 
@@ -154,18 +152,3 @@ def tokenizer_of(name_or_folder: str | Path):
         if (folder / "tokenizer.json").is_file():
             return load_tokenizer(folder)
     return gpt2_tokenizer()
-
-
-def ensure_pretrained(run: Path, *options: str) -> Path:
-    """The pretrained model of a run; if it is missing, this chapter's command makes it, with
-    `options`.
-    """
-    folder = Path(run) / "ch04_pretraining" / "checkpoint"
-    if find_whole(folder) is None:
-        print(f"there is no model in {run} yet: chapter 4 pretrains one first", file=sys.stderr)
-        command = Path(__file__).with_name("main.py")
-        if subprocess.run(
-            [sys.executable, command, "--run", run, *options], check=False
-        ).returncode:
-            raise ValueError(f"chapter 4 made no model in {run}; its own message stands above")
-    return find_whole(folder)

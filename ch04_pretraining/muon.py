@@ -1,10 +1,10 @@
 """Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix as the update.
 
-Every matrix is a linear map, and its averaged gradient G = U S V^T usually has a few loud
-directions and many faint ones. Muon steps along U V^T instead, so that all directions are learned
-equally fast. The Newton-Schulz iteration approximates U V^T by matrix products alone: each round
-applies the odd polynomial p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the
-singular vectors as they are.
+The averaged gradient G = U S V^T of a weight matrix is usually dominated by a few large singular
+values. Muon steps along U V^T instead, so that all directions are learned equally fast. The
+Newton-Schulz iteration approximates U V^T by matrix products alone: each round applies the odd
+polynomial p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the singular vectors as
+they are.
 """
 
 import math
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ch04_pretraining.parallel import like, whole
+from ch04_pretraining.parallel import full_tensor, shard_like
 
 # Jordan's coefficients: any s in (0, 1] ends between about 0.7 and 1.2
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -38,9 +38,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """(k, m, n) -> (k, m, n): `orthogonalize_reference` of k matrices at once, in their dtype.
 
     Every round multiplies x from the left by a polynomial of x x^T. For matrices at least twice as
-    wide as high it is cheaper to collect these (m, m) polynomials and to multiply by x once, at the
-    end. Squaring the singular values takes twice the digits, so bfloat16 multiplies by x in every
-    round.
+    wide as high it is cheaper to collect these (m, m) polynomials and to multiply x by their
+    product once, at the end. That squares the singular values and needs twice the digits, so in
+    bfloat16 x is multiplied in every round.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalize(matrices.mT).mT
@@ -114,9 +114,10 @@ class Muon(Optimizer):
         averages = [self.state[p]["momentum_buffer"] for p in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov
-        updates = orthogonalize(torch.stack([whole(a) for a in ahead]).to(self.dtype))
+        updates = orthogonalize(torch.stack([full_tensor(a) for a in ahead]).to(self.dtype))
         updates = [
-            like(p, u) for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
+            shard_like(p, u)
+            for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
         ]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         # a tall matrix's update is lengthened, as in its authors' code

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 def _above(values: list[float]) -> float:
-    """The upper end of an axis from 0 for `values`, also when they are all 0."""
+    """The upper limit of an axis that starts at 0, even if all `values` are 0."""
     return 1.05 * max(values) or 1.0
 
 
@@ -55,7 +55,7 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
 
 
 def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None:
-    """One line a layer, from dark (first) to bright (last)."""
+    """One line per layer, from dark (first) to bright (last)."""
     entries = [entry for entry in log if entry.get("layers")]
     steps = [entry["step"] for entry in entries]
     names = list(entries[0]["layers"]) if entries else []
@@ -69,9 +69,9 @@ def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None
 
 
 def draw_dashboard(log: list[dict]) -> Figure:
-    """Six looks at a training log: loss against time, learning rate, gradient norm with the share
-    of clipped steps, and, where a `Probe` has looked, each layer's gradient norm, update-to-weight
-    ratio and output size.
+    """Six views of a training log: loss against time, learning rate, gradient norm with the share
+    of clipped steps, and, if a `LayerMonitor` measured them, each layer's gradient norm,
+    update-to-weight ratio and output size.
     """
     figure = Figure(figsize=(14, 7.5), layout="constrained")
     loss, rate, norm, layer_norm, ratio, activation = figure.subplots(2, 3).flat

@@ -20,9 +20,9 @@ Task = Literal["stories", "choice", "instructions", "text"]
 
 def open_subjects(run: Path, models: tuple[str, ...], precision: Precision) -> list[Subject]:
     """The models named, or the run's own: the pretrained one and all that chapter 6 made of it."""
-    sources = {name: name for name in models} or {
-        "base": ensure_pretrained(run)
-    } | tuned_checkpoints(run)
+    sources = {name: name for name in models}
+    if not sources:
+        sources = {"base": ensure_pretrained(run)} | tuned_checkpoints(run)
     return [
         Subject(name, from_pretrained(source).to(precision.device), tokenizer_of(source), precision)
         for name, source in sources.items()
