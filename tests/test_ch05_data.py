@@ -16,9 +16,8 @@ from sklearn.pipeline import make_pipeline
 
 from ch01_text import CharTokenizer, fetch
 from ch05_classification import (
-    Examples,
+    LabelledTexts,
     create_balanced_dataset,
-    encode_examples,
     fit_baselines,
     group_duplicates,
     make_task,
@@ -28,8 +27,9 @@ from ch05_classification import (
     sms_task,
     split_rows,
     story_task,
+    tokenize,
 )
-from ch05_classification.examples import fingerprint
+from ch05_classification.dataset import fingerprint
 from ch05_classification.story_tasks import match_by_words
 
 needs_messages = pytest.mark.skipif(
@@ -53,7 +53,7 @@ def test_a_split_keeps_equal_texts_together_and_loses_none(numbers, seed):
         < 10
     ):
         return
-    parts = split_rows(Examples(texts, labels), seed)
+    parts = split_rows(LabelledTexts(texts, labels), seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(texts)))
     sides = [{fingerprint(texts[row]) for row in part} for part in parts]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -61,11 +61,11 @@ def test_a_split_keeps_equal_texts_together_and_loses_none(numbers, seed):
 
 def test_a_split_has_the_promised_shares_and_proportions():
     labels = np.array([0] * 900 + [1] * 100)
-    parts = split_rows(Examples([f"text {i}" for i in range(1000)], labels), 0)
+    parts = split_rows(LabelledTexts([f"text {i}" for i in range(1000)], labels), 0)
     assert [len(part) for part in parts] == [700, 100, 200]
     assert [int(labels[part].sum()) for part in parts] == [70, 10, 20]
     assert not np.array_equal(
-        parts[2], split_rows(Examples([f"text {i}" for i in range(1000)], labels), 1)[2]
+        parts[2], split_rows(LabelledTexts([f"text {i}" for i in range(1000)], labels), 1)[2]
     )
 
 
@@ -103,7 +103,7 @@ def test_tables_are_read_as_they_were_written(table):
 
 def test_a_missing_column_is_named(table):
     with pytest.raises(
-        ValueError, match=r"no column 'body', but 'text', 'label'; .* with --text-column"
+        ValueError, match=r"no column 'body', only 'text', 'label'; .* with --text-column"
     ):
         read_table(table, "body", "label")
     with pytest.raises(ValueError, match="name the right one with --label-column"):
@@ -127,7 +127,7 @@ def test_a_missing_column_is_named(table):
         ("{broken\n", "a.jsonl", "cannot be read as JSONL"),
         ('text,label\n"a,b\n', "a.csv", "cannot be read as CSV"),
         ("", "a.csv", "is empty"),
-        ("x", "a.parquet", "is none of .csv, .tsv, .jsonl"),
+        ("x", "a.parquet", "is not a .csv, .tsv, .jsonl file"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, content, name, words):
@@ -161,9 +161,9 @@ def test_another_test_table_takes_the_place_of_the_test_part():
     task = make_task("a", texts, labels, 0, test=(["hello", texts[0]], ["friend", "ad"]))
     assert task.test.texts == ["hello", texts[0]]
     assert len(task.train) + len(task.val) == 60
-    assert task.notes["test texts that training has, too"] == 1
+    assert task.notes["test texts also in the training table"] == 1
     with pytest.raises(
-        ValueError, match="label 'foe', which training has no row of; known are 'ad', 'friend'"
+        ValueError, match="label 'foe', which no training row has; known are 'ad', 'friend'"
     ):
         make_task("a", texts, labels, 0, test=(["hello"], ["foe"]))
 
@@ -172,7 +172,7 @@ def test_another_test_table_takes_the_place_of_the_test_part():
     ("labels", "words"),
     [
         (["a"] * 60, "needs at least two classes"),
-        (["a"] * 55 + ["b"] * 5, "5 different texts only"),
+        (["a"] * 55 + ["b"] * 5, "only 5 different texts"),
     ],
 )
 def test_tasks_without_enough_to_learn_are_refused(labels, words):
@@ -183,12 +183,12 @@ def test_tasks_without_enough_to_learn_are_refused(labels, words):
 @pytest.mark.parametrize(("keep", "expected"), [("first", "abc"), ("last", "cde")])
 def test_long_texts_are_cut_and_counted(keep, expected):
     tokenizer = CharTokenizer.train("abcde")
-    encoded = encode_examples(tokenizer, Examples(["abcde", "ab"], np.array([0, 1])), 4, keep)
+    encoded = tokenize(tokenizer, LabelledTexts(["abcde", "ab"], np.array([0, 1])), 4, keep)
     assert encoded.rows[0][0] == tokenizer.eot_id
     assert tokenizer.decode(encoded.rows[0][1:]) == expected
-    assert encoded.truncated == 1
+    assert encoded.n_truncated == 1
     with pytest.raises(ValueError, match="a text is empty"):
-        encode_examples(tokenizer, Examples([" "], np.array([0])), 4)
+        tokenize(tokenizer, LabelledTexts([" "], np.array([0])), 4)
 
 
 @needs_messages
@@ -246,7 +246,7 @@ def test_story_tasks(name):
     task = story_task(name, 0, *SMALL)
     assert [len(task.train), len(task.val), len(task.test)] == [150, 30, 60]
     assert task.keep == "last"
-    assert task.about_stories
+    assert task.in_domain
     again = story_task(name, 0, *SMALL)
     assert again.test.texts == task.test.texts
     assert (again.test.labels == task.test.labels).all()

@@ -1,7 +1,9 @@
 """Chapter 5's command as a user meets it: metrics, files, classifying, ablation, wrong inputs."""
 
+import io
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,21 +16,17 @@ from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch04_pretraining import save_checkpoint
-from ch05_classification import classify, load_classifier
+from ch05_classification import ClassifierConfig, classify, load_classifier
 from ch05_classification.main import main
 
-ROOT = Path(__file__).parent.parent
+SCRIPT = Path(__file__).parent.parent / "ch05_classification" / "main.py"
 
 
-def run(
-    *arguments: object, ok: bool = True, given: str | None = None
-) -> subprocess.CompletedProcess:
-    command = [sys.executable, "ch05_classification/main.py", *map(str, arguments)]
-    result = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, input=given
-    )
-    assert (result.returncode == 0) is ok, result.stderr
-    return result
+def run(*arguments: object) -> None:
+    """The command with these arguments, in this process, where everything is imported already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +43,25 @@ def table(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(table, tmp_path_factory) -> Path:
-    """A classifier of three classes, from scratch, in about ten seconds."""
-    folder = tmp_path_factory.mktemp("run")
-    run("--task", table, "--from", "scratch", "--epochs", "15", "--lr", "0.002", "--run", folder)
+def tiny(table, tmp_path_factory) -> Path:
+    """The checkpoint of an untrained tiny model that knows the letters of the table."""
+    folder = tmp_path_factory.mktemp("tiny") / "checkpoint"
+    tokenizer = BPETokenizer.train(pd.read_csv(table)["text"].tolist(), 300)
+    torch.manual_seed(0)
+    model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=64))
+    save_checkpoint(folder, model, tokenizer)
     return folder
 
 
-def test_the_command_leaves_what_the_contract_promises(trained):
+@pytest.fixture(scope="module")
+def trained(table, tiny, tmp_path_factory) -> Path:
+    """The run folder of a classifier of three classes."""
+    folder = tmp_path_factory.mktemp("run")
+    run("--task", table, "--from", tiny, "--epochs", "8", "--lr", "0.003", "--run", folder)
+    return folder
+
+
+def test_the_command_leaves_what_the_contract_promises(trained, tiny):
     folder = trained / "ch05_classification"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["n_test"] == 72
@@ -71,7 +80,7 @@ def test_the_command_leaves_what_the_contract_promises(trained):
         "naive Bayes",
         "TF-IDF words",
         "TF-IDF characters",
-        "ours (scratch)",
+        f"ours ({tiny})",
     ]
     written = {path.name for path in folder.iterdir()}
     pictures = {"training.png", "confusion.png", "reliability.png", "table.png"}
@@ -79,26 +88,30 @@ def test_the_command_leaves_what_the_contract_promises(trained):
     assert metrics["accuracy"] > 0.8  # one word of nine decides
 
 
-@pytest.mark.slow
-def test_texts_are_classified_by_what_was_saved(trained):
-    result = run("--classify", "lovely day number 500", "--run", trained)
-    assert result.stdout.startswith("good ")
+def test_texts_are_classified_by_what_was_saved(trained, capsys, monkeypatch):
+    run("--classify", "lovely day number 500", "--run", trained)
+    assert capsys.readouterr().out.startswith("good ")
     two = "awful day number 500\n\nweird day number 500\n"
-    lines = run("--classify", "-", "--run", trained, given=two).stdout.splitlines()
+    monkeypatch.setattr(sys, "stdin", io.StringIO(two))
+    run("--classify", "-", "--run", trained)
+    lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["bad", "odd"]
-    assert "a text is empty" in run("--classify", " ", "--run", trained, ok=False).stderr
+    with pytest.raises(SystemExit, match="a text is empty"):
+        run("--classify", " ", "--run", trained)
 
 
 def test_a_saved_classifier_says_the_same(trained):
     """Oracle: the probabilities that the training process wrote down for its errors, or the
     classes of its rows.
     """
-    classifier, tokenizer, choice = load_classifier(trained / "ch05_classification" / "classifier")
+    classifier, tokenizer, metadata = load_classifier(
+        trained / "ch05_classification" / "classifier"
+    )
     names, probabilities = classify(
         ["lovely day number 3", "dull day number 7"],
         classifier,
         tokenizer,
-        choice,
+        metadata,
         pick_precision(torch.device("cpu"), "float32"),
     )
     assert names == ["good", "bad"]
@@ -132,7 +145,8 @@ def story_run(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("task", ["holder", "ending"])
 def test_story_tasks_run_with_lora(task, story_run):
-    metrics = main(task=task, lora_rank=2, rows=200, epochs=1, run=story_run)
+    config = ClassifierConfig(task=task, lora_rank=2, train_rows=200, epochs=1)
+    metrics = main(config, run=story_run)
     assert metrics["n_test"] == 1000
     assert metrics["n_train"] == 200
     assert metrics["shortcut_accuracy"] > 0.1
@@ -144,18 +158,17 @@ def test_story_tasks_run_with_lora(task, story_run):
 
 
 @pytest.mark.slow
-def test_ablation_and_repeats(table, tmp_path):
-    result = run(
+def test_ablation_and_repeats(table, tmp_path, capsys):
+    run(
         "--task", table, "--ablation", "--epochs", "0.1", "--run", tmp_path, "--pretrain-steps", "4"
     )
     found = pd.read_csv(tmp_path / "ch05_classification" / "ablation.csv")
-    assert {"which token", "which mask", "what learns", "which width", "labels"} == set(
-        found["question"]
-    )
+    assert {"which token", "what learns", "which width", "labels"} == set(found["question"])
     assert found.groupby("question").size().min() >= 2
     assert (tmp_path / "ch05_classification" / "ablation.png").stat().st_size > 10_000
-    assert "LoRA 16" in result.stdout
-    metrics = main(task=str(table), start="scratch", epochs=0.1, repeats=2, run=tmp_path)
+    assert "LoRA 16" in capsys.readouterr().out
+    config = ClassifierConfig(task=str(table), start="scratch", epochs=0.1)
+    metrics = main(config, repeats=2, run=tmp_path)
     assert len(metrics["repeats"]) == 2
 
 
@@ -165,18 +178,18 @@ def test_ablation_and_repeats(table, tmp_path):
     reason="LLM_COMPANION_DATA does not name the folder of SMSSpamCollection",
 )
 def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
-    """A few steps of reading and an epoch of labels reach what the majority (86.6 %) does not."""
-    from ch05_classification import TEXTS, run_task, sms_task
+    """A few steps of pretraining and an epoch of labels beat the majority (86.6 %)."""
+    from ch05_classification import run_task, sms_task
     from ch05_classification.base_model import find_base_model
 
     task = sms_task(False, 0)
+    config = ClassifierConfig(task="sms-spam", epochs=1, pretrain_steps=60, seed=0)
     precision = pick_precision(torch.device("cpu"))
-    model, tokenizer = find_base_model(task, "pretrained", tmp_path, 0, steps=60)
+    model, tokenizer = find_base_model(task, config, tmp_path)
     assert (tmp_path / "sms-spam-0" / "ch04_pretraining" / "checkpoint").is_dir()
     read = (tmp_path / "sms-spam-0" / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["text"] for line in read] == task.train.texts  # no test text was seen
-    plan = TEXTS.plan.__class__(epochs=1, lr=5e-4)
-    result = run_task(task, model, tokenizer, TEXTS.__class__(plan), precision, 0)
+    result = run_task(task, model, tokenizer, config, precision)
     assert (result.predicted == task.test.labels).mean() > 0.95
 
 
@@ -189,23 +202,31 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
         ),
         ({"text_column": "body"}, "has no column 'body'"),
         ({"epochs": 0}, "--epochs must be positive, not 0"),
-        ({"rows": -5}, "--rows must be positive, not -5"),
+        ({"train_rows": -5}, "--train-rows must be positive, not -5"),
         ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
-        ({"lora_rank": 2, "train": "head"}, "leave --train out"),
+        ({"lora_rank": 2, "trainable": "head"}, "leave --trainable out"),
         ({"start": "no/such/place"}, "is no folder, and no Hub name"),
-        ({"test": Path("missing.csv")}, "missing.csv"),
-        ({"task": "holder", "test": Path("x.csv")}, "has test rows of its own"),
-        ({"classify": "hello"}, "there is no classifier in"),
+        ({"test": "missing.csv"}, "missing.csv"),
+        ({"task": "holder", "test": "x.csv"}, "has test rows of its own"),
     ],
 )
 def test_wrong_input_is_refused_before_any_work(table, tmp_path, given, words):
     with pytest.raises((ValueError, OSError)) as caught:
-        main(**{"task": str(table), "run": tmp_path / "run"} | given)
+        main(ClassifierConfig(**{"task": str(table)} | given), run=tmp_path / "run")
     assert words in str(caught.value)
     assert not (tmp_path / "run" / "ch05_classification").exists()
 
 
+def test_without_a_classifier_nothing_is_classified(tmp_path):
+    with pytest.raises(OSError, match="there is no classifier in"):
+        main(classify="hello", run=tmp_path)
+
+
 def test_a_refusal_is_one_line(table, tmp_path):
-    result = run("--task", table, "--label-column", "mood", "--run", tmp_path / "run", ok=False)
+    command = [sys.executable, str(SCRIPT), "--task", str(table), "--label-column", "mood"]
+    result = subprocess.run(
+        [*command, "--run", str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1

@@ -1,4 +1,4 @@
-"""Scores and their error bars. Oracles: scikit-learn, scipy, closed forms, simulation."""
+"""Metrics and their error bars. Oracles: scikit-learn, scipy, closed forms, simulation."""
 
 import math
 
@@ -21,8 +21,8 @@ from ch05_classification import (
     reliability,
     softmax,
 )
-from ch05_classification.scores import accuracy, f1, ranking, summarize
-from ch05_classification.scores import log_loss as our_log_loss
+from ch05_classification.metrics import accuracy, f1, ranking, summarize
+from ch05_classification.metrics import log_loss as our_log_loss
 
 
 def draw(
