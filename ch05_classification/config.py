@@ -7,18 +7,8 @@ from typing import Annotated
 
 from tyro.conf import arg
 
+from ch01_text.run import check_positive
 from ch05_classification.classifier import Pooling, Trainable
-
-POSITIVE = (
-    "epochs",
-    "train_rows",
-    "lora_alpha",
-    "batch_size",
-    "lr",
-    "evals_per_epoch",
-    "patience",
-    "pretrain_steps",
-)
 
 
 @dataclass(frozen=True)
@@ -74,10 +64,8 @@ class ClassifierConfig:
     test: str | None = None
 
     def __post_init__(self):
-        for name in POSITIVE:
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"--{name.replace('_', '-')} must be positive, not {value}")
+        check_positive(self, "epochs", "train_rows", "lora_alpha", "pretrain_steps")
+        check_positive(self, "batch_size", "lr", "evals_per_epoch", "patience")
         if self.lora_rank < 0:
             raise ValueError(f"--lora-rank must be 0 (no LoRA) or more, not {self.lora_rank}")
         if self.lora_rank and self.trainable != "all":

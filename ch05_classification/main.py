@@ -133,11 +133,10 @@ def main(
 
     Args:
         config: What is trained, and how.
-        classify: Train nothing: classify this text with the run's classifier; "-" classifies every
+        classify: Train nothing: classify this text with the run's classifier, or, with "-", every
             line of standard input.
         repeats: Train this many times, each time with the next seed: another split, other weights.
-        ablation: Compare variants instead: which token the head reads, which weights learn, how
-            wide the model is, how many labels there are.
+        ablation: Compare variants instead: which token, which weights, which width, how many labels.
         run: Folder of the run; results go to RUN/ch05_classification.
         device: Where to compute; auto prefers a GPU.
         dtype: Number format of matrix products; auto takes bfloat16 if the device is fast at it.
