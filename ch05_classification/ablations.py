@@ -40,14 +40,14 @@ def trials(config: ClassifierConfig, n_train: int) -> Iterator[Trial]:
     for pooling in ("last", "padding", "first", "mean", "max"):
         yield Trial("which token", pooling, replace(config, pooling=pooling))
     for trainable in ("head", "last-block", "all"):
-        yield Trial("what learns", trainable, replace(config, trainable=trainable))
+        yield Trial("what learns", trainable, replace(config, trainable=trainable, lora_rank=0))
     for rank in (1, 4, 16):
-        lora = replace(config, lora_rank=rank, lora_alpha=2.0 * rank, lr=4 * config.lr)
-        yield Trial("what learns", f"LoRA {rank}", lora)
+        changes = {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lr": 4 * config.lr}
+        yield Trial("what learns", f"LoRA {rank}", replace(config, trainable="all", **changes))
     scratch = replace(config, start="scratch")
     for width in WIDTHS:
         yield Trial("which width", f"{width}, scratch", scratch, width=width)
-    for start in ("pretrained", "scratch"):
+    for start in dict.fromkeys((config.start, "scratch")):
         for n in sorted({min(n, n_train) for n in SIZES}):
             longer = replace(
                 config,
@@ -84,7 +84,7 @@ def ablate(
 ) -> pd.DataFrame:
     """A row for each trial and repeat: accuracy with its interval, F1, trained weights, seconds.
 
-    `models`: (model, tokenizer) to start from, "pretrained" and from "scratch".
+    `models`: (model, tokenizer) for `config.start` and for "scratch".
     """
     rows = []
     plan = [
@@ -97,19 +97,14 @@ def ablate(
         if trial.width:
             model = resized(model, trial.width)
         part = task if trial.n_train is None else few_labels(task, trial.n_train, seed)
-        result = run_task(
-            part,
-            model,
-            tokenizer,
-            replace(trial.config, seed=seed),
-            precision,
-            f"{trial.question}: {trial.name}",
-        )
+        own, description = replace(trial.config, seed=seed), f"{trial.question}: {trial.name}"
+        result = run_task(part, model, tokenizer, own, precision, description)
         low, high = bootstrap(task.test.labels, result.predicted, accuracy, config.seed)
         rows.append(
             {
                 "question": trial.question,
                 "variant": trial.name,
+                "start": trial.config.start,
                 "seed": seed,
                 "n_train": len(part.train),
                 "accuracy": accuracy(task.test.labels, result.predicted),

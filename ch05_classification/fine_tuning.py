@@ -59,6 +59,30 @@ def predict_logits(
     return logits
 
 
+class EarlyStopping:
+    """The trainable weights with the lowest validation loss, and the validations since then."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.best: dict[str, Tensor] = {}
+        self.best_loss, self.evals_since_best = float("inf"), 0
+
+    def update(self, loss: float) -> None:
+        """Copy the weights if `loss` is the lowest so far."""
+        self.evals_since_best += 1
+        if loss < self.best_loss:
+            self.best_loss, self.evals_since_best = loss, 0
+            self.best = {
+                name: p.detach().clone()
+                for name, p in self.model.named_parameters()
+                if p.requires_grad
+            }
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        self.model.load_state_dict(self.best, strict=False)  # the frozen weights never changed
+
+
 def train_classifier(
     classifier: GPTClassifier,
     training: TokenizedDataset,
@@ -69,47 +93,32 @@ def train_classifier(
     description: str = "fine-tuning",
 ) -> Progress:
     """Train every weight that is not frozen, and keep those with the lowest validation loss."""
-    n_classes = classifier.head.out_features
+    device, rng = precision.device, np.random.default_rng(config.seed)
     weights = None
     if config.class_weights:
-        weights = class_weights(training.labels, n_classes).to(precision.device)
+        weights = class_weights(training.labels, classifier.head.out_features).to(device)
     steps_per_epoch = -(-len(training.rows) // config.batch_size)
-    best: dict[str, Tensor] = {}
-    best_loss, evals_without_gain = float("inf"), 0
+    stopping = EarlyStopping(classifier)
 
     def evaluate(progress: Progress) -> dict:
-        nonlocal best, best_loss, evals_without_gain
         logits = torch.from_numpy(predict_logits(classifier, validation, precision))
         classifier.train()
         loss = F.cross_entropy(logits, validation.labels).item()
+        stopping.update(loss)
         accuracy = (logits.argmax(dim=1) == validation.labels).numpy().mean().item()
-        evals_without_gain += 1
-        if loss < best_loss:
-            best_loss, evals_without_gain = loss, 0
-            best = {
-                name: p.detach().clone()
-                for name, p in classifier.named_parameters()
-                if p.requires_grad
-            }
         return {"val_loss": loss, "val_accuracy": accuracy}
 
     progress = train(
         classifier,
-        shuffled_batches(
-            training,
-            config.batch_size,
-            pad_id,
-            np.random.default_rng(config.seed),
-            precision.device,
-        ),
+        shuffled_batches(training, config.batch_size, pad_id, rng, device),
         classification_loss(weights),
         steps=max(1, round(config.epochs * steps_per_epoch)),
         log_every=max(1, round(steps_per_epoch / config.evals_per_epoch)),
         evaluate=evaluate,
         optimizers=make_optimizers(classifier, "adamw", config.lr),
         precision=precision,
-        should_stop=lambda: evals_without_gain >= config.patience,
+        should_stop=lambda: stopping.evals_since_best >= config.patience,
         description=description,
     )
-    classifier.load_state_dict(best, strict=False)  # the frozen weights never changed
+    stopping.restore()
     return progress

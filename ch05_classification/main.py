@@ -35,8 +35,8 @@ from ch05_classification.story_tasks import CLASSES, FOLLOW_UPS, story_task
 
 CHAPTER = "ch05_classification"
 TASKS = (*CLASSES, "sms-spam", "sms-spam-book")
-# of each trained classifier: metrics, task, result, score table
-Finished = list[tuple[dict, Task, Result, pd.DataFrame]]
+# of one trained classifier: metrics, task, result, score table
+Finished = tuple[dict, Task, Result, pd.DataFrame]
 
 
 def load_task(config: ClassifierConfig) -> Task:
@@ -136,7 +136,7 @@ def main(
         classify: Train nothing: classify this text with the run's classifier, or, with "-", every
             line of standard input.
         repeats: Train this many times, each time with the next seed: another split, other weights.
-        ablation: Compare variants instead: which token, which weights, which width, how many labels.
+        ablation: Compare variants: which token, which weights, which width, how many labels.
         run: Folder of the run; results go to RUN/ch05_classification.
         device: Where to compute; auto prefers a GPU.
         dtype: Number format of matrix products; auto takes bfloat16 if the device is fast at it.
@@ -147,35 +147,42 @@ def main(
     run, precision = Path(run), pick_precision(pick_device(device), dtype)
     if classify is not None:
         return classify_input(classify, run / CHAPTER / "classifier", precision)
-    task = load_task(config)
-    config = replace(config, epochs=config.epochs or task.epochs)
-    print(describe(task))
     if ablation:
-        return run_ablation(task, config, run, precision, repeats)
-    finished: Finished = []
-    for seed in range(config.seed, config.seed + repeats):
-        own = replace(config, seed=seed)
-        task = load_task(own) if finished else task
-        result = run_task(task, *find_base_model(task, own, run), own, precision)
-        print("fitting the baselines")
-        predictions = {f"ours ({config.start})": result.predicted}
-        table = score_table(task, fit_baselines(task), predictions, seed)
-        print_table(table)
-        finished.append((compute_metrics(task, result, table), task, result, table))
+        return run_ablation(config, run, precision, repeats)
+    finished = [
+        train_and_compare(replace(config, seed=seed), run, precision)
+        for seed in range(config.seed, config.seed + repeats)
+    ]
     folder = chapter_folder(run, CHAPTER)
-    settings = asdict(config) | {"task": task.name, "dtype": dtype}
-    metrics = save_results(finished, folder, settings, time.perf_counter() - began)
+    metrics = save_results(finished, folder, {"dtype": dtype}, time.perf_counter() - began)
     report(finished, folder)
     return metrics
 
 
-def run_ablation(
-    task: Task, config: ClassifierConfig, run: Path, precision: Precision, repeats: int
-) -> dict:
+def load_task_and_epochs(config: ClassifierConfig) -> tuple[Task, ClassifierConfig]:
+    """The task, and the config with the epochs that suit it unless they are given."""
+    task = load_task(config)
+    print(describe(task))
+    return task, replace(config, epochs=config.epochs or task.epochs)
+
+
+def train_and_compare(config: ClassifierConfig, run: Path, precision: Precision) -> Finished:
+    """Train one classifier and score it beside the baselines."""
+    task, config = load_task_and_epochs(config)
+    result = run_task(task, *find_base_model(task, config, run), config, precision)
+    print("fitting the baselines")
+    predictions = {f"ours ({config.start})": result.predicted}
+    table = score_table(task, fit_baselines(task), predictions, config.seed)
+    print_table(table)
+    return compute_metrics(task, result, table), task, result, table
+
+
+def run_ablation(config: ClassifierConfig, run: Path, precision: Precision, repeats: int) -> dict:
     """Train all variants; write ablation.csv and ablation.png."""
+    task, config = load_task_and_epochs(config)
     models = {
         start: find_base_model(task, replace(config, start=start), run)
-        for start in ("pretrained", "scratch")
+        for start in (config.start, "scratch")
     }
     table = ablate(task, config, models, precision, repeats)
     folder = chapter_folder(run, CHAPTER)
@@ -187,11 +194,12 @@ def run_ablation(
     return {"task": task.name, "ablation": table.to_dict("records")}
 
 
-def save_results(finished: Finished, folder: Path, settings: dict, seconds: float) -> dict:
+def save_results(finished: list[Finished], folder: Path, settings: dict, seconds: float) -> dict:
     """Write the first classifier, its errors and the metrics of all; return the metrics."""
     metrics, task, result, table = finished[0]
     write_atomically(folder / "misclassified.csv", misclassified(task, result).to_csv(index=False))
-    if settings["lora_rank"]:
+    config = result.metadata.config
+    if config.lora_rank:
         save_adapter(result.classifier, folder / "adapter.safetensors")
         merge_lora(result.classifier)
     save_classifier(folder / "classifier", result.classifier, result.tokenizer, result.metadata)
@@ -199,13 +207,13 @@ def save_results(finished: Finished, folder: Path, settings: dict, seconds: floa
     metrics |= {
         "repeats": [{name: one[name] for name in names} for one, *_ in finished],
         "table": table.to_dict("records"),
-        "settings": settings,
+        "settings": asdict(config) | {"task": task.name} | settings,
         "wall_seconds": seconds,
     }
     return write_metrics(folder, metrics)
 
 
-def report(finished: Finished, folder: Path) -> None:
+def report(finished: list[Finished], folder: Path) -> None:
     """Draw the plots of the first classifier and print its errors, then the means of all."""
     metrics, task, result, table = finished[0]
     if result.n_truncated:

@@ -170,7 +170,7 @@ def draw_ablation(table: pd.DataFrame) -> Figure:
         part = table[table["question"] == question]
         variants = list(dict.fromkeys(part["variant"]))
         if question == "labels":
-            for start, rows in part.groupby(part["variant"].str.split(", ").str[1]):
+            for start, rows in part.groupby("start"):
                 axes.errorbar(
                     rows["n_train"],
                     rows["accuracy"],

@@ -129,11 +129,11 @@ def reason_rows(split: str, seed: int) -> Iterator[Row]:
     """Why does somebody feel so? The text gives the reason up to its last name, the class."""
     for story in stories(split="test" if split == "test" else "train", level="base", seed=seed):
         if moment := felt_last(story):
-            person, mood, reason, told = moment
+            person, mood, reason, sentences = moment
             last = names_in(reason)[-1]
             rivals = [
                 (name, person in names)
-                for names in map(names_in, told)
+                for names in map(names_in, sentences)
                 for name in names
                 if KINDS[name] == KINDS[last] and name != person
             ]
@@ -145,7 +145,7 @@ def reason_rows(split: str, seed: int) -> Iterator[Row]:
                 "first mention": mentioned[:1],
             }
             text = (
-                f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA:"
+                f"{' '.join(sentences)}\nQ: Why is {person} {mood}?\nA:"
                 f" {reason[: reason.rindex(last)].rstrip()}"
             )
             yield text, last, {rule: "".join(names) for rule, names in shortcuts.items()}, ""
@@ -158,11 +158,12 @@ def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
     source = stories(
         3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed
     )
-    told = [(story.prose[: story.closing], story.ending, story) for story in source]
+    candidates = [(story.prose[: story.closing], story.ending, story) for story in source]
     for row in match_by_words(
-        [text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])
+        [text for text, _, _ in candidates],
+        np.array([ending == "happy" for _, ending, _ in candidates]),
     ):
-        text, ending, story = told[row]
+        text, ending, story = candidates[row]
         shortcuts = {
             "last feeling": last_feeling(story),
             "wish named at the end": wish_at_the_end(story),
@@ -172,12 +173,14 @@ def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
 
 def last_feeling(story: Story) -> str:
     """The last feeling that is mentioned before the end."""
-    told = sum(
+    n_sentences = sum(
         story.closing >= end
         for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1
     )
     feelings = [
-        event.feeling for event in story.events if event.verb == "feel" and event.sentence < told
+        event.feeling
+        for event in story.events
+        if event.verb == "feel" and event.sentence < n_sentences
     ]
     return feelings[-1] if feelings else ""
 

@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from ch01_text import CharTokenizer, fetch
 from ch05_classification import (
     LabelledTexts,
+    Task,
     create_balanced_dataset,
     fit_baselines,
     group_duplicates,
@@ -203,10 +204,16 @@ def test_messages_are_what_the_file_says():
     assert (table["Label"] == "spam").sum() == 747
 
 
+@pytest.fixture(scope="module")
+def messages() -> Task:
+    """All messages, split once for both tests."""
+    return sms_task(False, 0)
+
+
 @needs_messages
-def test_both_protocols_keep_equal_messages_on_one_side():
+def test_both_protocols_keep_equal_messages_on_one_side(messages):
     for balanced, sizes in ((False, (3900, 558, 1116)), (True, (1044, 150, 300))):
-        task = sms_task(balanced, 0)
+        task = sms_task(True, 0) if balanced else messages
         assert tuple(map(len, (task.train, task.val, task.test))) == sizes
         assert task.classes[task.positive] == "spam"
         sides = [set(map(fingerprint, part.texts)) for part in (task.train, task.val, task.test)]
@@ -226,12 +233,12 @@ def test_the_books_split_leaks_and_has_its_sizes():
 
 
 @needs_messages
-def test_the_baselines_are_as_good_as_published():
+def test_the_baselines_are_as_good_as_published(messages):
     """A TF-IDF logistic regression should be near 97 to 98 % here, and everything above the
     majority.
     """
-    task = sms_task(False, 0)
-    accuracy = {b.name: (b.predicted == task.test.labels).mean() for b in fit_baselines(task)}
+    right = {b.name: b.predicted == messages.test.labels for b in fit_baselines(messages)}
+    accuracy = {name: values.mean() for name, values in right.items()}
     assert accuracy["majority"] == pytest.approx(0.8656, abs=1e-3)
     assert all(
         accuracy[name] > 0.975 for name in ("naive Bayes", "TF-IDF words", "TF-IDF characters")
