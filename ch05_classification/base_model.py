@@ -12,7 +12,15 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, preset_config
-from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
+from ch04_pretraining import (
+    PretrainConfig,
+    fill_in,
+    find_checkpoint,
+    from_pretrained,
+    pretrain,
+    run_checkpoint,
+    tokenizer_of,
+)
 from ch05_classification.config import ClassifierConfig
 from ch05_classification.dataset import Task
 
@@ -47,15 +55,18 @@ def pretrain_on_task_texts(task: Task, folder: Path, steps: int, seed: int) -> P
         (folder / "ch01_text").mkdir(parents=True)
         train_tokenizer(texts, str(file)).save(folder / "ch01_text")
         write_atomically(file, content)
-    options = {
-        "data": file,
-        "preset": "messages",
-        "steps": steps,
-        "seed": seed,
-        "tokenizer": folder / "ch01_text",
-    }
-    run_checkpoint(folder, *(f"--{name}={value}" for name, value in options.items()))
-    return folder / "ch04_pretraining" / "best"
+    checkpoint = folder / "ch04_pretraining" / "checkpoint"
+    if find_checkpoint(checkpoint) is None:
+        print("chapter 4 first pretrains a small model on the training texts")
+        config = PretrainConfig(
+            data=str(file),
+            tokenizer=str(folder / "ch01_text"),
+            preset="messages",
+            steps=steps,
+            seed=seed,
+        )
+        pretrain(fill_in(config), run=folder)
+    return checkpoint.with_name("best")
 
 
 def find_base_model(task: Task, config: ClassifierConfig, run: Path):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import Progress
+from ch04_pretraining import TrainState
 from ch05_classification.checkpoint import ClassifierMetadata
 from ch05_classification.classifier import GPTClassifier, freeze_except
 from ch05_classification.config import ClassifierConfig
@@ -26,7 +26,7 @@ class Result:
     classifier: GPTClassifier
     tokenizer: object
     metadata: ClassifierMetadata
-    history: Progress  # of the training
+    history: TrainState  # of the training
     val_logits: np.ndarray  # (n_val, K)
     logits: np.ndarray  # (n_test, K)
     n_truncated: int  # texts of all splits that exceeded the context length

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import Precision
-from ch04_pretraining import Progress, make_optimizers, train
+from ch04_pretraining import TrainState, make_optimizers, train
 from ch05_classification.classifier import GPTClassifier
 from ch05_classification.config import ClassifierConfig
 from ch05_classification.encoding import Batch, TokenizedDataset, batches, shuffled_batches
@@ -91,7 +91,7 @@ def train_classifier(
     precision: Precision,
     pad_id: int,
     description: str = "fine-tuning",
-) -> Progress:
+) -> TrainState:
     """Train every weight that is not frozen, and keep those with the lowest validation loss."""
     device, rng = precision.device, np.random.default_rng(config.seed)
     weights = None
@@ -100,7 +100,7 @@ def train_classifier(
     steps_per_epoch = -(-len(training.rows) // config.batch_size)
     stopping = EarlyStopping(classifier)
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(state: TrainState) -> dict:
         logits = torch.from_numpy(predict_logits(classifier, validation, precision))
         classifier.train()
         loss = F.cross_entropy(logits, validation.labels).item()
@@ -108,7 +108,7 @@ def train_classifier(
         accuracy = (logits.argmax(dim=1) == validation.labels).numpy().mean().item()
         return {"val_loss": loss, "val_accuracy": accuracy}
 
-    progress = train(
+    state = train(
         classifier,
         shuffled_batches(training, config.batch_size, pad_id, rng, device),
         classification_loss(weights),
@@ -121,4 +121,4 @@ def train_classifier(
         description=description,
     )
     stopping.restore()
-    return progress
+    return state

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.batches import collate
 from ch06_instruction.log_probs import response_log_probs
@@ -70,7 +70,7 @@ def preference_loss(plan: Preferring):
 
 def prefer(
     model: GPTModel, pairs: Sequence[Pair], plan: Preferring, pad_id: int, precision: Precision
-) -> Progress:
+) -> TrainState:
     """Train `model` in place; what it is at first is the reference. ValueError: no pair, or no
     such loss.
     """
@@ -100,6 +100,6 @@ def prefer(
         log_every=max(1, steps // 20),
         precision=precision,
         optimizers=make_optimizers(model, "adamw", plan.lr, weight_decay=0.0),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
         description=plan.loss,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ch04_pretraining.questions import confidence_interval
+from ch04_pretraining import wilson_interval
 from ch06_instruction.instructions import REFUSAL, Instruction
 
 
@@ -90,7 +90,7 @@ def grade_responses(instructions: Sequence[Instruction], responses: Sequence[str
 
 def share(hits: pd.Series) -> dict:
     """A share of rows with its 95 % interval."""
-    low, high = confidence_interval(int(hits.sum()), len(hits))
+    low, high = wilson_interval(int(hits.sum()), len(hits))
     return {"exact_match": float(hits.mean()), "ci95_low": low, "ci95_high": high, "n": len(hits)}
 
 

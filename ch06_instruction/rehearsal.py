@@ -15,8 +15,7 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import UNKNOWN, question_lines
 from ch01_text.storyworld.words import PEOPLE
-from ch04_pretraining.answer_loss import AnswerLoss, answer_mask
-from ch04_pretraining.corpus import story_documents
+from ch04_pretraining.story_corpus import AnswerLoss, answer_mask, story_documents
 from ch06_instruction.chat import EncodedChat
 
 STORIES = "short-steps-drill"  # their level

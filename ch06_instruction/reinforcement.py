@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ch03_gpt import GPTModel
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch06_instruction.advantages import (
     generalized_advantages,
     group_advantages,
@@ -63,7 +63,7 @@ class Reinforcing:
 class Reinforced:
     """What happened, round by round."""
 
-    progress: Progress
+    progress: TrainState
     rounds: list[dict] = field(default_factory=list)  # reward, right, kl, words
 
 
@@ -154,7 +154,7 @@ def grpo(chat: Chat, asked: Sequence[Instruction], plan: Reinforcing, reward: Re
         precision=chat.precision,
         description="grpo",
         optimizers=make_optimizers(chat.model, "adamw", plan.lr, weight_decay=0.0),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return Reinforced(progress, log)
 
@@ -238,6 +238,6 @@ def ppo(chat: Chat, asked: Sequence[Instruction], plan: Reinforcing, reward: Rew
         precision=chat.precision,
         description="ppo",
         optimizers=optimizers,
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return Reinforced(progress, log)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import calibration_error
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
@@ -81,7 +81,7 @@ def fit_reward_model(
     batch_size: int = 16,
     lr: float = 3e-4,
     seed: int = 0,
-) -> tuple[ScoreModel, Progress]:
+) -> tuple[ScoreModel, TrainState]:
     """A reward model that begins as `model`, which stays as it is."""
     torch.manual_seed(seed)
     scorer = ScoreModel(model).to(precision.device)
@@ -106,7 +106,7 @@ def fit_reward_model(
         precision=precision,
         description="reward model",
         optimizers=make_optimizers(scorer, "adamw", lr),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return scorer, progress
 

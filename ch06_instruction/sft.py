@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import replace_linear_with_lora
 from ch06_instruction.batches import Batch, chat_batches, collate
 from ch06_instruction.chat import EncodedChat
@@ -82,7 +82,7 @@ def tune(
     pad_id: int,
     precision: Precision,
     description: str = "instruction tuning",
-) -> Progress:
+) -> TrainState:
     """Train `model` in place on conversations; the log has the validation loss ten times."""
     torch.manual_seed(plan.seed)
     if plan.lora_rank:
@@ -97,7 +97,7 @@ def tune(
         plan.everything,
     )
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(progress: TrainState) -> dict:
         loss = mean_response_loss(model, validation, pad_id, precision)
         model.train()
         return {"val_loss": loss}
@@ -113,7 +113,7 @@ def tune(
         optimizers=make_optimizers(
             model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay, precision.dtype
         ),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
         precision=precision,
         description=description,
     )

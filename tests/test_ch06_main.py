@@ -14,8 +14,8 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch03_gpt import GPTModel, pick_precision, preset_config
-from ch04_pretraining import Progress, load_checkpoint, save_checkpoint
-from ch04_pretraining.corpus import story_documents
+from ch04_pretraining import TrainState, load_checkpoint, save_checkpoint
+from ch04_pretraining.story_corpus import story_documents
 from ch06_instruction.instructions import conversations
 from ch06_instruction.main import main
 from ch06_instruction.rehearsal import rehearsed_texts
@@ -135,7 +135,7 @@ def test_a_fifth_of_chapter_4s_texts_come_with_the_conversations(story_run, monk
 
     def tune(model, chats, *_):
         given.extend(chats)
-        return Progress(log=[{"val_loss": 0.0}])
+        return TrainState(log=[{"val_loss": 0.0}])
 
     monkeypatch.setattr("ch06_instruction.stages.tune", tune)
     precision = pick_precision(torch.device("cpu"), "float32")
