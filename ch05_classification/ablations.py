@@ -86,6 +86,7 @@ def ablate(
 
     `models`: (model, tokenizer) for `config.start` and for "scratch".
     """
+    config = replace(config, epochs=config.epochs or task.epochs)
     rows = []
     plan = [
         (trial, config.seed + repeat)

@@ -2,8 +2,9 @@
 checkpoint share them.
 """
 
+import os
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from tyro.conf import arg
 
@@ -35,7 +36,7 @@ class ClassifierConfig:
     # Seed of the split, the stories and the weights.
     seed: int = 1337
 
-    _: KW_ONLY
+    _: KW_ONLY  # the everyday flags stand above, the others below
 
     # Weights to train: all, the last block with norm and head, or the head alone.
     trainable: Trainable = "all"
@@ -56,6 +57,8 @@ class ClassifierConfig:
     patience: int = 6
     # Steps of pretraining on the training texts.
     pretrain_steps: int = 400
+    # Number format of matrix products; auto takes bfloat16 if the device is fast at it.
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     # Of a table: the column of the texts.
     text_column: str = "text"
     # Of a table: the column of the labels.
@@ -70,3 +73,6 @@ class ClassifierConfig:
             raise ValueError(f"--lora-rank must be 0 (no LoRA) or more, not {self.lora_rank}")
         if self.lora_rank and self.trainable != "all":
             raise ValueError("--lora-rank freezes the model's own weights; leave --trainable out")
+        for name in ("task", "start", "test"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, os.fspath(value))  # a Path becomes a string

@@ -1,7 +1,7 @@
 """One classifier from the base model to its predictions for the test rows."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ def run_task(
     """Fine-tune on the training rows, select weights and temperature on the validation rows,
     predict the test rows.
     """
+    config = replace(config, epochs=config.epochs or task.epochs)
     training, validation = (
         tokenize(
             tokenizer,

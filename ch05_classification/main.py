@@ -120,14 +120,13 @@ def classify_input(text: str, folder: Path, precision: Precision) -> dict:
 
 
 def main(
-    config: Annotated[ClassifierConfig, arg(name="")] = ClassifierConfig(),  # noqa: B008
+    config: Annotated[ClassifierConfig, arg(name="")] = ClassifierConfig(),
     *,
     classify: str | None = None,
     repeats: int = 1,
     ablation: bool = False,
     run: Path = Path("runs/default"),
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
 ) -> dict:
     """Fine-tune a classifier and compare it with baselines on the same rows.
 
@@ -139,12 +138,11 @@ def main(
         ablation: Compare variants: which token, which weights, which width, how many labels.
         run: Folder of the run; results go to RUN/ch05_classification.
         device: Where to compute; auto prefers a GPU.
-        dtype: Number format of matrix products; auto takes bfloat16 if the device is fast at it.
     """
     began = time.perf_counter()
     if repeats < 1:
         raise ValueError(f"--repeats must be positive, not {repeats}")
-    run, precision = Path(run), pick_precision(pick_device(device), dtype)
+    run, precision = Path(run), pick_precision(pick_device(device), config.dtype)
     if classify is not None:
         return classify_input(classify, run / CHAPTER / "classifier", precision)
     if ablation:
@@ -154,21 +152,15 @@ def main(
         for seed in range(config.seed, config.seed + repeats)
     ]
     folder = chapter_folder(run, CHAPTER)
-    metrics = save_results(finished, folder, {"dtype": dtype}, time.perf_counter() - began)
+    metrics = save_results(finished, folder, time.perf_counter() - began)
     report(finished, folder)
     return metrics
 
 
-def load_task_and_epochs(config: ClassifierConfig) -> tuple[Task, ClassifierConfig]:
-    """The task, and the config with the epochs that suit it unless they are given."""
-    task = load_task(config)
-    print(describe(task))
-    return task, replace(config, epochs=config.epochs or task.epochs)
-
-
 def train_and_compare(config: ClassifierConfig, run: Path, precision: Precision) -> Finished:
     """Train one classifier and score it beside the baselines."""
-    task, config = load_task_and_epochs(config)
+    task = load_task(config)
+    print(describe(task))
     result = run_task(task, *find_base_model(task, config, run), config, precision)
     print("fitting the baselines")
     predictions = {f"ours ({config.start})": result.predicted}
@@ -179,7 +171,8 @@ def train_and_compare(config: ClassifierConfig, run: Path, precision: Precision)
 
 def run_ablation(config: ClassifierConfig, run: Path, precision: Precision, repeats: int) -> dict:
     """Train all variants; write ablation.csv and ablation.png."""
-    task, config = load_task_and_epochs(config)
+    task = load_task(config)
+    print(describe(task))
     models = {
         start: find_base_model(task, replace(config, start=start), run)
         for start in (config.start, "scratch")
@@ -194,7 +187,7 @@ def run_ablation(config: ClassifierConfig, run: Path, precision: Precision, repe
     return {"task": task.name, "ablation": table.to_dict("records")}
 
 
-def save_results(finished: list[Finished], folder: Path, settings: dict, seconds: float) -> dict:
+def save_results(finished: list[Finished], folder: Path, seconds: float) -> dict:
     """Write the first classifier, its errors and the metrics of all; return the metrics."""
     metrics, task, result, table = finished[0]
     write_atomically(folder / "misclassified.csv", misclassified(task, result).to_csv(index=False))
@@ -207,7 +200,7 @@ def save_results(finished: list[Finished], folder: Path, settings: dict, seconds
     metrics |= {
         "repeats": [{name: one[name] for name in names} for one, *_ in finished],
         "table": table.to_dict("records"),
-        "settings": asdict(config) | {"task": task.name} | settings,
+        "settings": asdict(config) | {"task": task.name},
         "wall_seconds": seconds,
     }
     return write_metrics(folder, metrics)

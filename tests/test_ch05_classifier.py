@@ -3,6 +3,7 @@ self-consistency.
 """
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -242,6 +243,9 @@ def test_a_task_is_run_with_its_own_settings():
         fit_temperature(val_logits, task.val.labels), rel=1e-3
     )
     assert result.metadata.config == config
+    short = replace(task, epochs=0.1)
+    chosen = run_task(short, model, tokenizer, replace(config, epochs=None), CPU)
+    assert chosen.metadata.config.epochs == 0.1
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
