@@ -7,7 +7,7 @@ from tyro.conf import arg
 
 from ch01_text.run import command_line
 from ch04_pretraining.config import PretrainConfig, fill_in
-from ch04_pretraining.pretrain import pretrain
+from ch04_pretraining.pretraining import pretrain
 
 
 def main(

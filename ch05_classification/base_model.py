@@ -12,15 +12,7 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, preset_config
-from ch04_pretraining import (
-    PretrainConfig,
-    fill_in,
-    find_checkpoint,
-    from_pretrained,
-    pretrain,
-    run_checkpoint,
-    tokenizer_of,
-)
+from ch04_pretraining import PretrainConfig, ensure_pretrained, from_pretrained, tokenizer_of
 from ch05_classification.config import ClassifierConfig
 from ch05_classification.dataset import Task
 
@@ -55,18 +47,15 @@ def pretrain_on_task_texts(task: Task, folder: Path, steps: int, seed: int) -> P
         (folder / "ch01_text").mkdir(parents=True)
         train_tokenizer(texts, str(file)).save(folder / "ch01_text")
         write_atomically(file, content)
-    checkpoint = folder / "ch04_pretraining" / "checkpoint"
-    if find_checkpoint(checkpoint) is None:
-        print("chapter 4 first pretrains a small model on the training texts")
-        config = PretrainConfig(
-            data=str(file),
-            tokenizer=str(folder / "ch01_text"),
-            preset="messages",
-            steps=steps,
-            seed=seed,
-        )
-        pretrain(fill_in(config), run=folder)
-    return checkpoint.with_name("best")
+    config = PretrainConfig(
+        data=str(file),
+        tokenizer=str(folder / "ch01_text"),
+        preset="messages",
+        steps=steps,
+        seed=seed,
+    )
+    ensure_pretrained(folder, config)
+    return folder / "ch04_pretraining" / "best"
 
 
 def find_base_model(task: Task, config: ClassifierConfig, run: Path):
@@ -79,7 +68,7 @@ def find_base_model(task: Task, config: ClassifierConfig, run: Path):
     if config.start not in ("pretrained", "scratch"):
         return from_pretrained(config.start), tokenizer_of(config.start)
     if task.in_domain:
-        checkpoint = run_checkpoint(run)
+        checkpoint = ensure_pretrained(run)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     elif config.start == "pretrained":
         folder = run / f"{task.name}-{config.seed}"

@@ -14,10 +14,10 @@ import torch
 
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import (
+    ensure_pretrained,
     find_checkpoint,
     from_pretrained,
     load_checkpoint,
-    run_checkpoint,
     save_checkpoint,
     tokenizer_of,
 )
@@ -67,7 +67,7 @@ def base_chat(source: str, run: Path, precision: Precision) -> Chat:
     """The model to begin with, with embeddings for the roles: the run's story model, or what
     `source` names.
     """
-    checkpoint = run_checkpoint(run) if source == "pretrained" else source
+    checkpoint = ensure_pretrained(run) if source == "pretrained" else source
     tokenizer = chat_tokenizer(tokenizer_of(checkpoint))
     model = from_pretrained(checkpoint)
     context = max(CONTEXT, model.config.context_length) if model.config.position == "rope" else None
