@@ -52,6 +52,19 @@ def save_classifier(
         tokenizer.save(new)
 
 
+def read_metadata(file: Path) -> ClassifierMetadata:
+    """The metadata in `classifier.json`; ValueError if another version of this program wrote it."""
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        saved["classes"] = tuple(saved["classes"])
+        saved["config"] = ClassifierConfig(**saved["config"])
+        return ClassifierMetadata(**saved)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{file} has other settings than this version ({error}); train the classifier again"
+        ) from error
+
+
 def load_classifier(folder: str | Path, device: torch.device | str = "cpu"):
     """Return (classifier in eval mode, tokenizer, metadata); ValueError if the files do not belong
     together.
@@ -61,13 +74,7 @@ def load_classifier(folder: str | Path, device: torch.device | str = "cpu"):
         raise FileNotFoundError(
             f"there is no classifier in {folder}; train one with ch05_classification/main.py"
         )
-    saved = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    metadata = ClassifierMetadata(
-        tuple(saved["classes"]),
-        saved["keep"],
-        saved["temperature"],
-        ClassifierConfig(**saved["config"]),
-    )
+    metadata = read_metadata(folder / FILE)
     tokenizer = load_tokenizer(folder)
     config = GPTConfig.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     if tokenizer.n_vocab != config.vocab_size:
