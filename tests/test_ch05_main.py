@@ -150,7 +150,7 @@ def test_a_classifier_with_another_tokenizer_is_refused(trained, tmp_path):
     BPETokenizer.train("another text, quite short", 270).save(tmp_path)
     with pytest.raises(ValueError, match="they are not from the same run"):
         load_classifier(tmp_path)
-    (tmp_path / "classifier.json").write_text('{"classes": ["a", "b"], "task": "mood"}')
+    (tmp_path / "classifier.json").write_text('{"classes": ["a", "b"]}', encoding="utf-8")
     with pytest.raises(ValueError, match="other settings than this version"):
         load_classifier(tmp_path)
     (tmp_path / "classifier.json").unlink()
