@@ -1,12 +1,11 @@
 """Chapter 5: text classification: head, fine-tuning, LoRA, baselines, error bars.
 
-Its modules, in the order in which to read them: examples, sms, story_tasks, encoding, base_model,
-classifier, ensemble, bidirectional, lora, fine_tuning, steps, scores, baselines, experiment,
-ablations, plots, saved, book.
+Its modules, in the order in which to read them: dataset, sms, story_tasks, encoding, classifier,
+lora, config, base_model, fine_tuning, two_hop, metrics, baselines, checkpoint, experiment,
+evaluation, ablations, plots, book.
 """
 
 from ch05_classification.baselines import fit_baselines
-from ch05_classification.bidirectional import WholeText
 from ch05_classification.book import (
     SpamDataset,
     calc_accuracy_loader,
@@ -15,29 +14,36 @@ from ch05_classification.book import (
     random_split,
     train_classifier_simple,
 )
-from ch05_classification.classifier import GPTClassifier, train_only
-from ch05_classification.encoding import (
-    Encoded,
-    batches,
-    collate,
-    encode_examples,
-    shuffled_batches,
+from ch05_classification.checkpoint import (
+    ClassifierMetadata,
+    classify,
+    load_classifier,
+    save_classifier,
 )
-from ch05_classification.examples import (
-    Examples,
+from ch05_classification.classifier import GPTClassifier, freeze_except
+from ch05_classification.config import ClassifierConfig
+from ch05_classification.dataset import (
+    LabelledTexts,
     Task,
     group_duplicates,
     make_task,
     read_table,
     split_rows,
 )
-from ch05_classification.experiment import STORIES, TEXTS, Recipe, Result, run_task, score_table
+from ch05_classification.encoding import (
+    TokenizedDataset,
+    batches,
+    collate,
+    shuffled_batches,
+    tokenize,
+)
+from ch05_classification.evaluation import misclassified, score_table
+from ch05_classification.experiment import Result, run_task
 from ch05_classification.fine_tuning import (
-    Plan,
     class_weights,
     classification_loss,
-    fit,
     predict_logits,
+    train_classifier,
 )
 from ch05_classification.lora import (
     LinearWithLoRA,
@@ -47,8 +53,7 @@ from ch05_classification.lora import (
     replace_linear_with_lora,
     save_adapter,
 )
-from ch05_classification.saved import classify, load_classifier, save_classifier
-from ch05_classification.scores import (
+from ch05_classification.metrics import (
     bootstrap,
     calibration_error,
     choose_threshold,
@@ -61,19 +66,16 @@ from ch05_classification.sms import create_balanced_dataset, sms_table, sms_task
 from ch05_classification.story_tasks import story_task
 
 __all__ = [
-    "STORIES",
-    "TEXTS",
-    "Encoded",
-    "Examples",
+    "ClassifierConfig",
+    "ClassifierMetadata",
     "GPTClassifier",
+    "LabelledTexts",
     "LinearWithLoRA",
     "LoRALayer",
-    "Plan",
-    "Recipe",
     "Result",
     "SpamDataset",
     "Task",
-    "WholeText",
+    "TokenizedDataset",
     "batches",
     "bootstrap",
     "calc_accuracy_loader",
@@ -85,16 +87,16 @@ __all__ = [
     "classify_review",
     "collate",
     "create_balanced_dataset",
-    "encode_examples",
-    "fit",
     "fit_baselines",
     "fit_temperature",
+    "freeze_except",
     "group_duplicates",
     "load_adapter",
     "load_classifier",
     "make_task",
     "mcnemar",
     "merge_lora",
+    "misclassified",
     "plot_values",
     "predict_logits",
     "random_split",
@@ -111,6 +113,7 @@ __all__ = [
     "softmax",
     "split_rows",
     "story_task",
+    "tokenize",
+    "train_classifier",
     "train_classifier_simple",
-    "train_only",
 ]

@@ -1,8 +1,8 @@
-"""The book's questions about a classifier (its section 6.8 and appendix of experiments), answered
-by training it.
+"""Ablations: which hidden state, which weights, which width, how many labels (the book's section
+6.8 and its additional experiments).
 
-Each answer changes one thing of the recipe; all else, the split included, is the same. "Labels" is
-the learning curve: what pretraining saves is read off it sideways.
+Each trial changes one setting; everything else, the split included, stays the same. "labels" is the
+learning curve: read horizontally, it shows how many labels pretraining saves.
 """
 
 from collections.abc import Iterator
@@ -13,64 +13,53 @@ import pandas as pd
 from tqdm import tqdm
 
 from ch03_gpt import GPTConfig, GPTModel, Precision
-from ch05_classification.examples import Task
-from ch05_classification.experiment import Recipe, run_task
-from ch05_classification.scores import accuracy, bootstrap, f1
+from ch05_classification.config import ClassifierConfig
+from ch05_classification.dataset import Task
+from ch05_classification.experiment import run_task
+from ch05_classification.metrics import accuracy, bootstrap, f1
 
-SIZES = (100, 300, 1000, 3000, 10_000)  # labelled examples
+SIZES = (100, 300, 1000, 3000, 10_000)  # labelled texts
 WIDTHS = (64, 128, 256)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One run: the answer to a question that it tries, and what it changes."""
+    """One variant: the question that it answers, its name, and the settings it changes."""
 
     question: str
-    answer: str
-    recipe: Recipe
-    start: str = "pretrained"
-    n_train: int | None = None  # labelled examples; None: all
-    width: int | None = None  # of a model from scratch; None: the base model's
+    name: str
+    config: ClassifierConfig
+    n_train: int | None = None  # labelled texts; None: all
+    width: int | None = None  # of an untrained model; None: the base model's
 
 
-def trials(recipe: Recipe, n_train: int) -> Iterator[Trial]:
-    """All of them; answers that are the recipe's own are named, too, so that each panel is
+def trials(config: ClassifierConfig, n_train: int) -> Iterator[Trial]:
+    """All variants. Each question repeats the variant that `config` itself is, so that its panel is
     complete.
     """
     for pooling in ("last", "padding", "first", "mean", "max"):
-        yield Trial(
-            "which token",
-            {"last": "last real", "padding": "last of the row"}.get(pooling, pooling),
-            replace(recipe, pooling=pooling),
-        )
-    yield Trial("which mask", "causal, last", recipe)
-    yield Trial("which mask", "none, last", replace(recipe, causal=False))
-    yield Trial("which mask", "none, mean", replace(recipe, causal=False, pooling="mean"))
-    for part in ("head", "last-block", "all"):
-        yield Trial("what learns", part, replace(recipe, part=part))
+        yield Trial("which token", pooling, replace(config, pooling=pooling))
+    for trainable in ("head", "last-block", "all"):
+        yield Trial("what learns", trainable, replace(config, trainable=trainable, lora_rank=0))
     for rank in (1, 4, 16):
-        lora = replace(
-            recipe,
-            lora_rank=rank,
-            lora_alpha=2.0 * rank,
-            plan=replace(recipe.plan, lr=4 * recipe.plan.lr),
-        )
-        yield Trial("what learns", f"LoRA {rank}", lora)
+        changes = {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lr": 4 * config.lr}
+        yield Trial("what learns", f"LoRA {rank}", replace(config, trainable="all", **changes))
+    scratch = replace(config, start="scratch")
     for width in WIDTHS:
-        yield Trial("which width", f"{width}, scratch", recipe, "scratch", width=width)
-    for start in ("pretrained", "scratch"):
+        yield Trial("which width", f"{width}, scratch", scratch, width=width)
+    for start in dict.fromkeys((config.start, "scratch")):
         for n in sorted({min(n, n_train) for n in SIZES}):
             longer = replace(
-                recipe.plan,
-                epochs=min(recipe.plan.epochs * n_train / n, 40),
-                validations=min(recipe.plan.validations, n / 400),
-                patience=5,
+                config,
+                start=start,
+                epochs=min(config.epochs * n_train / n, 40),
+                evals_per_epoch=min(config.evals_per_epoch, n / 400),
             )
-            yield Trial("labels", f"{n}, {start}", replace(recipe, plan=longer), start, n_train=n)
+            yield Trial("labels", f"{n}, {start}", longer, n_train=n)
 
 
 def few_labels(task: Task, n: int, seed: int) -> Task:
-    """The task with `n` of its training rows, and as many validation rows as go with them."""
+    """The task with `n` of its training rows and a fifth as many validation rows, at least 20."""
     rng = np.random.default_rng(seed)
     n_val = min(len(task.val), max(20, n // 5))
     return replace(
@@ -81,54 +70,49 @@ def few_labels(task: Task, n: int, seed: int) -> Task:
 
 
 def resized(model: GPTModel, width: int) -> GPTModel:
-    """An untrained model of another width, its heads as wide as before."""
+    """An untrained model of another width, with heads as wide as before."""
     config: GPTConfig = model.config
     return GPTModel(replace(config, emb_dim=width, n_heads=max(1, width // config.head_dim)))
 
 
 def ablate(
     task: Task,
-    recipe: Recipe,
+    config: ClassifierConfig,
     models: dict[str, tuple],
     precision: Precision,
-    seed: int,
     repeats: int,
 ) -> pd.DataFrame:
-    """A row for every trial and repeat: what was asked and tried, accuracy with its interval, F1,
-    seconds. `models`: (model, tokenizer) to start from, "pretrained" and from "scratch"; the
-    validation rows stay out.
+    """A row for each trial and repeat: accuracy with its interval, F1, trained weights, seconds.
+
+    `models`: (model, tokenizer) for `config.start` and for "scratch".
     """
-    recipe = replace(recipe, refits=0)
-    plan = [
-        (trial, repeat) for trial in trials(recipe, len(task.train)) for repeat in range(repeats)
-    ]
+    config = replace(config, epochs=config.epochs or task.epochs)
     rows = []
-    for trial, repeat in tqdm(plan, "trials", disable=None):
-        model, tokenizer = models[trial.start]
+    plan = [
+        (trial, config.seed + repeat)
+        for trial in trials(config, len(task.train))
+        for repeat in range(repeats)
+    ]
+    for trial, seed in tqdm(plan, "trials", disable=None):
+        model, tokenizer = models[trial.config.start]
         if trial.width:
             model = resized(model, trial.width)
-        part = task if trial.n_train is None else few_labels(task, trial.n_train, seed + repeat)
-        result = run_task(
-            part,
-            model,
-            tokenizer,
-            trial.recipe,
-            precision,
-            seed + repeat,
-            f"{trial.question}: {trial.answer}",
-        )
-        low, high = bootstrap(task.test.labels, result.predicted, accuracy, seed)
+        part = task if trial.n_train is None else few_labels(task, trial.n_train, seed)
+        own, description = replace(trial.config, seed=seed), f"{trial.question}: {trial.name}"
+        result = run_task(part, model, tokenizer, own, precision, description)
+        low, high = bootstrap(task.test.labels, result.predicted, accuracy, config.seed)
         rows.append(
             {
                 "question": trial.question,
-                "answer": trial.answer,
-                "repeat": repeat,
+                "variant": trial.name,
+                "start": trial.config.start,
+                "seed": seed,
                 "n_train": len(part.train),
                 "accuracy": accuracy(task.test.labels, result.predicted),
                 "ci95_low": low,
                 "ci95_high": high,
                 "f1": f1(task.test.labels, result.predicted, task.positive),
-                "learned": result.n_trained,
+                "trainable_params": result.trainable_params,
                 "seconds": result.history.seconds,
             }
         )

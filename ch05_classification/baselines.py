@@ -1,4 +1,4 @@
-"""What a language model has to beat: classifiers that count words, fitted on the same training
+"""Baselines for a language model to beat: bag-of-words classifiers, fitted on the same training
 rows.
 """
 
@@ -11,20 +11,21 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import Pipeline, make_pipeline
 
-from ch05_classification.examples import Task
+from ch05_classification.dataset import Task
 
-STRENGTHS = (1.0, 10.0, 100.0)  # of logistic regression: the best on validation rows is taken
+# inverse regularization strengths of logistic regression; the best on validation rows is used
+STRENGTHS = (1.0, 10.0, 100.0)
 WORDS = {"token_pattern": r"(?u)\b\w\w+\b"}
 CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 5), "sublinear_tf": True}
-# from here on only the weakest regression and no characters: they would take minutes
+# With this many classes, several regressions, or one on characters, would take minutes.
 MANY_CLASSES = 20
-
-
 WORD_COUNTERS = ("naive Bayes", "TF-IDF words", "TF-IDF characters")
 
 
 @dataclass(frozen=True)
 class Baseline:
+    """A simple classifier's predictions for the test rows."""
+
     name: str
     predicted: np.ndarray  # (n_test,) class numbers
 
@@ -42,14 +43,14 @@ def _best_regression(task: Task, features: dict, strengths: tuple[float, ...]) -
 
 
 def fit_baselines(task: Task) -> list[Baseline]:
-    """The majority, naive Bayes on word counts, logistic regression on TF-IDF of words and of runs
-    of characters, and the task's own shortcuts, each with its answers on the test rows.
+    """Predictions for the test rows by the majority class, naive Bayes on word counts, logistic
+    regression on TF-IDF of words and of character n-grams, and the task's own shortcuts.
     """
     from threadpoolctl import threadpool_limits
 
     few = len(task.classes) < MANY_CLASSES
     texts, labels = task.train.texts, task.train.labels
-    with threadpool_limits(1):  # so small problems only get slower by threads
+    with threadpool_limits(1):  # threads only slow down problems as small as these
         majority = DummyClassifier().fit(texts, labels)
         models = {
             "naive Bayes": make_pipeline(CountVectorizer(), MultinomialNB()).fit(texts, labels),
@@ -60,5 +61,5 @@ def fit_baselines(task: Task) -> list[Baseline]:
         return [
             Baseline("majority", majority.predict(task.test.texts)),
             *(Baseline(name, model.predict(task.test.texts)) for name, model in models.items()),
-            *(Baseline(name, answers) for name, answers in task.shortcuts.items()),
+            *(Baseline(name, predicted) for name, predicted in task.shortcuts.items()),
         ]

@@ -1,7 +1,7 @@
-"""The book's names of its classification chapter, as thin names over this project's functions.
+"""The functions of the book's classification chapter under its names, on top of this project's.
 
-Its classifier is a GPTModel whose `out_head` was replaced, asked at the last position of padded
-rows.
+The book's classifier is a GPTModel with a new `out_head` that reads the last position of a padded
+row.
 """
 
 from itertools import chain, islice, repeat
@@ -21,8 +21,8 @@ from ch05_classification.sms import BOOK_SEED
 
 
 def random_split(df: pd.DataFrame, train_frac: float, validation_frac: float):
-    """Shuffle rows, cut them into (training, validation, test). The book's split; equal texts
-    may fall on two sides.
+    """Shuffle the rows and cut them into (training, validation, test). As in the book, copies of a
+    text may end up in two splits.
     """
     df = df.sample(frac=1, random_state=BOOK_SEED).reset_index(drop=True)
     first = int(len(df) * train_frac)
@@ -31,8 +31,8 @@ def random_split(df: pd.DataFrame, train_frac: float, validation_frac: float):
 
 
 class SpamDataset(Dataset):
-    """Rows of a CSV file or a table (Text, Label as a number), every text filled up with
-    `pad_token_id` to the longest one, or to `max_length`: items are (ids (T,), label), int64.
+    """Rows of a CSV file or a DataFrame (columns Text and Label, a number), padded with
+    `pad_token_id` to the longest text or to `max_length`: items are (ids (T,), label), int64.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ def _last_token_loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> tuple[Te
 def calc_accuracy_loader(
     data_loader: DataLoader, model: GPTModel, device, num_batches: int | None = None
 ) -> float:
-    """The share of right classes in the first `num_batches` batches (all by default)."""
+    """The accuracy on the first `num_batches` batches (default: all)."""
     was_training = model.training
     model.eval()
     right = total = 0
@@ -90,10 +90,10 @@ def train_classifier_simple(
     eval_freq: int,
     eval_iter: int,
 ):
-    """The book's loop for classifiers: constant learning rate, no clipping.
+    """The book's training loop: constant learning rate, no gradient clipping.
 
-    Returns (training losses, validation losses, one each `eval_freq` steps; training and validation
-    accuracy, one an epoch; examples seen).
+    Returns (training losses and validation losses, one per `eval_freq` steps; training and
+    validation accuracies, one per epoch; number of examples seen).
     """
     losses: tuple[list[float], list[float]] = [], []
     accuracies: tuple[list[float], list[float]] = [], []
@@ -146,7 +146,7 @@ def classify_review(
     max_length: int | None = None,
     pad_token_id: int = 50_256,
 ) -> str:
-    """ "spam" or "not spam", as the book's model says."""
+    """The model's prediction for `text`: "spam" or "not spam"."""
     room = min(max_length or model.config.context_length, model.config.context_length)
     ids = tokenizer.encode(text)[:room]
     ids += [pad_token_id] * ((max_length or len(ids)) - len(ids))
@@ -158,7 +158,7 @@ def classify_review(
 def plot_values(
     epochs_seen, examples_seen, train_values, val_values, label: str = "loss"
 ) -> Figure:
-    """The book's figure: two curves against epochs, with the examples seen above."""
+    """The book's figure: training and validation curves against epochs, examples seen on top."""
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
     axes.plot(epochs_seen, train_values, label=f"training {label}")

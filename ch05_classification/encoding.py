@@ -1,5 +1,5 @@
-"""From texts to batches: ids filled up on the right, and the true lengths, so that the filling
-never matters.
+"""From texts to batches: token ids padded on the right, with the true lengths, so that padding
+never changes a result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -9,49 +9,41 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ch05_classification.examples import Examples
+from ch05_classification.dataset import LabelledTexts
 
 Batch = tuple[Tensor, Tensor, Tensor]  # ids (B, T) int64, lengths (B,) int64, labels (B,) int64
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Examples as token ids, `<|endoftext|>` before each text, as in pretraining."""
+class TokenizedDataset:
+    """Labelled texts as token ids, `<|endoftext|>` before each text, as in pretraining."""
 
     rows: list[list[int]]
     labels: Tensor  # (n,) int64
-    truncated: int  # texts that did not fit the context
-
-    def __add__(self, other: "Encoded") -> "Encoded":
-        return Encoded(
-            self.rows + other.rows,
-            torch.cat((self.labels, other.labels)),
-            self.truncated + other.truncated,
-        )
+    n_truncated: int  # texts that exceeded the context length
 
 
-def encode_examples(
-    tokenizer, examples: Examples, context_length: int, keep: str = "first"
-) -> Encoded:
-    """Encode texts, cut to the `context_length`: the "first" tokens stay, or the "last" (for a
-    question at the end).
-
-    ValueError where a text is empty.
+def tokenize(
+    tokenizer, texts: LabelledTexts, context_length: int, keep: str = "first"
+) -> TokenizedDataset:
+    """Encode the texts. Of one that exceeds `context_length` the "first" tokens are kept, or the
+    "last" (for a text that ends in a question). ValueError if a text is empty.
     """
-    if "" in map(str.strip, examples.texts):
+    if "" in map(str.strip, texts.texts):
         raise ValueError("a text is empty; there is nothing to classify")
-    encoded = [tokenizer.encode(text) for text in examples.texts]
-    room = context_length - 1
+    encoded = [tokenizer.encode(text) for text in texts.texts]
+    room = context_length - 1  # one position belongs to <|endoftext|>
     rows = [
         [tokenizer.eot_id, *(ids[:room] if keep == "first" else ids[-room:])] for ids in encoded
     ]
-    return Encoded(rows, torch.as_tensor(examples.labels), sum(len(ids) > room for ids in encoded))
+    n_truncated = sum(len(ids) > room for ids in encoded)
+    return TokenizedDataset(rows, torch.as_tensor(texts.labels), n_truncated)
 
 
 def collate(
     rows: list[list[int]], labels: Tensor, pad_id: int, device: torch.device | str = "cpu"
 ) -> Batch:
-    """Rows of ids -> a batch as long as the longest."""
+    """Rows of ids -> one batch, padded to the longest row."""
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.full((len(rows), int(lengths.max())), pad_id)
     for number, row in enumerate(rows):
@@ -60,25 +52,26 @@ def collate(
 
 
 def batches(
-    encoded: Encoded, batch_size: int, pad_id: int, device: torch.device | str = "cpu"
+    dataset: TokenizedDataset, batch_size: int, pad_id: int, device: torch.device | str = "cpu"
 ) -> Iterator[Batch]:
-    """All rows once, in their order."""
-    for first in range(0, len(encoded.rows), batch_size):
+    """All rows once, in order."""
+    for first in range(0, len(dataset.rows), batch_size):
         last = first + batch_size
-        yield collate(encoded.rows[first:last], encoded.labels[first:last], pad_id, device)
+        yield collate(dataset.rows[first:last], dataset.labels[first:last], pad_id, device)
 
 
 def shuffled_groups(
     lengths: Sequence[int], batch_size: int, generator: np.random.Generator
 ) -> Iterator[list[int]]:
-    """Row numbers of endless batches: each pass is shuffled, and rows of about the same length come
-    together, so that little is filled up. ValueError where there is no row.
+    """Row numbers of endless batches: each epoch is shuffled, and rows of similar length share a
+    batch to keep padding short. ValueError if there are no rows.
     """
     if not len(lengths):
         raise ValueError("there is nothing to make batches of; give at least one row")
     lengths = np.asarray(lengths)
     while True:
         order = generator.permutation(len(lengths))
+        # Sorting within pools of 16 batches, not over all rows, leaves each batch random enough.
         for pool in np.array_split(order, max(1, len(order) // (16 * batch_size))):
             by_length = pool[np.argsort(lengths[pool], kind="stable")]
             groups = [
@@ -89,12 +82,12 @@ def shuffled_groups(
 
 
 def shuffled_batches(
-    encoded: Encoded,
+    dataset: TokenizedDataset,
     batch_size: int,
     pad_id: int,
     generator: np.random.Generator,
     device: torch.device | str = "cpu",
 ) -> Iterator[Batch]:
-    """Endless shuffled batches of rows."""
-    for rows in shuffled_groups([len(row) for row in encoded.rows], batch_size, generator):
-        yield collate([encoded.rows[row] for row in rows], encoded.labels[rows], pad_id, device)
+    """Endless shuffled batches."""
+    for rows in shuffled_groups([len(row) for row in dataset.rows], batch_size, generator):
+        yield collate([dataset.rows[row] for row in rows], dataset.labels[rows], pad_id, device)

@@ -2,8 +2,7 @@
 
     pytest tests/test_exercises.py --mine -k ch05
 
-The first hint stands in the docstring, a second one behind `hint("name")`; answers are in
-solutions.py.
+The docstring gives a first hint, `hint("name")` a second one; the answers are in solutions.py.
 """
 
 import numpy as np
@@ -22,101 +21,96 @@ hint = hints(
             "n / (number of classes * count of the class): check that they average 1 over the rows."
         ),
         "calibration_gap": (
-            "A boolean mask for each step; the step of confidence 1.0 is the last one, not one"
-            " more."
+            "A boolean mask for each bin; a confidence of 1.0 belongs to the last bin."
         ),
         "bootstrap_interval": (
-            "right[draws] has the shape of draws; its mean over axis 1 is one accuracy a draw."
+            "right[draws] has the shape of draws; its mean over axis 1 is one accuracy per draw."
         ),
         "mcnemar_p": (
             "Sum math.comb(n, k) for k up to the smaller count, double it, divide by 2 ** n, and"
             " never exceed 1."
         ),
         "stratified_rows": (
-            "Shuffle the rows of each class by themselves, take the first round(share * count) of"
+            "Shuffle the rows of each class separately and take the first round(share * count) of"
             " each."
         ),
         "order_features": (
-            "The last sentence says how it ends, and the wish what was hoped for: mark the last"
-            ' sentence\'s words ("last:carrot"), and say whether a thing or person of the wish is'
-            " among them."
+            "The last sentence decides how it ends, and the wish names what the hero hopes for:"
+            ' mark the words of the last sentence ("last:carrot"), and add whether a thing or'
+            " person of the wish is among them."
         ),
     }
 )
 
 
 def last_real_token(hidden: Tensor, lengths: Tensor) -> Tensor:
-    """Hidden states (B, T, C) and true lengths (B,) -> the state of the last real token of each row
+    """Hidden states (B, T, C) and true lengths (B,) -> the state of each row's last real token
     (B, C).
 
-    Rows are filled up on the right, so position T - 1 is often filling. Hint: index with two
-    tensors at once.
+    Rows are padded on the right, so position T - 1 is often padding. Hint: index with two tensors
+    at once.
     """
     raise NotImplementedError
 
 
 def majority_accuracy(train_labels: np.ndarray, test_labels: np.ndarray) -> float:
-    """The accuracy of always saying the class that is most frequent among the training labels (n,),
-    on the test labels (m,). Class numbers begin at 0. Hint: look at the test labels only for the
-    score.
+    """The accuracy on the test labels (m,) of always predicting the most frequent class of the
+    training labels (n,). Class numbers begin at 0. Hint: use the test labels only for the score.
     """
     raise NotImplementedError
 
 
 def merged_weight(weight: Tensor, A: Tensor, B: Tensor, alpha: float) -> Tensor:
-    """A matrix (out, in) and its LoRA correction, A (rank, in) and B (out, rank) -> the one matrix
-    (out, in) that does what both do: W x + alpha / rank B (A x). Hint: matrix products are
-    associative.
+    """A matrix (out, in) and its LoRA update, A (rank, in) and B (out, rank) -> the single matrix
+    (out, in) that computes W x + alpha / rank B (A x). Hint: matrix products are associative.
     """
     raise NotImplementedError
 
 
 def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
-    """Class numbers (n,) -> (n_classes,) weights that let each class count as much as any other,
-    and average 1 over the rows. Every class occurs. Hint: a class that is twice as frequent gets
-    half the weight.
+    """Class numbers (n,) -> (n_classes,) weights that give every class the same total and average 1
+    over the rows. Every class occurs. Hint: a class that is twice as frequent gets half the weight.
     """
     raise NotImplementedError
 
 
 def calibration_gap(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Expected calibration error. Confidences (n,) in [0, 1] are sorted into `bins` equal steps; a
-    step's gap is the distance of its mean confidence and the share of `right` (n,) booleans in it;
-    the result is the mean gap, weighted by rows. Hint: the step's number is int(confidence * bins),
-    except for one value.
+    """Expected calibration error. Confidences (n,) in [0, 1] are sorted into `bins` bins of equal
+    width. The gap of a bin is the distance between its mean confidence and its accuracy, the mean
+    of `right` (n,) booleans. The result is the mean gap, weighted by rows. Hint: a bin's number is
+    int(confidence * bins), except for one value.
     """
     raise NotImplementedError
 
 
 def bootstrap_interval(right: np.ndarray, draws: np.ndarray) -> tuple[float, float]:
-    """Which answers are right (n,) booleans, row numbers drawn with replacement (R, n) -> the 2.5th
-    and 97.5th percentile of the R accuracies. Hint: no loop is needed.
+    """Which predictions are right (n,) booleans, row numbers drawn with replacement (R, n) -> the
+    2.5th and 97.5th percentile of the R accuracies. Hint: no loop is needed.
     """
     raise NotImplementedError
 
 
 def mcnemar_p(only_first: int, only_second: int) -> float:
-    """Two classifiers disagree on only_first + only_second rows: the first alone is right on the
-    former, the second alone on the latter. The probability of a split at least as uneven if each
-    were a fair coin's toss (two-sided). Without disagreement it is 1. Hint: a binomial tail,
-    doubled.
+    """The p-value of McNemar's exact test. Only the first of two classifiers is right on
+    `only_first` rows, only the second on `only_second`. If each of these rows were a fair coin
+    toss, how probable would a split at least as uneven be (two-sided)? Without such rows the answer
+    is 1. Hint: a binomial tail, doubled.
     """
     raise NotImplementedError
 
 
 def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Generator) -> np.ndarray:
-    """Class numbers (n,) -> sorted row numbers of a test set: of every class `share` of its rows
-    (rounded), drawn by `generator`. Hint: np.flatnonzero(labels == c), one class at a time.
+    """Class numbers (n,) -> sorted row numbers of a test set with a fraction `share` of the rows of
+    each class (rounded), drawn by `generator`. Hint: np.flatnonzero(labels == c), class by class.
     """
     raise NotImplementedError
 
 
 def order_features(text: str) -> list[str]:
-    """A story before its end is told -> features for a logistic regression that counts them (any
-    strings).
+    """A story without its ending -> features (any strings) for a logistic regression that counts
+    them.
 
-    Plain words fall well short of it on "does it end well?", because their order decides: make it
-    better than 80 %.
-    Hint: mark some words by where they stand.
+    On "does it end well?" plain words fall well short of 80 % accuracy, because their order
+    decides. Do better than 80 %. Hint: mark some words with their position.
     """
     raise NotImplementedError

@@ -1,8 +1,6 @@
-"""Fine-tuning a classifier with chapter 4's training loop, until validation stops getting
-better.
+"""Fine-tuning a classifier with chapter 4's training loop, until the validation loss stops
+improving.
 """
-
-from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,38 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import Precision
-from ch04_pretraining import SCHEDULES, make_optimizers, train
+from ch04_pretraining import TrainState, make_optimizers, train
 from ch05_classification.classifier import GPTClassifier
-from ch05_classification.encoding import Batch, Encoded, batches, shuffled_batches
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How a classifier is trained."""
-
-    epochs: float = 8
-    batch_size: int = 16
-    lr: float = 1e-3  # AdamW's peak
-    weight_decay: float = 0.1
-    patience: int = 3  # validations without a better loss before the end
-    validations: float = 1.0  # in an epoch
-    class_weights: bool = False  # rare classes count as much as frequent ones, all together
-    label_smoothing: float = 0.0
-    seed: int = 0
-
-
-@dataclass
-class History:
-    """What happened while it was trained."""
-
-    log: list[dict] = field(default_factory=list)
-    seconds: float = 0.0
-    steps: int = 0
+from ch05_classification.config import ClassifierConfig
+from ch05_classification.encoding import Batch, TokenizedDataset, batches, shuffled_batches
 
 
 def class_weights(labels: Tensor, n_classes: int) -> Tensor:
-    """(n,) class numbers -> (n_classes,) weights, inverse to how often each occurs, 1 on average
-    over the rows.
+    """(n,) class numbers -> (n_classes,) weights, inversely proportional to class frequency and
+    averaging 1 over the rows.
 
     >>> class_weights(torch.tensor([0, 0, 0, 1]), 2)
     tensor([0.6667, 2.0000])
@@ -50,17 +25,15 @@ def class_weights(labels: Tensor, n_classes: int) -> Tensor:
     return len(labels) / (n_classes * counts)
 
 
-def classification_loss(weights: Tensor | None = None, label_smoothing: float = 0.0):
-    """A loss function for `train`: (sum of the cross-entropies of a batch, number of rows or of
+def classification_loss(weights: Tensor | None = None):
+    """A loss function for `train`: (summed cross-entropy of a batch, number of rows or the sum of
     their weights).
     """
 
     def loss(classifier: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         ids, lengths, labels = batch
         logits = classifier(ids, lengths).float()
-        total = F.cross_entropy(
-            logits, labels, weights, reduction="sum", label_smoothing=label_smoothing
-        )
+        total = F.cross_entropy(logits, labels, weights, reduction="sum")
         return total, total.new_tensor(len(labels)) if weights is None else weights[labels].sum()
 
     return loss
@@ -68,81 +41,84 @@ def classification_loss(weights: Tensor | None = None, label_smoothing: float = 
 
 @torch.inference_mode()
 def predict_logits(
-    classifier: GPTClassifier, encoded: Encoded, precision: Precision, batch_size: int = 64
+    classifier: GPTClassifier, dataset: TokenizedDataset, precision: Precision, batch_size: int = 64
 ) -> np.ndarray:
-    """(n, n_classes) float32 logits for all rows."""
+    """(n, n_classes) float32 logits, in the order of the rows."""
     classifier.eval()
-    order = sorted(range(len(encoded.rows)), key=lambda row: len(encoded.rows[row]))
-    by_length = Encoded(
-        [encoded.rows[row] for row in order], encoded.labels[order], encoded.truncated
+    # Rows of similar length share a batch, so little is spent on padding.
+    order = sorted(range(len(dataset.rows)), key=lambda row: len(dataset.rows[row]))
+    by_length = TokenizedDataset(
+        [dataset.rows[row] for row in order], dataset.labels[order], dataset.n_truncated
     )
-    found = []
+    parts = []
     for ids, lengths, _ in batches(by_length, batch_size, 0, precision.device):
         with precision.autocast():
-            found.append(classifier(ids, lengths).float().cpu())
-    logits = np.empty((len(order), found[0].shape[1]), dtype=np.float32)
-    logits[order] = torch.cat(found).numpy()
+            parts.append(classifier(ids, lengths).float().cpu())
+    logits = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
+    logits[order] = torch.cat(parts).numpy()
     return logits
 
 
-def fit(
+class EarlyStopping:
+    """The trainable weights with the lowest validation loss, and the validations since then."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.best: dict[str, Tensor] = {}
+        self.best_loss, self.evals_since_best = float("inf"), 0
+
+    def update(self, loss: float) -> None:
+        """Copy the weights if `loss` is the lowest so far."""
+        self.evals_since_best += 1
+        if loss < self.best_loss:
+            self.best_loss, self.evals_since_best = loss, 0
+            self.best = {
+                name: p.detach().clone()
+                for name, p in self.model.named_parameters()
+                if p.requires_grad
+            }
+
+    def restore(self) -> None:
+        """Put the best weights back."""
+        self.model.load_state_dict(self.best, strict=False)  # the frozen weights never changed
+
+
+def train_classifier(
     classifier: GPTClassifier,
-    training: Encoded,
-    validation: Encoded | None,
-    plan: Plan,
+    training: TokenizedDataset,
+    validation: TokenizedDataset,
+    config: ClassifierConfig,
     precision: Precision,
     pad_id: int,
     description: str = "fine-tuning",
-) -> History:
-    """Train what is not frozen; ends with the weights of the lowest validation loss, or, without
-    validation rows, with the last ones.
-    """
-    device = precision.device
-    n_classes = classifier.head.out_features
-    weights = class_weights(training.labels, n_classes).to(device) if plan.class_weights else None
-    loss_fn = classification_loss(weights, plan.label_smoothing)
-    supply = shuffled_batches(
-        training, plan.batch_size, pad_id, np.random.default_rng(plan.seed), device
-    )
-    an_epoch = -(-len(training.rows) // plan.batch_size)
-    steps, every = max(1, round(plan.epochs * an_epoch)), max(1, round(an_epoch / plan.validations))
-    history = History()
-    best: dict = {}
-    waited = 0
+) -> TrainState:
+    """Train every weight that is not frozen, and keep those with the lowest validation loss."""
+    device, rng = precision.device, np.random.default_rng(config.seed)
+    weights = None
+    if config.class_weights:
+        weights = class_weights(training.labels, classifier.head.out_features).to(device)
+    steps_per_epoch = -(-len(training.rows) // config.batch_size)
+    stopping = EarlyStopping(classifier)
 
-    def evaluate(progress) -> dict:
-        nonlocal best, waited
-        if validation is None:
-            return {}
+    def evaluate(state: TrainState) -> dict:
         logits = torch.from_numpy(predict_logits(classifier, validation, precision))
         classifier.train()
         loss = F.cross_entropy(logits, validation.labels).item()
+        stopping.update(loss)
         accuracy = (logits.argmax(dim=1) == validation.labels).numpy().mean().item()
-        waited += 1
-        if not history.log or loss < min(entry["val_loss"] for entry in history.log):
-            best = {
-                name: p.detach().clone()
-                for name, p in classifier.named_parameters()
-                if p.requires_grad
-            }
-            waited = 0
-        history.log.append({"val_loss": loss, "val_accuracy": accuracy})
-        return history.log[-1]
+        return {"val_loss": loss, "val_accuracy": accuracy}
 
-    progress = train(
+    state = train(
         classifier,
-        supply,
-        loss_fn,
-        steps=steps,
-        log_every=every,
+        shuffled_batches(training, config.batch_size, pad_id, rng, device),
+        classification_loss(weights),
+        steps=max(1, round(config.epochs * steps_per_epoch)),
+        log_every=max(1, round(steps_per_epoch / config.evals_per_epoch)),
         evaluate=evaluate,
-        optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
-        schedule=SCHEDULES["wsd"](),
+        optimizers=make_optimizers(classifier, "adamw", config.lr),
         precision=precision,
-        should_stop=lambda: waited >= plan.patience,
+        should_stop=lambda: stopping.evals_since_best >= config.patience,
         description=description,
     )
-    if best:
-        classifier.load_state_dict(best, strict=False)
-    history.log, history.seconds, history.steps = progress.log, progress.seconds, progress.step
-    return history
+    stopping.restore()
+    return state

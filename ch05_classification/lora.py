@@ -1,9 +1,8 @@
-"""LoRA: leave a weight matrix as it is and learn a small correction of low rank (Hu et al. 2021,
-    section 4.1).
+"""LoRA: freeze a weight matrix and learn a low-rank update of it (Hu et al. 2021, section 4.1).
 
-y = W x + (alpha / rank) B (A x). B begins as zero, so that nothing changes at first. The base layer
-may hold its weights in any format, quantized ones included: it is only asked for its product. The
-names are the book's (appendix E).
+y = W x + (alpha / rank) B (A x). B starts at zero, so the first outputs are the base model's. The
+base layer may store its weights in any format, quantized ones included, because LoRA only calls its
+forward. The names are the book's (appendix E).
 """
 
 import math
@@ -21,7 +20,7 @@ TARGETS = ("qkv", "out_proj", "layers.0", "layers.2", "gate", "up", "down")
 
 
 class LoRALayer(nn.Module):
-    """(..., in) -> (..., out): the correction alone."""
+    """(..., in) -> (..., out): the update alone."""
 
     def __init__(self, in_dim: int, out_dim: int, rank: int, alpha: float):
         super().__init__()
@@ -29,11 +28,11 @@ class LoRALayer(nn.Module):
             raise ValueError(f"rank must be at least 1, not {rank}")
         self.A = nn.Parameter(torch.empty(rank, in_dim))
         self.B = nn.Parameter(torch.zeros(out_dim, rank))
-        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as nn.Linear begins
+        nn.init.kaiming_uniform_(self.A, a=math.sqrt(5))  # as in nn.Linear
         self.scale = alpha / rank
 
     def weight(self) -> Tensor:
-        """What it adds to the base layer's matrix, (out, in)."""
+        """The update of the base layer's matrix, (out, in)."""
         return self.scale * (self.B @ self.A)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,7 +40,7 @@ class LoRALayer(nn.Module):
 
 
 class LinearWithLoRA(nn.Module):
-    """A layer with frozen weights and its correction."""
+    """A frozen layer and its update."""
 
     def __init__(self, linear: nn.Module, rank: int, alpha: float):
         super().__init__()
@@ -55,10 +54,10 @@ class LinearWithLoRA(nn.Module):
 
     @torch.no_grad()
     def merge(self) -> None:
-        """Add the correction to the matrix; ValueError where the matrix is quantized."""
+        """Add the update to the base matrix; ValueError if that is quantized."""
         if not isinstance(self.linear, nn.Linear):
             raise ValueError(
-                f"a {type(self.linear).__name__} cannot take up its correction; keep the two apart"
+                f"a {type(self.linear).__name__} cannot be merged; keep the LoRA layers separate"
             )
         if self.base is None:
             self.base = self.linear.weight.clone()
@@ -66,16 +65,14 @@ class LinearWithLoRA(nn.Module):
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Put back the very matrix that was there before (subtracting would leave rounding
-        errors).
-        """
+        """Restore the base matrix exactly; subtracting the update would leave rounding errors."""
         if self.base is not None:
             self.linear.weight.copy_(self.base)
             self.base = None
 
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, LinearWithLoRA]]:
-    """All corrected layers with their names."""
+    """All LoRA layers with their names."""
     return (
         (name, module)
         for name, module in model.named_modules()
@@ -86,10 +83,9 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LinearWithLoRA]]:
 def replace_linear_with_lora(
     model: nn.Module, rank: int, alpha: float, targets: Sequence[str] = TARGETS
 ) -> int:
-    """Freeze `model` and correct every linear layer whose name ends in one of `targets`; returns
-    how many.
+    """Freeze `model` and add LoRA to every linear layer whose name ends in one of `targets`.
 
-    ValueError where there is none.
+    Returns the number of such layers; ValueError if there are none.
     """
     model.requires_grad_(False)
     found = [
@@ -106,7 +102,7 @@ def replace_linear_with_lora(
 
 
 def merge_lora(model: nn.Module) -> None:
-    """Make plain layers of all corrected ones; the model's outputs stay what they are, but for
+    """Replace every LoRA layer by a plain one with the merged matrix; outputs stay the same up to
     rounding.
     """
     for name, module in list(lora_layers(model)):
@@ -116,7 +112,7 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def adapter(model: nn.Module) -> dict[str, Tensor]:
-    """What was trained: the corrections, and whatever else learns (a new head, say), by name."""
+    """The trainable parameters by name: the LoRA matrices, and a new head, for example."""
     return {
         name: parameter.detach()
         for name, parameter in model.named_parameters()
@@ -125,21 +121,19 @@ def adapter(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_adapter(model: nn.Module, path: str | Path) -> None:
-    """Write the adapter alone, a small fraction of the model, as safetensors."""
+    """Write only the adapter, a small fraction of the model, as safetensors."""
     with replacing(path) as new:
         save_file({name: tensor.contiguous().cpu() for name, tensor in adapter(model).items()}, new)
 
 
 @torch.no_grad()
 def load_adapter(model: nn.Module, path: str | Path) -> None:
-    """Put a saved adapter into a model with the same corrected layers; ValueError where they
-    differ.
-    """
+    """Load a saved adapter into a model with the same LoRA layers; ValueError if they differ."""
     saved, ours = load_file(path), adapter(model)
     if saved.keys() != ours.keys() or any(saved[name].shape != ours[name].shape for name in saved):
         raise ValueError(
-            f"{path} belongs to other layers or another rank; load it with the settings it was"
-            " saved with"
+            f"{path} belongs to other layers or another rank; build the model with the settings"
+            " that the adapter was trained with"
         )
     for name, tensor in saved.items():
         ours[name].copy_(tensor)

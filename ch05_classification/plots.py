@@ -1,5 +1,5 @@
-"""Pictures of a classifier: how it learned, what it confuses, how it ranks, whether its
-confidence is honest.
+"""Plots of a classifier: learning curves, confusion matrix, ROC and precision-recall, reliability,
+ablations.
 """
 
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn import metrics
 
-from ch05_classification.scores import BINS, calibration_error, reliability, softmax
+from ch05_classification.metrics import BINS, calibration_error, reliability, softmax
 
 
 def draw_training(log: list[dict], title: str = "") -> Figure:
-    """Training and validation loss (nats a text) and validation accuracy against texts seen."""
+    """Training and validation loss (nats per text) and validation accuracy against steps."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     steps = [entry["step"] for entry in log]
     left.plot(steps, [entry["train_loss"] for entry in log], "o-", label="training")
     left.plot(steps, [entry["val_loss"] for entry in log], "o-", label="validation")
-    left.set(xlabel="steps", ylabel="loss (nats a text)", title=title)
+    left.set(xlabel="steps", ylabel="loss (nats per text)", title=title)
     left.set_ylim(bottom=0)
     left.legend()
     right.plot(steps, [entry["val_accuracy"] for entry in log], "o-", color="tab:orange")
@@ -33,8 +33,8 @@ def draw_training(log: list[dict], title: str = "") -> Figure:
 def draw_confusion(
     labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str], most: int = 12
 ) -> Figure:
-    """Rows: what is true; columns: what was said. Of many classes those with most errors are
-    shown.
+    """The confusion matrix: true classes as rows, predicted ones as columns. Of more than `most`
+    classes only those with the most errors are shown.
     """
     wrong = np.bincount(labels[labels != predicted], minlength=len(classes)) + np.bincount(
         predicted[labels != predicted], minlength=len(classes)
@@ -64,7 +64,7 @@ def draw_confusion(
         xticks=range(len(shown)),
         yticks=range(len(shown)),
         yticklabels=names,
-        xlabel="said",
+        xlabel="predicted",
         ylabel="true",
         title=(
             "Confusion"
@@ -79,7 +79,9 @@ def draw_confusion(
 
 
 def draw_curves(scores: dict[str, np.ndarray], positive: np.ndarray) -> Figure:
-    """ROC and precision-recall curves of several classifiers' scores (n,) for the same rows."""
+    """ROC and precision-recall curves of several classifiers, from their scores (n,) for the same
+    rows.
+    """
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     roc, pr = figure.subplots(1, 2)
     for name, score in scores.items():
@@ -89,11 +91,11 @@ def draw_curves(scores: dict[str, np.ndarray], positive: np.ndarray) -> Figure:
         pr.plot(
             recall,
             precision,
-            label=f"{name} (mean {metrics.average_precision_score(positive, score):.4f})",
+            label=f"{name} (average {metrics.average_precision_score(positive, score):.4f})",
         )
     roc.plot([0, 1], [0, 1], ":", color="gray", label="chance")
     pr.axhline(positive.mean(), linestyle=":", color="gray", label="chance")
-    roc.set(xlabel="false positives", ylabel="true positives", title="ROC")
+    roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
     pr.set(xlabel="recall", ylabel="precision", title="Precision and recall", ylim=(0, 1.02))
     for axes in (roc, pr):
         axes.grid(alpha=0.3)
@@ -119,8 +121,8 @@ def _reliability_panel(
             fontsize=7,
         )
     axes.set(
-        xlabel="how sure",
-        ylabel="how often right",
+        xlabel="confidence",
+        ylabel="accuracy",
         xlim=(0, 1.02),
         ylim=(0, 1.1),
         title=f"{title}: ECE {calibration_error(probabilities, labels):.3f}",
@@ -128,7 +130,7 @@ def _reliability_panel(
 
 
 def draw_reliability(logits: np.ndarray, labels: np.ndarray, temperature: float) -> Figure:
-    """Confidence against accuracy before and after temperature scaling; the numbers count rows."""
+    """Reliability diagrams before and after temperature scaling; the numbers count rows."""
     figure = Figure(figsize=(9, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     _reliability_panel(left, softmax(logits), labels, "As trained")
@@ -136,16 +138,16 @@ def draw_reliability(logits: np.ndarray, labels: np.ndarray, temperature: float)
     return figure
 
 
-def _spread(table: pd.DataFrame) -> list[pd.Series]:
+def _error_bars(table: pd.DataFrame) -> list[pd.Series]:
     return [table["accuracy"] - table["ci95_low"], table["ci95_high"] - table["accuracy"]]
 
 
 def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
-    """Accuracy with its 95 % interval, a line for each classifier."""
+    """Accuracy with its 95 % interval, one line per classifier."""
     figure = Figure(figsize=(8, 0.8 + 0.4 * len(table)), layout="constrained")
     axes = figure.subplots()
     rows = range(len(table))
-    axes.errorbar(table["accuracy"], rows, xerr=_spread(table), fmt="o", capsize=3)
+    axes.errorbar(table["accuracy"], rows, xerr=_error_bars(table), fmt="o", capsize=3)
     axes.set(
         yticks=rows,
         yticklabels=table["classifier"],
@@ -158,7 +160,7 @@ def draw_table(table: pd.DataFrame, title: str = "") -> Figure:
 
 
 def draw_ablation(table: pd.DataFrame) -> Figure:
-    """One panel a question: the answers side by side, each run a point with its 95 % interval."""
+    """One panel per question with its variants; a point is one run with its 95 % interval."""
     questions = list(dict.fromkeys(table["question"]))
     figure = Figure(
         figsize=(5 * min(3, len(questions)), 3.2 * -(-len(questions) // 3)), layout="constrained"
@@ -166,26 +168,26 @@ def draw_ablation(table: pd.DataFrame) -> Figure:
     panels = figure.subplots(-(-len(questions) // 3), min(3, len(questions)), squeeze=False).flat
     for question, axes in zip(questions, panels, strict=False):
         part = table[table["question"] == question]
-        answers = list(dict.fromkeys(part["answer"]))
+        variants = list(dict.fromkeys(part["variant"]))
         if question == "labels":
-            for start, rows in part.groupby(part["answer"].str.split(", ").str[1]):
+            for start, rows in part.groupby("start"):
                 axes.errorbar(
                     rows["n_train"],
                     rows["accuracy"],
-                    yerr=_spread(rows),
+                    yerr=_error_bars(rows),
                     fmt="o",
                     capsize=3,
                     label=start,
                 )
                 means = rows.groupby("n_train")["accuracy"].mean()
                 axes.plot(means.index, means, color="gray", linewidth=0.8)
-            axes.set(xscale="log", xlabel="labelled examples")
+            axes.set(xscale="log", xlabel="labelled texts")
             axes.legend(fontsize=8)
         else:
-            places = [answers.index(answer) for answer in part["answer"]]
-            axes.errorbar(places, part["accuracy"], yerr=_spread(part), fmt="o", capsize=3)
-            axes.set(xticks=range(len(answers)))
-            axes.set_xticklabels(answers, rotation=20, ha="right", fontsize=8)
+            x = [variants.index(variant) for variant in part["variant"]]
+            axes.errorbar(x, part["accuracy"], yerr=_error_bars(part), fmt="o", capsize=3)
+            axes.set(xticks=range(len(variants)))
+            axes.set_xticklabels(variants, rotation=20, ha="right", fontsize=8)
         axes.set(title=question, ylabel="accuracy")
         axes.grid(alpha=0.3)
     for axes in list(panels):

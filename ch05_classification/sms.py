@@ -1,7 +1,8 @@
-"""Which text messages are spam? 5,574 of them (Almeida & Hidalgo 2011), 747 spam, by two protocols.
+"""The SMS spam collection: 5,574 messages, 747 of them spam (Almeida & Hidalgo 2011).
 
-The whole set, or the book's: as many other messages as spam, drawn once. Both are split 70/10/20
-with equal messages on one side; 403 messages are exact copies of an earlier one.
+Two tasks: the whole collection, or the book's balanced part, all spam and as many other messages.
+Both are split 70/10/20 with equal messages in one split; 403 messages are exact copies of an
+earlier one.
 """
 
 import csv
@@ -10,9 +11,9 @@ from dataclasses import replace
 import pandas as pd
 
 from ch01_text import fetch
-from ch05_classification.examples import Task, fingerprint, make_task
+from ch05_classification.dataset import Task, fingerprint, make_task
 
-BOOK_SEED = 123  # the book's, for drawing the messages that are not spam
+BOOK_SEED = 123  # the book's seed for sampling the messages that are not spam
 
 
 def sms_table() -> pd.DataFrame:
@@ -28,15 +29,15 @@ def sms_table() -> pd.DataFrame:
 
 
 def create_balanced_dataset(df: pd.DataFrame) -> pd.DataFrame:
-    """The book's listing: all spam, and as many others."""
+    """The book's balanced set: all spam, and as many messages that are not spam."""
     spam = df[df["Label"] == "spam"]
     ham = df[df["Label"] == "ham"].sample(len(spam), random_state=BOOK_SEED)
     return pd.concat([ham, spam])
 
 
 def sms_task(balanced: bool, seed: int) -> Task:
-    """The task on the whole set, or on the book's balanced part of it; messages left out there may
-    still be read, their labels unseen.
+    """The task on the whole collection, or on the book's balanced part. The messages left out of
+    that part are its unlabelled texts.
     """
     everything = sms_table()
     table = create_balanced_dataset(everything) if balanced else everything

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 5: one way of many."""
+"""Solutions to the exercises of chapter 5; others are possible."""
 
 import math
 import re
@@ -25,10 +25,10 @@ def balanced_weights(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def calibration_gap(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    number = np.minimum((confidence * bins).astype(int), bins - 1)
     gaps = [
         inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
-        for inside in (step == number for number in range(bins))
+        for inside in (number == one for one in range(bins))
         if inside.any()
     ]
     return float(sum(gaps) / len(right))

@@ -1,15 +1,15 @@
-"""Storyworld questions as classes: tasks where counting words does not help, because the order of
-events decides.
+"""Storyworld questions as classification tasks in which the order of events decides, so that
+counting words does not help.
 
-    holder   who has the thing? one of 60 people, or nobody
-    place    where is the thing? one of 32 places; asked in two steps (steps.py), so the people
-             are classes, too
-    reason   why is she happy, or sad? The name, thing or place that the reason ends with
-    ending   will it end well? told up to the last event; as many happy as sad stories with the
-             same words
+    holder   Who has the thing? One of 60 people, or nobody.
+    place    Where is the thing? One of 32 places. A two-hop task whose first hop asks who has it,
+             so the people are classes, too.
+    reason   Why is she happy, or sad? The person, thing or place that the reason ends with.
+    ending   Will it end well? The story up to its last event; as many happy as sad stories with the
+             same words.
 
-Test stories are told about pairs of people and things that no training story has. Each task comes
-with cheap rules that do without following the story.
+Test stories use pairs of people and things that occur in no training story. Each task comes with
+shortcuts: cheap rules that do not follow the story.
 """
 
 import re
@@ -22,15 +22,16 @@ from tqdm import tqdm
 from ch01_text.storyworld import Story, shortcut_answers, stories
 from ch01_text.storyworld.questions import Question
 from ch01_text.storyworld.story import question_lines
-from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
+from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
 from ch01_text.storyworld.world import World
-from ch05_classification.examples import Examples, Task
+from ch05_classification.dataset import FollowUp, LabelledTexts, Task
 
 TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "reason": 12_000, "ending": 12_000}
-# the same stories, with more questions to learn from
+EPOCHS = {"holder": 2, "place": 1, "reason": 2, "ending": 2}
+# the same stories, with more questions for training
 LEVELS = {"train": "base-drill", "val": "base", "test": "base"}
 RULES = ("last mentioned", "last mover", "first mention", "same sentence")
-SORTS = (
+KINDS = (
     dict.fromkeys(PEOPLE, "person")
     | dict.fromkeys(THINGS, "thing")
     | dict.fromkeys(PLACES, "place")
@@ -38,57 +39,69 @@ SORTS = (
 CLASSES = {
     "holder": (*PEOPLE, "nobody"),
     "place": (*PLACES, *PEOPLE, "nobody"),
-    "reason": tuple(SORTS),
+    "reason": tuple(KINDS),
     "ending": ("sad", "happy"),
 }
-# text, class, what the cheap rules say, class to be found out first or ""
+# text, class, prediction of each shortcut, class of the first hop or ""
 Row = tuple[str, str, dict[str, str], str]
 
 
-def asked(kind: str, split: str, seed: int) -> Iterator[tuple[Story, Question, dict[str, str]]]:
-    """Questions of one kind, asked at any time, and what the rules say; one a story at most where
-    not for training, so that rows do not depend on each other.
+def ask_for_the_place(text: str, holder: str) -> str:
+    """The second hop of `place`: a text that ends in "Q: Who has the ring?", "A:" -> the same with
+    that answer and the next question.
+
+    >>> ask_for_the_place("Q: Who has the ring?\\nA:", "Tom")
+    'Q: Who has the ring?\\nA: Tom\\nQ: Where is Tom?\\nA: the'
+    >>> ask_for_the_place("Q: Who has the ring?\\nA:", "nobody")
+    'Q: Who has the ring?\\nA: nobody\\nQ: Where is the ring?\\nA: the'
+    """
+    thing = re.findall(r"Who has the (\w+)\?", text)[-1:]
+    if not thing:
+        raise ValueError(
+            f"the text must end in a question like 'Q: Who has the ring?', not in {text[-20:]!r}"
+        )
+    wanted = holder if holder in PRONOUNS else the(thing[0])
+    return f"{text} {holder}\n{question_lines(f'Where is {wanted}?')} the"
+
+
+FOLLOW_UPS: dict[str, FollowUp] = {"place": ask_for_the_place}  # of the two-hop tasks
+
+
+def questions_of(
+    kind: str, split: str, seed: int
+) -> Iterator[tuple[Story, Question, dict[str, str]]]:
+    """Questions of one kind with the shortcuts' answers. Outside training each story has at most
+    one, so that the rows are independent.
     """
     for story in stories(
         split="test" if split == "test" else "train", level=LEVELS[split], seed=seed
     ):
         questions = [question for question in story.questions if question.kind == kind]
         for question in questions if split == "train" else questions[-1:]:
-            yield (
-                story,
-                question,
-                {
-                    name: answer.removeprefix("the ")
-                    for name, answer in shortcut_answers(story, question).items()
-                    if name in RULES
-                },
-            )
+            answers = shortcut_answers(story, question)
+            yield story, question, {rule: answers[rule].removeprefix("the ") for rule in RULES}
 
 
 def holder_rows(split: str, seed: int) -> Iterator[Row]:
     """Who has it?"""
-    for story, question, rules in asked("who-has", split, seed):
-        yield story.prompt(question), question.answer, rules, ""
+    for story, question, shortcuts in questions_of("who-has", split, seed):
+        yield story.prompt(question), question.answer, shortcuts, ""
 
 
 def place_rows(split: str, seed: int) -> Iterator[Row]:
-    """Where is it? The text asks who has it, which is to be found out first."""
-    for story, question, rules in asked("where-object", split, seed):
+    """Where is it? The text asks who has it, the first hop."""
+    for story, question, shortcuts in questions_of("where-object", split, seed):
         thing = question.about[0]
         text = f"{story.prose[: question.position]}\n{question_lines(f'Who has the {thing}?')}"
-        yield (
-            text,
-            question.answer.removeprefix("the "),
-            rules,
-            story.world(question).holder(thing) or "nobody",
-        )
+        place = question.answer.removeprefix("the ")
+        yield text, place, shortcuts, story.world(question).holder(thing) or "nobody"
 
 
 def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
-    """(who, the feeling, the reason, the sentences told) at the last moment when somebody feels
-    something.
+    """(person, feeling, reason, sentences up to then) at the last moment when somebody feels
+    something, or None.
     """
-    world, found = World(), None
+    world, last = World(), None
     for number, event in enumerate(story.events):
         world.apply(event)
         following = (
@@ -98,93 +111,94 @@ def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
         )
         if world.feels and following > event.sentence:
             person = max(world.feels)
-            found = (
+            last = (
                 person,
                 world.feels[person].feeling,
                 world.reason(person),
                 story.sentences[:following],
             )
-    return found
+    return last
 
 
 def names_in(text: str) -> list[str]:
-    """People, things and places in the order in which they are named."""
-    return [word for word in re.findall(r"\w+", text) if word in SORTS]
+    """The people, things and places in `text`, in order."""
+    return [word for word in re.findall(r"\w+", text) if word in KINDS]
 
 
 def reason_rows(split: str, seed: int) -> Iterator[Row]:
-    """Why somebody feels so, all but the last name of the reason; at the last moment when it is
-    so.
-    """
+    """Why does somebody feel so? The text gives the reason up to its last name, the class."""
     for story in stories(split="test" if split == "test" else "train", level="base", seed=seed):
-        if found := felt_last(story):
-            person, mood, reason, told = found
+        if moment := felt_last(story):
+            person, mood, reason, sentences = moment
             last = names_in(reason)[-1]
             rivals = [
                 (name, person in names)
-                for names in map(names_in, told)
+                for names in map(names_in, sentences)
                 for name in names
-                if SORTS[name] == SORTS[last] and name != person
+                if KINDS[name] == KINDS[last] and name != person
             ]
             mentioned = [name for name, _ in rivals]
             beside = [name for name, with_person in rivals if with_person]
-            rules = {
+            shortcuts = {
                 "last mentioned": mentioned[-1:],
                 "same sentence": beside[-1:],
                 "first mention": mentioned[:1],
             }
             text = (
-                f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA:"
+                f"{' '.join(sentences)}\nQ: Why is {person} {mood}?\nA:"
                 f" {reason[: reason.rindex(last)].rstrip()}"
             )
-            yield text, last, {name: "".join(answer) for name, answer in rules.items()}, ""
+            yield text, last, {rule: "".join(names) for rule, names in shortcuts.items()}, ""
 
 
 def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
-    """Stories before their end is told. For every happy one there is a sad one that a counter of
-    words rates the same, so that word counts alone are of no use.
+    """Will it end well? For each happy story there is a sad one that a bag-of-words model scores
+    the same, so that word counts alone are of no use.
     """
     source = stories(
         3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed
     )
-    told = [(story.prose[: story.closing], story.ending, story) for story in source]
+    candidates = [(story.prose[: story.closing], story.ending, story) for story in source]
     for row in match_by_words(
-        [text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])
+        [text for text, _, _ in candidates],
+        np.array([ending == "happy" for _, ending, _ in candidates]),
     ):
-        text, ending, story = told[row]
-        rules = {
+        text, ending, story = candidates[row]
+        shortcuts = {
             "last feeling": last_feeling(story),
             "wish named at the end": wish_at_the_end(story),
         }
-        yield text, ending, rules, ""
+        yield text, ending, shortcuts, ""
 
 
 def last_feeling(story: Story) -> str:
-    """The feeling told last before the end."""
-    told = sum(
+    """The last feeling that is mentioned before the end."""
+    n_sentences = sum(
         story.closing >= end
         for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1
     )
     feelings = [
-        event.feeling for event in story.events if event.verb == "feel" and event.sentence < told
+        event.feeling
+        for event in story.events
+        if event.verb == "feel" and event.sentence < n_sentences
     ]
     return feelings[-1] if feelings else ""
 
 
 def wish_at_the_end(story: Story) -> str:
-    """Happy where the last sentence before the end names whom or what the hero wished for."""
+    """ "happy" if the last sentence before the end names what the hero wished for, else "sad"."""
     wishes = [event for event in story.events if event.verb == "wish"]
     last = story.prose[: story.closing].rsplit(". ", 1)[-1]
     wanted = wishes[0].place or wishes[0].object or wishes[0].other if wishes else ""
     return "happy" if wanted in names_in(last) else "sad"
 
 
-def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> np.ndarray:
-    """Row numbers, as many positive as not at every height of a bag-of-words score, in random
-    order.
+def match_by_words(texts: list[str], positive: np.ndarray, bin_size: int = 60) -> np.ndarray:
+    """Row numbers in random order, with as many positive as negative texts in each bin of a
+    bag-of-words score.
 
-    The score of a text comes from logistic regression on the other half of the texts; balancing it
-    is matching on a propensity score (Rosenbaum & Rubin 1983).
+    Logistic regression on the other half of the texts gives a text its score; balancing it is
+    propensity-score matching (Rosenbaum & Rubin 1983).
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
@@ -197,56 +211,52 @@ def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> n
         scores = cross_val_predict(counter, texts, positive, cv=2, method="decision_function")
     rng = np.random.default_rng(0)
     kept = []
-    for rows in np.array_split(np.argsort(scores), max(1, len(texts) // a_bin)):
+    for rows in np.array_split(np.argsort(scores), max(1, len(texts) // bin_size)):
         sides = [rng.permutation(rows[positive[rows] == side]) for side in (False, True)]
         n = min(map(len, sides))
         kept += [*sides[0][:n], *sides[1][:n]]
     return rng.permutation(kept)
 
 
+def class_numbers(answers: Sequence[str], name: str) -> np.ndarray:
+    """Answers -> class numbers of a task (n,), -1 for an answer that is no class."""
+    numbers = {label: number for number, label in enumerate(CLASSES[name])}
+    return np.array([numbers.get(answer, -1) for answer in answers], dtype=np.int64)
+
+
 def story_task(
     name: str, seed: int, n_train: int | None = None, n_val: int = 600, n_test: int = 1000
 ) -> Task:
-    """One of the tasks, told anew for each `seed`."""
-    rows = {"train": n_train or TRAINING_ROWS[name], "val": n_val, "test": n_test}
-    makers: dict[str, Callable[[str], Iterator[Row]]] = {
-        "holder": lambda split: holder_rows(split, seed),
-        "place": lambda split: place_rows(split, seed),
-        "reason": lambda split: reason_rows(split, seed),
-        "ending": lambda split: ending_rows(split, seed, rows[split]),
+    """One of the four tasks, with stories written for this `seed`."""
+    n_rows = {"train": n_train or TRAINING_ROWS[name], "val": n_val, "test": n_test}
+    makers: dict[str, Callable[[str, int], Iterator[Row]]] = {
+        "holder": holder_rows,
+        "place": place_rows,
+        "reason": reason_rows,
+        "ending": lambda split, seed: ending_rows(split, seed, n_rows[split]),
     }
-    classes = CLASSES[name]
-
-    def numbers(names: Sequence[str]) -> np.ndarray:
-        return np.array([classes.index(one) for one in names], dtype=np.int64)
-
-    parts, rules = {}, ()
-    for number, (split, n) in enumerate(rows.items()):
+    splits, shortcuts = {}, ()
+    for number, (split, n) in enumerate(n_rows.items()):
         seed = 3 * seed + number  # training and validation stories differ
-        found = list(
-            tqdm(
-                islice(makers[name](split), n),
-                f"telling stories ({split})",
-                n,
-                disable=None,
-                leave=False,
-            )
+        rows = islice(makers[name](split, seed), n)
+        rows = list(tqdm(rows, f"writing stories ({split})", n, disable=None, leave=False))
+        texts, labels, shortcuts, first_hop = zip(*rows, strict=True)
+        splits[split] = LabelledTexts(
+            list(texts),
+            class_numbers(labels, name),
+            class_numbers(first_hop, name) if name in FOLLOW_UPS else None,
         )
-        texts, labels, rules, firsts = zip(*found, strict=True)
-        parts[split] = Examples(
-            list(texts), numbers(labels), numbers(firsts) if all(firsts) else None
-        )
-    shortcuts = {
-        rule: np.array([classes.index(row[rule]) if row[rule] in classes else -1 for row in rules])
-        for rule in rules[0]
-    }
-    answers = None if name == "ending" else tuple(f" {label}" for label in classes)
     return Task(
         name,
-        classes,
-        **parts,
-        positive=1 if len(classes) == 2 else None,
-        shortcuts=shortcuts,
-        about_stories=True,
-        answers=answers,
+        CLASSES[name],
+        **splits,
+        positive=1 if name == "ending" else None,
+        keep="last",  # the question is at the end
+        epochs=EPOCHS[name],
+        in_domain=True,
+        verbalizers=None if name == "ending" else tuple(f" {label}" for label in CLASSES[name]),
+        follow_up=FOLLOW_UPS.get(name),
+        shortcuts={  # those of the test rows
+            rule: class_numbers([row[rule] for row in shortcuts], name) for rule in shortcuts[0]
+        },
     )

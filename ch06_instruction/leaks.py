@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ch05_classification import group_duplicates
-from ch05_classification.examples import fingerprint
+from ch05_classification.dataset import fingerprint
 
 BLOCK = 2_000_000  # similarities in memory at a time, at most (or one row)
 

@@ -1,4 +1,4 @@
-"""The classifier: where it looks, what learns, LoRA. Oracles: loops, finite sizes, scikit-learn,
+"""The classifier: pooling, freezing, training, LoRA. Oracles: loops, finite sizes, scikit-learn,
 self-consistency.
 """
 
@@ -15,23 +15,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from ch01_text import CharTokenizer
-from ch02_attention import attention_reference
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch05_classification import (
-    Encoded,
-    Examples,
+    ClassifierConfig,
     GPTClassifier,
+    LabelledTexts,
     LinearWithLoRA,
     LoRALayer,
-    Plan,
-    Recipe,
-    WholeText,
+    TokenizedDataset,
     batches,
     class_weights,
     classification_loss,
     collate,
-    encode_examples,
-    fit,
+    fit_temperature,
+    freeze_except,
     load_adapter,
     make_task,
     merge_lora,
@@ -40,22 +37,19 @@ from ch05_classification import (
     run_task,
     save_adapter,
     shuffled_batches,
-    train_only,
+    tokenize,
+    train_classifier,
 )
 from ch05_classification.experiment import build_classifier
-from ch05_classification.saved import load_classifier, save_classifier
-from ch05_classification.scores import softmax
 from ch07_practice.quantization import quantize
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 
 
-def classifier(
-    pooling: str = "last", causal: bool = True, seed: int = 0, **changes
-) -> GPTClassifier:
+def classifier(pooling: str = "last", seed: int = 0, **changes) -> GPTClassifier:
     torch.manual_seed(seed)
     model = GPTModel(preset_config("tiny", vocab_size=50, context_length=32, **changes))
-    made = GPTClassifier(model, 3, pooling, causal)
+    made = GPTClassifier(model, 3, pooling)
     nn.init.normal_(made.head.weight)
     return made.eval()
 
@@ -68,14 +62,13 @@ def rows_of(lengths: list[int], seed: int = 0) -> list[list[int]]:
 @given(
     lengths=st.lists(st.integers(1, 20), min_size=1, max_size=5),
     pooling=st.sampled_from(["last", "mean", "max"]),
-    causal=st.booleans(),
     extra=st.integers(0, 12),
     pad=st.integers(0, 49),
 )
 @settings(max_examples=40, deadline=None)
-def test_padding_never_changes_a_logit(lengths, pooling, causal, extra, pad):
-    """Oracle: every text alone, without any filling."""
-    model = classifier(pooling, causal)
+def test_padding_never_changes_a_logit(lengths, pooling, extra, pad):
+    """Oracle: every text alone, without any padding."""
+    model = classifier(pooling)
     rows = rows_of(lengths)
     ids, true_lengths, _ = collate(rows, torch.zeros(len(rows), dtype=torch.long), pad)
     ids = F.pad(ids, (0, extra), value=pad)
@@ -86,7 +79,7 @@ def test_padding_never_changes_a_logit(lengths, pooling, causal, extra, pad):
 
 
 @pytest.mark.parametrize("pooling", ["last", "mean", "max"])
-def test_what_the_filling_holds_changes_no_bit(pooling):
+def test_the_content_of_the_padding_changes_no_bit(pooling):
     model = classifier(pooling)
     rows = rows_of([3, 17, 9])
     made = [collate(rows, torch.zeros(3, dtype=torch.long), pad) for pad in (0, 49)]
@@ -95,7 +88,7 @@ def test_what_the_filling_holds_changes_no_bit(pooling):
     assert torch.equal(first, second)
 
 
-def test_pooling_at_the_end_of_the_row_reads_the_filling():
+def test_pooling_at_the_end_of_the_row_reads_the_padding():
     model = classifier("padding")
     rows = rows_of([3, 17])
     with torch.inference_mode():
@@ -106,7 +99,7 @@ def test_pooling_at_the_end_of_the_row_reads_the_filling():
     assert torch.equal(first[1], second[1])
 
 
-def test_only_the_first_token_decides_where_the_head_looks_there():
+def test_only_the_first_token_decides_if_the_head_reads_it():
     model = classifier("first")
     ids = torch.tensor(rows_of([8, 8]))
     ids[1, 0] = ids[0, 0]
@@ -115,27 +108,9 @@ def test_only_the_first_token_decides_where_the_head_looks_there():
     torch.testing.assert_close(logits[0], logits[1])
 
 
-def test_without_the_mask_every_token_sees_the_whole_text():
-    """Oracle: the reference attention without a mask, in the place of the layer's kernel, on one
-    layer.
-    """
-    model = classifier(causal=False, n_layers=1, position="learned")
-    ids = torch.tensor(rows_of([7]))
-    block = model.model.trf_blocks[0]
-    with torch.inference_mode():
-        x = model.model.tok_emb(ids) + model.model.pos_emb.weight[:7]
-        attention = block.att
-        qkv = attention.qkv(block.norm1(x)).view(1, 7, 3, attention.num_heads, attention.head_dim)
-        context, _ = attention_reference(*qkv.permute(2, 0, 3, 1, 4), causal=False)
-        x = x + attention.out_proj(context.transpose(1, 2).flatten(2))
-        expected = model.model.final_norm(x + block.ff(block.norm2(x)))
-        found = model.model.hidden_states(ids, WholeText(torch.tensor([7])))
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
-
-
-def test_the_head_can_begin_with_words():
+def test_the_head_starts_from_verbalizers():
     model = classifier()
-    model.begin_with_words([4, 9, 2])
+    model.init_head_from_verbalizers([4, 9, 2])
     assert torch.equal(model.head.weight, model.model.tok_emb.weight[[4, 9, 2]])
 
 
@@ -151,24 +126,26 @@ def test_a_classifier_refuses(pooling, n_classes, words):
         GPTClassifier(GPTModel(preset_config("tiny")), n_classes, pooling)
 
 
-@pytest.mark.parametrize("part", ["all", "last-block", "head"])
-def test_only_the_chosen_part_learns(part):
+@pytest.mark.parametrize("trainable", ["all", "last-block", "head"])
+def test_only_the_chosen_part_learns(trainable):
     """Oracle: which weights a step of training changes."""
     model = classifier(norm="rmsnorm")
-    train_only(model, part)
+    freeze_except(model, trainable)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    encoded = Encoded(rows_of([5, 6, 7, 8]), torch.tensor([0, 1, 2, 0]), 0)
-    fit(model, encoded, encoded, Plan(epochs=2, batch_size=4), CPU, pad_id=0)
+    encoded = TokenizedDataset(rows_of([5, 6, 7, 8]), torch.tensor([0, 1, 2, 0]), 0)
+    train_classifier(
+        model, encoded, encoded, ClassifierConfig(epochs=2, batch_size=4, lr=1e-3), CPU, pad_id=0
+    )
     changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     last = "trf_blocks.1."
     wanted = {
         "head": lambda name: "out_head" in name,
         "last-block": lambda name: "out_head" in name or last in name or "final_norm" in name,
         "all": lambda name: True,
-    }[part]
+    }[trainable]
     assert changed == {name for name in before if wanted(name)}
     with pytest.raises(ValueError, match="unknown part 'tail'"):
-        train_only(model, "tail")
+        freeze_except(model, "tail")
 
 
 def test_class_weights_are_scikit_learns():
@@ -184,7 +161,7 @@ def test_the_loss_is_a_mean_over_rows_however_they_are_batched(weighted):
     rows, labels = rows_of([4, 9, 2, 11, 6]), torch.tensor([0, 0, 0, 1, 2])
     weights = class_weights(labels, 3) if weighted else None
     loss_fn = classification_loss(weights)
-    encoded = Encoded(rows, labels, 0)
+    encoded = TokenizedDataset(rows, labels, 0)
     with torch.inference_mode():
         parts = [loss_fn(model, batch) for batch in batches(encoded, 2, 0)]
         ids, lengths, _ = collate(rows, labels, 0)
@@ -194,8 +171,10 @@ def test_the_loss_is_a_mean_over_rows_however_they_are_batched(weighted):
     )
 
 
-def test_shuffled_batches_show_every_row_once_a_pass():
-    encoded = Encoded([[number] * (1 + number % 7) for number in range(50)], torch.arange(50), 0)
+def test_shuffled_batches_hold_every_row_once_per_epoch():
+    encoded = TokenizedDataset(
+        [[number] * (1 + number % 7) for number in range(50)], torch.arange(50), 0
+    )
     supply = shuffled_batches(encoded, 8, 0, np.random.default_rng(0))
     for _ in range(2):
         seen = []
@@ -207,10 +186,8 @@ def test_shuffled_batches_show_every_row_once_a_pass():
         assert sorted(seen) == list(range(50))
 
 
-def test_fitting_learns_order_and_keeps_the_best_weights():
-    """Whether "ab" or "ba" occurs cannot be told from counts; the weights kept are those of the
-    lowest loss.
-    """
+def test_fitting_learns_order():
+    """Whether "a" comes before "b" does not show in counts."""
     generator = np.random.default_rng(0)
     texts = ["".join(generator.permutation(list("abcde"))) for _ in range(400)]
     labels = np.array([text.index("a") < text.index("b") for text in texts]).astype(np.int64)
@@ -218,10 +195,11 @@ def test_fitting_learns_order_and_keeps_the_best_weights():
     torch.manual_seed(0)
     model = GPTClassifier(GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab)), 2)
     parts = [
-        encode_examples(tokenizer, Examples(texts[a:b], labels[a:b]), 64)
+        tokenize(tokenizer, LabelledTexts(texts[a:b], labels[a:b]), 64)
         for a, b in ((0, 300), (300, 400))
     ]
-    history = fit(model, *parts, Plan(epochs=12, patience=12), CPU, tokenizer.eot_id)
+    config = ClassifierConfig(epochs=12, evals_per_epoch=1, patience=12, lr=1e-3)
+    history = train_classifier(model, *parts, config, CPU, tokenizer.eot_id)
     logits = torch.from_numpy(predict_logits(model, parts[1], CPU))
     assert F.cross_entropy(logits, parts[1].labels).item() == pytest.approx(
         min(e["val_loss"] for e in history.log)
@@ -229,52 +207,63 @@ def test_fitting_learns_order_and_keeps_the_best_weights():
     assert (logits.argmax(1) == parts[1].labels).double().mean() > 0.95
 
 
-def test_fitting_stops_early():
-    """Labels without a rule: validation soon gets worse."""
+def test_fitting_stops_early_and_keeps_the_best_weights():
+    """Labels without a rule: the validation loss soon rises."""
     generator = np.random.default_rng(0)
-    encoded = Encoded(rows_of([6] * 64), torch.from_numpy(generator.integers(0, 3, 64)), 0)
-    other = Encoded(rows_of([6] * 64, 1), torch.from_numpy(generator.integers(0, 3, 64)), 0)
-    history = fit(classifier(), encoded, other, Plan(epochs=100, patience=2, batch_size=16), CPU, 0)
-    assert history.steps < 100 * 4
-    assert history.log[-1]["val_loss"] > min(entry["val_loss"] for entry in history.log)
+    encoded = TokenizedDataset(rows_of([6] * 64), torch.from_numpy(generator.integers(0, 3, 64)), 0)
+    other = TokenizedDataset(
+        rows_of([6] * 64, 1), torch.from_numpy(generator.integers(0, 3, 64)), 0
+    )
+    config = ClassifierConfig(epochs=100, evals_per_epoch=1, patience=2, lr=1e-3)
+    model = classifier()
+    history = train_classifier(model, encoded, other, config, CPU, 0)
+    assert history.step < 100 * 4
+    lowest = min(entry["val_loss"] for entry in history.log)
+    assert history.log[-1]["val_loss"] > lowest
+    logits = torch.from_numpy(predict_logits(model, other, CPU))
+    assert F.cross_entropy(logits, other.labels).item() == pytest.approx(lowest)
 
 
-def test_learning_once_more_from_the_validation_rows_too(tmp_path):
-    """Oracle: fine-tuning by hand on the joined rows, with two seeds; the temperature is still the
-    first classifier's. Two that vote say the mean of their log-probabilities, saved and loaded,
-    too.
+def test_a_task_is_run_with_its_own_settings():
+    """Oracle: the same steps by hand. Weights come from the training rows, the temperature from the
+    validation rows, and the logits from the test rows.
     """
-    words = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
-    task = make_task("spelling", words, ["a"] * 40 + ["b"] * 40, 0)
-    tokenizer = CharTokenizer.train(words)
+    texts = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
+    task = make_task("spelling", texts, ["a"] * 40 + ["b"] * 40, 0)
+    tokenizer = CharTokenizer.train(texts)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab))
-    precision, plan = pick_precision(torch.device("cpu"), "float32"), Plan(epochs=2, seed=3)
-    once, again, voted = (
-        run_task(task, model, tokenizer, Recipe(plan, refits=n), precision, 3) for n in (0, 1, 2)
+    before = copy.deepcopy(model.state_dict())
+    config = ClassifierConfig(epochs=2, seed=3, lr=1e-3)
+    result = run_task(task, model, tokenizer, config, CPU)
+    parts = [tokenize(tokenizer, part, 64) for part in (task.train, task.val, task.test)]
+    expected = build_classifier(model, tokenizer, task, config)
+    train_classifier(expected, *parts[:2], config, CPU, tokenizer.eot_id)
+    np.testing.assert_allclose(result.logits, predict_logits(expected, parts[2], CPU), atol=1e-4)
+    val_logits = predict_logits(expected, parts[1], CPU)
+    assert result.metadata.temperature == pytest.approx(
+        fit_temperature(val_logits, task.val.labels), rel=1e-3
     )
-    parts = [encode_examples(tokenizer, part, 64) for part in (task.train, task.val, task.test)]
-    expected = []
-    for seed in (3, 4):
-        one = build_classifier(model, tokenizer, task, Recipe(plan), seed)
-        fit(one, parts[0] + parts[1], None, replace(plan, seed=seed), precision, tokenizer.eot_id)
-        expected.append(predict_logits(one, parts[2], precision))
-    np.testing.assert_allclose(again.logits, expected[0], atol=1e-4)
-    mean = sum(np.log(softmax(logits)) for logits in expected) / 2
-    np.testing.assert_allclose(voted.logits, mean, atol=1e-4)
-    assert not np.allclose(expected[0], expected[1], atol=1e-3)
-    assert once.choice.temperature == again.choice.temperature == voted.choice.temperature
-    assert not np.allclose(again.logits, once.logits, atol=1e-3)
-    for result, members in ((again, 1), (voted, 2)):
-        save_classifier(tmp_path, result.classifier, tokenizer, result.choice)
-        loaded, _, choice = load_classifier(tmp_path)
-        assert choice == replace(result.choice, members=members)
-        np.testing.assert_allclose(
-            predict_logits(loaded, parts[2], precision), result.logits, atol=1e-4
-        )
+    assert result.metadata.config == config
+    short = replace(task, epochs=0.1)
+    chosen = run_task(short, model, tokenizer, replace(config, epochs=None), CPU)
+    assert chosen.metadata.config.epochs == 0.1
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_correction_is_the_formula():
+def test_with_lora_the_updates_and_the_head_learn():
+    texts = [f"{word} {number}" for word in ("aaa", "bbb") for number in range(40)]
+    task = make_task("spelling", texts, ["a"] * 40 + ["b"] * 40, 0)
+    model = GPTModel(preset_config("tiny", vocab_size=50))
+    tuned = build_classifier(model, None, task, ClassifierConfig(lora_rank=2))
+    learns = {name for name, p in tuned.named_parameters() if p.requires_grad}
+    assert learns == {
+        name for name, _ in tuned.named_parameters() if ".lora." in name or "out_head" in name
+    }
+    assert len(learns) > 2
+
+
+def test_the_lora_update_is_the_formula():
     """Oracle: W x + b + alpha / rank B A x, spelled out."""
     torch.manual_seed(0)
     layer = LinearWithLoRA(nn.Linear(6, 4), rank=2, alpha=3.0)
@@ -296,17 +285,15 @@ def with_lora(seed: int = 0, **changes) -> GPTClassifier:
 
 
 @pytest.mark.parametrize("changes", [{}, {"ffn": "swiglu", "n_kv_heads": 2}])
-def test_every_matrix_of_a_block_is_corrected_and_merging_changes_nothing(changes):
+def test_every_matrix_of_a_block_gets_an_update_and_merging_changes_nothing(changes):
     model = with_lora(**changes)
-    corrected = {
-        name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)
-    }
+    updated = {name for name, module in model.named_modules() if isinstance(module, LinearWithLoRA)}
     matrices = [
         name
         for name, p in classifier(**changes).model.trf_blocks.named_parameters()
         if p.dim() == 2
     ]
-    assert len(corrected) == len(matrices)
+    assert len(updated) == len(matrices)
     ids, lengths = torch.tensor(rows_of([9, 9])), torch.tensor([9, 9])
     with torch.inference_mode():
         before = model(ids, lengths)
@@ -348,12 +335,12 @@ def test_an_adapter_alone_carries_what_was_learned(tmp_path):
 
 @pytest.mark.parametrize("kind", ["int8", "int4"])
 def test_lora_learns_on_a_quantized_base(kind):
-    """The integers stay, the corrections learn, and merging is refused."""
+    """The integers stay, the updates learn, and merging is refused."""
     model = classifier(emb_dim=64)
     model.model = quantize(model.model, kind)
     model.model.float()
     replace_linear_with_lora(model.model.trf_blocks, rank=4, alpha=8.0)
-    encoded = Encoded(rows_of([6] * 32), torch.arange(32) % 3, 0)
+    encoded = TokenizedDataset(rows_of([6] * 32), torch.arange(32) % 3, 0)
     integers = {
         name: b.clone() for name, b in model.named_buffers() if b.dtype in (torch.int8, torch.uint8)
     }
@@ -372,7 +359,7 @@ def test_lora_learns_on_a_quantized_base(kind):
     assert all(
         torch.equal(b, integers[name]) for name, b in model.named_buffers() if name in integers
     )
-    with pytest.raises(ValueError, match="cannot take up its correction"):
+    with pytest.raises(ValueError, match="cannot be merged"):
         merge_lora(model)
 
 

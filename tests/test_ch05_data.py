@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 
 from ch01_text import CharTokenizer, fetch
 from ch05_classification import (
-    Examples,
+    LabelledTexts,
+    Task,
     create_balanced_dataset,
-    encode_examples,
     fit_baselines,
     group_duplicates,
     make_task,
@@ -28,8 +28,9 @@ from ch05_classification import (
     sms_task,
     split_rows,
     story_task,
+    tokenize,
 )
-from ch05_classification.examples import fingerprint
+from ch05_classification.dataset import fingerprint
 from ch05_classification.story_tasks import match_by_words
 
 needs_messages = pytest.mark.skipif(
@@ -53,7 +54,7 @@ def test_a_split_keeps_equal_texts_together_and_loses_none(numbers, seed):
         < 10
     ):
         return
-    parts = split_rows(Examples(texts, labels), seed)
+    parts = split_rows(LabelledTexts(texts, labels), seed)
     assert sorted(np.concatenate(parts).tolist()) == list(range(len(texts)))
     sides = [{fingerprint(texts[row]) for row in part} for part in parts]
     assert not (sides[0] & sides[1] or sides[0] & sides[2] or sides[1] & sides[2])
@@ -61,11 +62,11 @@ def test_a_split_keeps_equal_texts_together_and_loses_none(numbers, seed):
 
 def test_a_split_has_the_promised_shares_and_proportions():
     labels = np.array([0] * 900 + [1] * 100)
-    parts = split_rows(Examples([f"text {i}" for i in range(1000)], labels), 0)
+    parts = split_rows(LabelledTexts([f"text {i}" for i in range(1000)], labels), 0)
     assert [len(part) for part in parts] == [700, 100, 200]
     assert [int(labels[part].sum()) for part in parts] == [70, 10, 20]
     assert not np.array_equal(
-        parts[2], split_rows(Examples([f"text {i}" for i in range(1000)], labels), 1)[2]
+        parts[2], split_rows(LabelledTexts([f"text {i}" for i in range(1000)], labels), 1)[2]
     )
 
 
@@ -103,7 +104,7 @@ def test_tables_are_read_as_they_were_written(table):
 
 def test_a_missing_column_is_named(table):
     with pytest.raises(
-        ValueError, match=r"no column 'body', but 'text', 'label'; .* with --text-column"
+        ValueError, match=r"no column 'body', only 'text', 'label'; .* with --text-column"
     ):
         read_table(table, "body", "label")
     with pytest.raises(ValueError, match="name the right one with --label-column"):
@@ -127,7 +128,7 @@ def test_a_missing_column_is_named(table):
         ("{broken\n", "a.jsonl", "cannot be read as JSONL"),
         ('text,label\n"a,b\n', "a.csv", "cannot be read as CSV"),
         ("", "a.csv", "is empty"),
-        ("x", "a.parquet", "is none of .csv, .tsv, .jsonl"),
+        ("x", "a.parquet", "is not a .csv, .tsv, .jsonl file"),
     ],
 )
 def test_bad_tables_are_refused(tmp_path, content, name, words):
@@ -161,9 +162,9 @@ def test_another_test_table_takes_the_place_of_the_test_part():
     task = make_task("a", texts, labels, 0, test=(["hello", texts[0]], ["friend", "ad"]))
     assert task.test.texts == ["hello", texts[0]]
     assert len(task.train) + len(task.val) == 60
-    assert task.notes["test texts that training has, too"] == 1
+    assert task.notes["test texts also in the training table"] == 1
     with pytest.raises(
-        ValueError, match="label 'foe', which training has no row of; known are 'ad', 'friend'"
+        ValueError, match="label 'foe', which no training row has; known are 'ad', 'friend'"
     ):
         make_task("a", texts, labels, 0, test=(["hello"], ["foe"]))
 
@@ -172,7 +173,7 @@ def test_another_test_table_takes_the_place_of_the_test_part():
     ("labels", "words"),
     [
         (["a"] * 60, "needs at least two classes"),
-        (["a"] * 55 + ["b"] * 5, "5 different texts only"),
+        (["a"] * 55 + ["b"] * 5, "only 5 different texts"),
     ],
 )
 def test_tasks_without_enough_to_learn_are_refused(labels, words):
@@ -183,12 +184,12 @@ def test_tasks_without_enough_to_learn_are_refused(labels, words):
 @pytest.mark.parametrize(("keep", "expected"), [("first", "abc"), ("last", "cde")])
 def test_long_texts_are_cut_and_counted(keep, expected):
     tokenizer = CharTokenizer.train("abcde")
-    encoded = encode_examples(tokenizer, Examples(["abcde", "ab"], np.array([0, 1])), 4, keep)
+    encoded = tokenize(tokenizer, LabelledTexts(["abcde", "ab"], np.array([0, 1])), 4, keep)
     assert encoded.rows[0][0] == tokenizer.eot_id
     assert tokenizer.decode(encoded.rows[0][1:]) == expected
-    assert encoded.truncated == 1
+    assert encoded.n_truncated == 1
     with pytest.raises(ValueError, match="a text is empty"):
-        encode_examples(tokenizer, Examples([" "], np.array([0])), 4)
+        tokenize(tokenizer, LabelledTexts([" "], np.array([0])), 4)
 
 
 @needs_messages
@@ -203,10 +204,16 @@ def test_messages_are_what_the_file_says():
     assert (table["Label"] == "spam").sum() == 747
 
 
+@pytest.fixture(scope="module")
+def messages() -> Task:
+    """All messages, split once for both tests."""
+    return sms_task(False, 0)
+
+
 @needs_messages
-def test_both_protocols_keep_equal_messages_on_one_side():
+def test_both_protocols_keep_equal_messages_on_one_side(messages):
     for balanced, sizes in ((False, (3900, 558, 1116)), (True, (1044, 150, 300))):
-        task = sms_task(balanced, 0)
+        task = sms_task(True, 0) if balanced else messages
         assert tuple(map(len, (task.train, task.val, task.test))) == sizes
         assert task.classes[task.positive] == "spam"
         sides = [set(map(fingerprint, part.texts)) for part in (task.train, task.val, task.test)]
@@ -226,12 +233,12 @@ def test_the_books_split_leaks_and_has_its_sizes():
 
 
 @needs_messages
-def test_the_baselines_are_as_good_as_published():
+def test_the_baselines_are_as_good_as_published(messages):
     """A TF-IDF logistic regression should be near 97 to 98 % here, and everything above the
     majority.
     """
-    task = sms_task(False, 0)
-    accuracy = {b.name: (b.predicted == task.test.labels).mean() for b in fit_baselines(task)}
+    right = {b.name: b.predicted == messages.test.labels for b in fit_baselines(messages)}
+    accuracy = {name: values.mean() for name, values in right.items()}
     assert accuracy["majority"] == pytest.approx(0.8656, abs=1e-3)
     assert all(
         accuracy[name] > 0.975 for name in ("naive Bayes", "TF-IDF words", "TF-IDF characters")
@@ -246,7 +253,7 @@ def test_story_tasks(name):
     task = story_task(name, 0, *SMALL)
     assert [len(task.train), len(task.val), len(task.test)] == [150, 30, 60]
     assert task.keep == "last"
-    assert task.about_stories
+    assert task.in_domain
     again = story_task(name, 0, *SMALL)
     assert again.test.texts == task.test.texts
     assert (again.test.labels == task.test.labels).all()

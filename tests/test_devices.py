@@ -27,6 +27,7 @@ from ch04_pretraining import (
 )
 from ch04_pretraining.checkpoint import read_training_state, restore_training_state, training_state
 from ch04_pretraining.main import main as pretrain
+from ch05_classification import ClassifierConfig
 from ch05_classification.main import main as classify
 from ch06_instruction.main import main as tune
 from ch07_practice.evaluate_command import evaluate
@@ -144,16 +145,15 @@ def test_pretraining_needs_no_float64(run, optimizer):
 @pytest.mark.slow
 @pytest.mark.parametrize("lora_rank", [0, 2])
 def test_classifying_needs_no_float64(run, lora_rank):
-    start = str(run / "ch04_pretraining" / "checkpoint")
+    config = ClassifierConfig(
+        task=str(run / "moods.csv"),
+        start=str(run / "ch04_pretraining" / "checkpoint"),
+        epochs=1,
+        class_weights=True,
+        lora_rank=lora_rank,
+    )
     with NoFloat64():
-        metrics = classify(
-            str(run / "moods.csv"),
-            start,
-            epochs=1,
-            class_weights=True,
-            lora_rank=lora_rank,
-            run=run,
-        )
+        metrics = classify(config, run=run)
         classify(classify="a nice day", run=run)
     assert 0 <= metrics["accuracy"] <= 1
 

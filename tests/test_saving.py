@@ -24,9 +24,14 @@ from ch01_text.saving import PATIENCE
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import from_pretrained, load_checkpoint, save_checkpoint, save_pretrained
 from ch04_pretraining.checkpoint import read_training_state
-from ch05_classification import GPTClassifier, load_classifier, save_classifier
+from ch05_classification import (
+    ClassifierConfig,
+    ClassifierMetadata,
+    GPTClassifier,
+    load_classifier,
+    save_classifier,
+)
 from ch05_classification.lora import load_adapter, replace_linear_with_lora, save_adapter
-from ch05_classification.saved import Choice
 
 TOKENIZER = CharTokenizer.train("abcdef")
 CONFIG = GPTConfig(TOKENIZER.n_vocab, 8, 16, 2, 1, qkv_bias=True)
@@ -118,7 +123,7 @@ FORMATS = {
             path,
             GPTClassifier(model_of(value), 2),
             TOKENIZER,
-            Choice("task", ("yes", "no"), 0, "end"),
+            ClassifierMetadata(("yes", "no"), "last", 1.0, ClassifierConfig()),
         ),
         lambda path: value_of(load_classifier(path)[0].model),
     ),

@@ -1,13 +1,13 @@
-"""Texts with labels: read from a table, and split so that no text is on both sides.
+"""Labelled texts: read from a table, and split so that no text is on both sides.
 
-A text that occurs twice would be learned by heart from one side and recognised on the other, so
-equal texts (but for case and punctuation) stay together. Nothing is fitted before the split.
+A classifier memorises a text that it was trained on and recognises a copy in the test set. Equal
+texts (up to case and punctuation) therefore stay in one split. Nothing is fitted before the split.
 """
 
 import io
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,66 +17,56 @@ import pandas as pd
 from ch01_text.text_datasets import read_text_file
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-FOLDS = 10  # a split is made of tenths
+FOLDS = 10  # the splits are made of tenths
+FollowUp = Callable[[str, str], str]  # (text, answer of the first hop) -> text of the second hop
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Texts and the numbers of their classes, row by row; `first`, where there is something to be
-    found out before (steps.py), the number of that class.
-    """
+class LabelledTexts:
+    """Texts and their class numbers, row by row."""
 
     texts: list[str]
     labels: np.ndarray  # (n,) int64
-    first: np.ndarray | None = None  # (n,) int64
+    first_hop: np.ndarray | None = None  # (n,) int64; in a two-hop task, the class of the first hop
 
     def __len__(self) -> int:
         return len(self.texts)
 
-    def take(self, rows: Sequence[int] | np.ndarray) -> "Examples":
+    def take(self, rows: Sequence[int] | np.ndarray) -> "LabelledTexts":
         """These rows, in this order."""
-        return Examples(
+        return LabelledTexts(
             [self.texts[row] for row in rows],
             self.labels[rows],
-            None if self.first is None else self.first[rows],
+            None if self.first_hop is None else self.first_hop[rows],
         )
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be told apart: names of the classes, and examples for training, validation and
-    test.
-
-    `positive`: the class that F1, the ROC curve and a threshold are about; None where there are
-        more than two.
-    `shortcuts`: what cheap rules answer on the test rows (class numbers; -1: nothing). `notes`:
-    what was counted on the way. `about_stories`: whether chapter 4's story model is the one to
-    begin with. `answers`: how a language model would begin to write each class, where the texts end
-    in a question. `unlabelled`: more texts of the same kind.
-    """
+    """A classification data set: class names and its three splits."""
 
     name: str
     classes: tuple[str, ...]
-    train: Examples
-    val: Examples
-    test: Examples
+    train: LabelledTexts
+    val: LabelledTexts
+    test: LabelledTexts
+    # the class that F1, the ROC curve and a threshold refer to; None: there are more than two
     positive: int | None = None
+    keep: str = "first"  # which end of a text that exceeds the context length is kept, or "last"
+    epochs: float = 6.0  # passes over the training rows that suit their number
+    # whether the run's language model was pretrained on texts of this kind
+    in_domain: bool = False
+    unlabelled: tuple[str, ...] = ()  # further texts of this kind, to pretrain on
+    # for each class, how a language model would begin to write it after the text
+    verbalizers: tuple[str, ...] | None = None
+    follow_up: FollowUp | None = None  # of a two-hop task
+    # what cheap rules predict for the test rows: (n_test,) class numbers, -1 for no prediction
     shortcuts: dict[str, np.ndarray] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-    about_stories: bool = False
-    unlabelled: tuple[str, ...] = ()
-    answers: tuple[str, ...] | None = None
-
-    @property
-    def keep(self) -> str:
-        """Which tokens stay of a text that is longer than the context: of a story, with the
-        question at its end, the "last" ones, else the "first".
-        """
-        return "last" if self.about_stories else "first"
+    notes: dict[str, int] = field(default_factory=dict)  # counts to report: rows, duplicates
 
 
 def fingerprint(text: str) -> str:
-    """What makes two texts the same: their words, whatever the case and the punctuation.
+    """The words of a text without case and punctuation: equal for texts that count as copies.
 
     >>> fingerprint("WINNER!! Call  now.") == fingerprint("winner, call now")
     True
@@ -85,39 +75,37 @@ def fingerprint(text: str) -> str:
 
 
 def group_duplicates(texts: Sequence[str]) -> tuple[np.ndarray, int]:
-    """The number of each text's group of equal ones (n,), and how many texts repeat an earlier
-    one.
-    """
+    """Group numbers (n,), the same for equal texts, and how many texts repeat an earlier one."""
     groups = pd.factorize(pd.Series(list(map(fingerprint, texts)), dtype=object))[0]
     return groups, len(texts) - len(set(groups.tolist()))
 
 
-def split_rows(examples: Examples, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Row numbers for training (seven tenths), validation (one) and test (two), the classes in
-    about the same proportions in each and equal texts together. ValueError where a class has too
-    few rows.
+def split_rows(data: LabelledTexts, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Row numbers for training (70 %), validation (10 %) and test (20 %). The classes have about
+    the same proportions in each, and equal texts stay together. ValueError if a class has too few
+    rows.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
-    groups, _ = group_duplicates(examples.texts)
-    for label in np.unique(examples.labels):
-        n = len(np.unique(groups[examples.labels == label]))
+    groups, _ = group_duplicates(data.texts)
+    for label in np.unique(data.labels):
+        n = len(np.unique(groups[data.labels == label]))
         if n < FOLDS:
             raise ValueError(
-                f"a class has {n} different texts only; give every class at least {FOLDS}"
+                f"a class has only {n} different texts; give every class at least {FOLDS}"
             )
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    parts = [rows for _, rows in folds.split(np.zeros(len(examples)), examples.labels, groups)]
+    parts = [rows for _, rows in folds.split(np.zeros(len(data)), data.labels, groups)]
     return np.sort(np.concatenate(parts[3:])), parts[2], np.sort(np.concatenate(parts[:2]))
 
 
 def read_table(path: Path, text_column: str, label_column: str) -> tuple[list[str], list[str]]:
     """Texts and labels of a CSV, TSV or JSONL file (UTF-8).
 
-    ValueError where a column is missing, a text or a label is empty, or the file cannot be read.
+    ValueError if a column is missing, a text or a label is empty, or the file cannot be read.
     """
     if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path} is none of {', '.join(SUFFIXES)}; rename it, or convert it")
+        raise ValueError(f"{path} is not a {', '.join(SUFFIXES)} file; rename or convert it")
     content = io.StringIO(read_text_file(path))
     try:
         if path.suffix == ".jsonl":
@@ -129,12 +117,12 @@ def read_table(path: Path, text_column: str, label_column: str) -> tuple[list[st
                 dtype=str,
                 keep_default_na=False,
             )
-    except ValueError as error:  # pandas' own errors are among them
+    except ValueError as error:  # pandas' own errors are ValueErrors
         raise ValueError(f"{path} cannot be read as {path.suffix[1:].upper()} ({error})") from error
     for flag, column in (("--text-column", text_column), ("--label-column", label_column)):
         if column not in table:
             raise ValueError(
-                f"{path} has no column {column!r}, but {', '.join(map(repr, table.columns))}; "
+                f"{path} has no column {column!r}, only {', '.join(map(repr, table.columns))}; "
                 f"name the right one with {flag}"
             )
     columns = []
@@ -145,18 +133,18 @@ def read_table(path: Path, text_column: str, label_column: str) -> tuple[list[st
         if empty := [row for row, value in enumerate(values) if not value]:
             raise ValueError(
                 f"{len(empty)} rows of {path} have no {what} (the first: row {empty[0] + 1}); "
-                "fill them in or take them out"
+                "fill them in or remove them"
             )
         columns.append(values)
     return columns[0], columns[1]
 
 
 def number_labels(labels: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
-    """Labels -> class numbers (n,); ValueError where one is none of `classes`."""
+    """Labels -> class numbers (n,); ValueError if one is not among `classes`."""
     numbers = {name: number for number, name in enumerate(classes)}
     if unknown := sorted(set(labels) - set(numbers)):
         raise ValueError(
-            f"{where} has the label {unknown[0]!r}, which training has no row of; "
+            f"{where} has the label {unknown[0]!r}, which no training row has; "
             f"known are {', '.join(map(repr, classes))}"
         )
     return np.array([numbers[label] for label in labels], dtype=np.int64)
@@ -170,10 +158,9 @@ def make_task(
     test: tuple[list[str], list[str]] | None = None,
     positive: str | None = None,
 ) -> Task:
-    """Split labelled texts into a task; `test`, where given, are other rows to test on.
+    """Split labelled texts into a task, or test on the texts and labels of `test`, if given.
 
-    Of two classes the rarer one is `positive`, unless named. ValueError where there is one class
-    only.
+    Of two classes the rarer one is `positive`, unless named. ValueError if there is only one class.
     """
     counts = Counter(labels)
     if len(counts) < 2:
@@ -181,15 +168,15 @@ def make_task(
             f"all rows have the label {labels[0]!r}; a classifier needs at least two classes"
         )
     classes = tuple(sorted(counts))
-    examples = Examples(texts, number_labels(labels, classes, "the table"))
-    training, validation, testing = split_rows(examples, seed)
-    parts = [examples.take(rows) for rows in (training, validation, testing)]
+    data = LabelledTexts(texts, number_labels(labels, classes, "the table"))
+    training, validation, testing = split_rows(data, seed)
+    parts = [data.take(rows) for rows in (training, validation, testing)]
     notes = {"rows": len(texts), "repeated texts": group_duplicates(texts)[1]}
     if test is not None:
-        parts[0] = examples.take(np.sort(np.concatenate((training, testing))))
+        parts[0] = data.take(np.sort(np.concatenate((training, testing))))
         known = set(map(fingerprint, texts))
-        parts[2] = Examples(test[0], number_labels(test[1], classes, "the test table"))
-        notes["test texts that training has, too"] = sum(
+        parts[2] = LabelledTexts(test[0], number_labels(test[1], classes, "the test table"))
+        notes["test texts also in the training table"] = sum(
             fingerprint(text) in known for text in test[0]
         )
     if len(classes) == 2 and positive is None:

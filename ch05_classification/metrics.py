@@ -1,8 +1,7 @@
-"""How good is a classifier, and how sure may one be of that? scikit-learn's metrics, with error
-bars.
+"""Metrics of a classifier with error bars, on top of scikit-learn's.
 
-Probabilities are judged, too: a model that says 90 % should be right nine times in ten (Guo et al.
-2017).
+Probabilities are measured, too: of all predictions with a confidence of 90 %, nine in ten should be
+right (Guo et al. 2017).
 """
 
 import math
@@ -23,10 +22,21 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 
 def f1(labels: np.ndarray, predicted: np.ndarray, positive: int | None) -> float:
-    """F1 of the `positive` class, or the mean over all classes that occur."""
-    if positive is None:
-        return metrics.f1_score(labels, predicted, average="macro", zero_division=0)
-    return metrics.f1_score(labels == positive, predicted == positive, zero_division=0)
+    """F1 of the `positive` class, or macro-F1: the mean over all classes that occur. A prediction
+    of -1 stands for no class.
+
+    By hand, because the bootstrap calls it too often for scikit-learn's `f1_score`.
+
+    >>> f1(np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1]), 1)
+    0.8
+    """
+    if positive is not None:
+        true, found = labels == positive, predicted == positive
+        return float(2 * (true & found).sum() / max(1, true.sum() + found.sum()))
+    n = 1 + max(labels.max(), predicted.max())
+    hits = np.bincount(labels[labels == predicted], minlength=n)
+    total = np.bincount(labels, minlength=n) + np.bincount(predicted[predicted >= 0], minlength=n)
+    return float((2 * hits[total > 0] / total[total > 0]).mean())
 
 
 def bootstrap(
@@ -36,8 +46,8 @@ def bootstrap(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> tuple[float, float]:
-    """The 95 % interval of `score(labels, predicted)` over test sets like this one (Efron 1979):
-    rows drawn with replacement, 2.5th and 97.5th percentile.
+    """The 95 % bootstrap interval of `score(labels, predicted)` (Efron 1979): the 2.5th and 97.5th
+    percentile over test sets of the same size, drawn from this one with replacement.
     """
     rows = np.random.default_rng(seed).integers(len(labels), size=(resamples, len(labels)))
     values = [score(labels[draw], predicted[draw]) for draw in rows]
@@ -50,10 +60,10 @@ def accuracy(labels: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mcnemar(right: np.ndarray, baseline_right: np.ndarray) -> tuple[int, int, float]:
-    """Do two classifiers differ on the same rows? (rows only the first gets right, rows only the
-    second does, p).
+    """McNemar's exact test of two classifiers on the same rows (McNemar 1947).
 
-    Exact: were they equally good, each disagreement would be a toss of a coin (McNemar 1947).
+    Returns (rows only the first gets right, rows only the second gets right, p). If both were
+    equally good, each such row would be a coin toss.
 
     >>> mcnemar(np.array([True, True, False]), np.array([False, True, False]))
     (1, 0, 1.0)
@@ -63,33 +73,30 @@ def mcnemar(right: np.ndarray, baseline_right: np.ndarray) -> tuple[int, int, fl
     only_first = int((right & ~baseline_right).sum())
     only_second = int((~right & baseline_right).sum())
     disagreements = only_first + only_second
-    return (
-        only_first,
-        only_second,
-        float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0,
-    )
+    p = float(binomtest(only_first, disagreements).pvalue) if disagreements else 1.0
+    return only_first, only_second, p
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> list[dict]:
-    """Rows by how sure the classifier was, in equal steps from 0 to 1: how many, how sure on
-    average, how often right. Empty steps are left out.
+    """A reliability diagram as rows: for each bin of confidence the number of predictions, their
+    mean confidence and their accuracy. Empty bins are left out.
     """
-    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    step = np.minimum((sure * bins).astype(int), bins - 1)
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bin_numbers = np.minimum((confidence * bins).astype(int), bins - 1)
     return [
         {
             "n": int(inside.sum()),
-            "confidence": float(sure[inside].mean()),
+            "confidence": float(confidence[inside].mean()),
             "accuracy": float(right[inside].mean()),
         }
-        for inside in (step == number for number in range(bins))
+        for inside in (bin_numbers == number for number in range(bins))
         if inside.any()
     ]
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
-    """ECE: the mean distance of confidence and accuracy over the steps of `reliability`, by their
-        rows.
+    """Expected calibration error (ECE): |confidence - accuracy| averaged over the bins of
+    `reliability`, weighted by the rows in each.
 
     >>> round(calibration_error(np.array([[0.9, 0.1], [0.9, 0.1]]), np.array([0, 1])), 3)
     0.4
@@ -105,8 +112,8 @@ def log_loss(logits: np.ndarray, labels: np.ndarray, temperature: float = 1.0) -
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The number to divide logits by that gives validation rows the lowest cross-entropy (Guo et
-    al. 2017, section 4.2); it changes how sure a classifier is, not what it chooses.
+    """The temperature that minimises the cross-entropy of validation rows when it divides their
+    logits (Guo et al. 2017, section 4.2). It changes the confidence, never the predicted class.
     """
     from scipy.optimize import minimize_scalar
 
@@ -117,9 +124,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def choose_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The probability from which on "positive" is said that gives the highest F1 on validation
-    rows: `scores` (n,) and `labels` (n,) booleans. Halfway between the two scores that it
-    separates.
+    """The threshold with the highest F1 on validation rows: `scores` (n,) are probabilities of the
+    positive class, `labels` (n,) booleans. It lies halfway between the two scores it separates.
     """
     precision, recall, thresholds = metrics.precision_recall_curve(labels, scores)
     both = precision + recall
@@ -132,11 +138,9 @@ def choose_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def summarize(
     labels: np.ndarray, predicted: np.ndarray, positive: int | None, seed: int = 0
 ) -> dict[str, float]:
-    """Accuracy with its 95 % interval, and F1 with its."""
+    """Accuracy and F1, each with its 95 % interval."""
     low, high = bootstrap(labels, predicted, accuracy, seed)
-    f1_low, f1_high = bootstrap(
-        labels, predicted, lambda y, p: f1(y, p, positive), seed, RESAMPLES // 4
-    )
+    f1_low, f1_high = bootstrap(labels, predicted, lambda y, p: f1(y, p, positive), seed)
     return {
         "accuracy": accuracy(labels, predicted),
         "ci95_low": low,
@@ -148,9 +152,8 @@ def summarize(
 
 
 def ranking(scores: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """How well `scores` (n,) put the positive rows (`labels` (n,) booleans) before the others,
-    whatever the
-    threshold: area under the ROC curve, and average precision.
+    """Area under the ROC curve and average precision: how well `scores` (n,) rank the positive rows
+    (`labels` (n,) booleans) above the others, whatever the threshold.
     """
     return {
         "roc_auc": float(metrics.roc_auc_score(labels, scores)),

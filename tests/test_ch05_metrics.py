@@ -1,4 +1,4 @@
-"""Scores and their error bars. Oracles: scikit-learn, scipy, closed forms, simulation."""
+"""Metrics and their error bars. Oracles: scikit-learn, scipy, closed forms, simulation."""
 
 import math
 
@@ -21,8 +21,8 @@ from ch05_classification import (
     reliability,
     softmax,
 )
-from ch05_classification.scores import accuracy, f1, ranking, summarize
-from ch05_classification.scores import log_loss as our_log_loss
+from ch05_classification.metrics import accuracy, f1, ranking, summarize
+from ch05_classification.metrics import log_loss as our_log_loss
 
 
 def draw(
@@ -43,11 +43,18 @@ def test_probabilities_are_scipys():
     np.testing.assert_allclose(softmax(logits, 2.0), scipy_softmax(logits / 2, axis=1), atol=1e-12)
 
 
-def test_f1_is_scikit_learns():
-    logits, labels = draw(K=2)
-    predicted = logits.argmax(1)
-    assert f1(labels, predicted, 0) == f1_score(labels, predicted, pos_label=0)
-    assert f1(labels, predicted, None) == f1_score(labels, predicted, average="macro")
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(-1, 4)), min_size=1, max_size=30))
+def test_f1_is_scikit_learns(rows):
+    """Classes may be missing among the labels, the predictions, or both; -1 is no class."""
+    labels, predicted = np.array(rows).T
+    for positive in range(5):
+        assert f1(labels, predicted, positive) == pytest.approx(
+            f1_score(labels == positive, predicted == positive, zero_division=0)
+        )
+    occurring = sorted({*labels, *predicted} - {-1})
+    assert f1(labels, predicted, None) == pytest.approx(
+        f1_score(labels, predicted, labels=occurring, average="macro", zero_division=0)
+    )
 
 
 def test_the_bootstrap_interval_is_about_wilsons():
