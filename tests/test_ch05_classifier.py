@@ -45,7 +45,7 @@ from ch05_classification import (
 from ch05_classification.experiment import build_classifier
 from ch05_classification.saved import load_classifier, save_classifier
 from ch05_classification.scores import softmax
-from ch07_practice.quantization import quantize
+from ch07_practice.decoding.quantization import quantize
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 

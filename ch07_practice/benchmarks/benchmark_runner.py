@@ -1,6 +1,5 @@
-"""A fair contest: every measurement in a process of its own, one at a time, in alternating order.
-
-Whatever is measured is handed on at once, so that a contest that is cut short keeps it.
+"""A fair comparison: each measurement runs in a process of its own, one at a time, in alternating
+order. Results are passed on at once, so that an interrupted benchmark keeps them.
 """
 
 import contextlib
@@ -19,36 +18,40 @@ from tqdm import tqdm
 
 from ch03_gpt import pick_precision
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 Rows = list[dict]
 
 
-class Contender(Protocol):
+class Candidate(Protocol):
     name: str
-    package: str | None  # what must be installed
+    package: str | None  # required package
 
 
 class Size(Protocol):
     name: str
 
 
-def installed(contenders: Iterable[Contender]) -> list[Contender]:
-    """Those whose package is installed; says which are left out, and how to install them."""
-    contenders = list(contenders)
+def installed(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """The candidates whose package is installed. Prints which are left out and how to
+    install them.
+    """
+    candidates = list(candidates)
     missing = {
-        c.package for c in contenders if c.package and not importlib.util.find_spec(c.package)
+        c.package for c in candidates if c.package and not importlib.util.find_spec(c.package)
     }
     for package in sorted(missing):
         flag = " --no-deps" if package == "llms_from_scratch" else ""
         print(
-            f"{package} is not installed, so it is left out; pip install{flag}"
+            f"{package} is not installed and is left out; pip install{flag}"
             f" {package.replace('_', '-')}"
         )
-    return [contender for contender in contenders if contender.package not in missing]
+    return [candidate for candidate in candidates if candidate.package not in missing]
 
 
-def native(formats: Iterable[str], device: torch.device) -> list[str]:
-    """The number formats that `device` need not emulate; says which one is left out, and why."""
+def native_formats(formats: Iterable[str], device: torch.device) -> list[str]:
+    """The number formats that `device` computes without emulation. Prints if and why bfloat16 is
+    left out.
+    """
     precision, formats = pick_precision(device), list(formats)
     if precision.dtype == torch.bfloat16 or "bfloat16" not in formats:
         return formats
@@ -56,15 +59,13 @@ def native(formats: Iterable[str], device: torch.device) -> list[str]:
     return [name for name in formats if name != "bfloat16"]
 
 
-def _begin(connection: Connection, work: Callable, arguments: tuple) -> None:
-    """What the new process does: work, send every finding, and in the end the error, if there
-    was one.
-    """
-    # was ignored while the process started
+def _process_main(connection: Connection, work: Callable, arguments: tuple) -> None:
+    """Runs in the new process: work, send each result, and finally the error, if there was one."""
+    # the parent ignored SIGINT while it started this process
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            work(lambda found: connection.send((found, None)), *arguments)
+            work(lambda result: connection.send((result, None)), *arguments)
         except (ValueError, OSError) as error:
             connection.send((None, ValueError(str(error))))
         except (Exception, SystemExit) as error:
@@ -72,78 +73,79 @@ def _begin(connection: Connection, work: Callable, arguments: tuple) -> None:
             connection.send((None, RuntimeError(f"{type(error).__name__}: {error}")))
 
 
-def apart(
+def run_in_process(
     name: str, work: Callable[..., None], *arguments, seconds: float | None = None
 ) -> Iterator:
-    """What `work(report, *arguments)` reports in a fresh process, as it comes.
+    """Run `work(report, *arguments)` in a fresh process; yields each result that it passes to
+    `report`.
 
-    TimeoutError after `seconds`; ValueError or RuntimeError where the work failed; OSError where
-    its process was ended from outside.
+    TimeoutError after `seconds`; ValueError or RuntimeError if the work fails; OSError if the
+    process is killed.
     """
     receiver, sender = get_context("spawn").Pipe(duplex=False)
     process = get_context("spawn").Process(
-        target=_begin, args=(sender, work, arguments), daemon=True
+        target=_process_main, args=(sender, work, arguments), daemon=True
     )
     deadline = None if seconds is None else time.monotonic() + seconds
-    # Ctrl-C is for us; the process gets its end from us
+    # Ctrl-C interrupts this process only, which then terminates the other one
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     process.start()
     signal.signal(signal.SIGINT, previous)
     sender.close()
     try:
         while receiver.poll(None if deadline is None else max(0.0, deadline - time.monotonic())):
-            found, error = receiver.recv()
+            result, error = receiver.recv()
             if error:
                 raise error
-            yield found
-        raise TimeoutError(f"{name} was stopped after its {seconds:g} seconds")
+            yield result
+        raise TimeoutError(f"{name} was stopped after {seconds:g} seconds")
     except EOFError:
         process.join()
         if process.exitcode:
             raise OSError(
-                f"the process of {name} was ended from outside, probably because memory ran out; "
-                "take a smaller --size"
+                f"the process of {name} was killed, probably for lack of memory; choose a smaller"
+                " --size"
             ) from None
     finally:
         process.terminate()
         process.join()
 
 
-def _once(report: Callable, work: Callable, contender: Contender, number: int) -> None:
-    report(work(contender, number))
+def _once(report: Callable, work: Callable, candidate: Candidate, number: int) -> None:
+    report(work(candidate, number))
 
 
-def in_turn(
-    work: Callable[[Contender, int], Found],
-    contenders: Sequence[Contender],
+def run_interleaved(
+    work: Callable[[Candidate, int], Result],
+    candidates: Sequence[Candidate],
     rounds: int,
     title: str,
-) -> Iterator[dict[str, list[Found]]]:
-    """`work(contender, round)` for each, in a fresh process, `rounds` times; the order turns around
-    every time.
+) -> Iterator[dict[str, list[Result]]]:
+    """Run `work(candidate, round)` for each candidate, in a fresh process, `rounds` times. The
+    order reverses every round, so that a drift of the machine's speed hits all candidates alike.
 
-    Yields after every measurement what has been found so far, by contender.
+    Yields after every measurement the results so far, by candidate.
     """
-    found: dict[str, list[Found]] = {contender.name: [] for contender in contenders}
-    with tqdm(total=len(contenders) * rounds, desc=title, disable=None) as bar:
+    results: dict[str, list[Result]] = {candidate.name: [] for candidate in candidates}
+    with tqdm(total=len(candidates) * rounds, desc=title, disable=None) as bar:
         for number in range(rounds):
-            for contender in reversed(contenders) if number % 2 else contenders:
-                bar.set_postfix_str(contender.name)
-                found[contender.name] += apart(
-                    f"{contender.name} at {title}", _once, work, contender, number
+            for candidate in reversed(candidates) if number % 2 else candidates:
+                bar.set_postfix_str(candidate.name)
+                results[candidate.name] += run_in_process(
+                    f"{candidate.name} at {title}", _once, work, candidate, number
                 )
                 bar.update()
-                yield found
+                yield results
 
 
-def size_by_size(
+def run_sizes(
     measure: Callable[[Size, str], Iterator[Rows]],
     sizes: Sequence[Size],
     save: Callable[[Rows], None],
 ) -> Rows:
-    """All rows of `measure(size, title)`, which yields a size's rows as they stand after every
-    measurement: `save` gets all rows so far each time. A size's table is printed when it is
-    complete, or as far as it got.
+    """Run `measure(size, title)` for each size; returns all rows. `measure` yields the rows of its
+    size after every measurement, and `save` then receives all rows so far. Each size's table is
+    printed at the end, even if it is incomplete.
     """
     done: Rows = []
     for number, size in enumerate(sizes, 1):
@@ -158,13 +160,13 @@ def size_by_size(
 
 
 def print_table(rows: Rows) -> None:
-    """The rows below each other, numbers with two decimals."""
+    """Print the rows as a table, numbers with two decimals."""
     if rows:
         print(pd.DataFrame(rows).to_string(index=False, float_format="{:,.2f}".format) + "\n")
 
 
-def wait_for(device: torch.device) -> None:
-    """Until the device has done all that it was asked to."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished all queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize()
     elif device.type == "mps":

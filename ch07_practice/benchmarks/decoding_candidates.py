@@ -1,5 +1,5 @@
-"""Who takes part in the decoding benchmark: our weights in every number format, and the peers'
-programs for writing.
+"""The candidates of the decoding benchmark: our model in every number format, and the `generate`
+functions of other packages.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,41 +10,47 @@ import torch
 from torch import Tensor, nn
 
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision
-from ch07_practice.contest import installed, native
-from ch07_practice.models import cast
-from ch07_practice.peers import book_gpt, ctranslate2_writer, transformers_gpt2
-from ch07_practice.quantization import n_bytes
+from ch07_practice.benchmarks.benchmark_runner import installed, native_formats
+from ch07_practice.benchmarks.reference_models import (
+    book_gpt,
+    ctranslate2_generator,
+    transformers_gpt2,
+)
+from ch07_practice.decoding.quantization import n_bytes
+from ch07_practice.load_model import to_weight_format
 
-# Bytes a weight, int4's scales and zeros included.
+# Bytes per weight, including int4's scales and zeros.
 BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "int4": 0.5 + 4 / 32}
-Write = Callable[[Tensor, int], Tensor]  # (prompts (B, T), n) -> (B, T + n), greedily
+Generate = Callable[[Tensor, int], Tensor]  # (prompts (B, T), n) -> (B, T + n), greedily
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     name: str
     weights: str
     package: str | None = None
 
     def runs_on(self, device: torch.device) -> bool:
-        """Integers as weights, and CTranslate2, are measured on a CPU only."""
+        """Whether it runs there; integer weights and CTranslate2 are measured on a CPU only."""
         return device.type == "cpu" or (
             self.weights not in ("int8", "int4") and self.package != "ctranslate2"
         )
 
-    def build(self, config: GPTConfig, device: torch.device) -> tuple[Write, int]:
-        """A function that writes, and the bytes of the weights that it reads for it."""
+    def build(self, config: GPTConfig, device: torch.device) -> tuple[Generate, int]:
+        """The function that generates, and the bytes of the weights that it reads for each
+        token.
+        """
         torch.manual_seed(0)
         ours = GPTModel(config)
         if self.package == "ctranslate2":
-            return ctranslate2_writer(ours, self.weights)
+            return ctranslate2_generator(ours, self.weights)
         if self.package is None:
-            model = cast(ours, self.weights, device)
+            model = to_weight_format(ours, self.weights, device)
             return partial(generate, model), n_bytes(model)
         dtype = pick_precision(device, self.weights).dtype
         if self.package == "transformers":
             model = transformers_gpt2(ours).to(device, dtype).eval()
-            return partial(_transformers_write, model), n_bytes(model)
+            return partial(_transformers_generate, model), n_bytes(model)
         from llms_from_scratch.ch04 import generate_text_simple
 
         model = book_gpt(ours).to(device, dtype).eval()
@@ -53,7 +59,7 @@ class Contender:
         )
 
 
-def _transformers_write(model: nn.Module, ids: Tensor, n: int) -> Tensor:
+def _transformers_generate(model: nn.Module, ids: Tensor, n: int) -> Tensor:
     return model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -64,12 +70,12 @@ def _transformers_write(model: nn.Module, ids: Tensor, n: int) -> Tensor:
     )
 
 
-CONTENDERS = {
-    contender.name: contender
-    for contender in (
-        *(Contender(f"ours, {weights}", weights) for weights in BYTES),
+CANDIDATES = {
+    candidate.name: candidate
+    for candidate in (
+        *(Candidate(f"ours, {weights}", weights) for weights in BYTES),
         *(
-            Contender(f"{package}, {weights}", weights, package)
+            Candidate(f"{package}, {weights}", weights, package)
             for package, formats in (
                 ("ctranslate2", ("float32", "int8")),
                 ("transformers", ("float32", "bfloat16")),
@@ -81,9 +87,9 @@ CONTENDERS = {
 }
 
 
-def take_part(contenders: Iterable[Contender], device: torch.device) -> list[Contender]:
-    """Those that are installed and need no emulated arithmetic on `device`; says which are left
-    out.
+def available_candidates(candidates: Iterable[Candidate], device: torch.device) -> list[Candidate]:
+    """The candidates that are installed and need no emulated arithmetic on `device`. Prints which
+    are left out.
     """
-    formats = native(BYTES, device)
-    return [c for c in installed(contenders) if c.weights in formats and c.runs_on(device)]
+    formats = native_formats(BYTES, device)
+    return [c for c in installed(candidates) if c.weights in formats and c.runs_on(device)]

@@ -1,4 +1,6 @@
-"""The machine that figures were measured on: its processor, its instruction set, its versions."""
+"""A description of the machine that figures were measured on: processor, instruction set,
+versions.
+"""
 
 import os
 import platform
@@ -10,7 +12,7 @@ import torch
 
 
 def instruction_set(device: torch.device | str = "cpu") -> str:
-    """What decides the speed of a device's arithmetic: a CPU's vector instructions, as far as
+    """What determines the speed of a device's arithmetic: a CPU's vector instructions, as far as
     PyTorch and oneDNN may use them, or a GPU's compute capability.
     """
     device = torch.device(device)
@@ -31,7 +33,7 @@ def _cpu_name() -> str:
 
 
 def describe_machine() -> dict[str, str]:
-    """The processor, the operating system and the versions that decide the figures."""
+    """The processor, the operating system and the versions that figures depend on."""
     gpu = "none"
     if torch.cuda.is_available():
         gpu = f"{torch.cuda.get_device_name()}, {instruction_set('cuda')}"
@@ -47,9 +49,7 @@ def describe_machine() -> dict[str, str]:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process has held at most; None where the system does not count them
-    (Windows).
-    """
+    """The peak memory of this process in bytes; None on Windows, which does not report it."""
     try:
         import resource
     except ImportError:

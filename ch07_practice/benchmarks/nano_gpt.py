@@ -1,9 +1,9 @@
-"""GPT-2 as nanoGPT (Karpathy 2022) lays it out: fused queries, keys and values, PyTorch's
-attention, plain layers, all logits at once. The peer that training is measured against; it needs no
+"""GPT-2 in the layout of nanoGPT (Karpathy 2022): fused queries, keys and values, PyTorch's
+attention, plain layers, all logits at once. A reference for the training benchmark that needs no
 package.
 
-It computes what our GPT-2-shaped model does, with that model's weights, but for GELU: nanoGPT takes
-the exact form, which differs from GPT-2's approximation by less than 0.0005 and is faster on a CPU.
+With the weights of our GPT-2-shaped model it computes the same, except for GELU: nanoGPT uses the
+exact form, which differs from GPT-2's approximation by less than 0.0005 and is faster on a CPU.
 Left out: dropout and generation, which the benchmark does not use.
 """
 
@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class NanoGPT(nn.Module):
-    """(B, T) ids -> (B, T, V) logits; the head is the token embedding."""
+    """(B, T) ids -> (B, T, V) logits; the head shares the token embedding."""
 
     def __init__(self, config: GPTConfig):
         super().__init__()
@@ -62,7 +62,7 @@ class NanoGPT(nn.Module):
 
 
 def nano_gpt(model: GPTModel) -> NanoGPT:
-    """`model`'s weights in a NanoGPT; ValueError where a tensor has no place there."""
+    """`model`'s weights in a NanoGPT; ValueError if it has parts that NanoGPT lacks."""
     theirs, tensors = NanoGPT(model.config), {}
     for name, tensor in model.state_dict().items():
         name = name.replace("trf_blocks.", "blocks.").replace("ff.layers.", "ff.")
@@ -73,7 +73,7 @@ def nano_gpt(model: GPTModel) -> NanoGPT:
         theirs.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(
-            "nanoGPT's layout holds GPT-2's parts only (learned positions, LayerNorm, GELU, "
-            f"biases, a tied head); this model has others: {error}"
+            "nanoGPT's layout has GPT-2's parts only (learned positions, LayerNorm, GELU, biases, a"
+            f" tied head); this model has others: {error}"
         ) from error
     return theirs

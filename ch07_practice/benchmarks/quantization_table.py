@@ -1,4 +1,4 @@
-"""What fewer bits cost: size, perplexity, right answers and speed of one trained model in every
+"""The cost of fewer bits: size, perplexity, right answers and speed of one trained model in every
 number format.
 """
 
@@ -17,20 +17,18 @@ from ch03_gpt import GPTModel, generate, pick_precision
 from ch04_pretraining import evaluate_loss, load_checkpoint
 from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
 from ch04_pretraining.questions import confidence_interval, draw_questions, grade
-from ch07_practice.contest import Rows, native, print_table
-from ch07_practice.fast_linear import CANDIDATES
-from ch07_practice.machine import instruction_set
-from ch07_practice.models import cast
-from ch07_practice.quantization import KINDS, n_bytes, quantize
+from ch07_practice.benchmarks.benchmark_runner import Rows, native_formats, print_table
+from ch07_practice.benchmarks.machine import instruction_set
+from ch07_practice.decoding.fast_linear import LAYER_CLASSES
+from ch07_practice.decoding.quantization import KINDS, n_bytes, quantize
+from ch07_practice.load_model import to_weight_format
 
 QUESTIONS = 500
 TOKENS = 50_000  # of held-out text
 
 
 def held_out_tokens(checkpoint: Path, tokenizer) -> tuple[str, np.ndarray]:
-    """The name of the text that a run's model was trained on, and ids of what was held out of
-    it.
-    """
+    """The name of the text that the run's model was trained on, and ids of its held-out part."""
     settings = json.loads((checkpoint.parent / "metrics.json").read_text(encoding="utf-8"))[
         "settings"
     ]
@@ -42,7 +40,7 @@ def held_out_tokens(checkpoint: Path, tokenizer) -> tuple[str, np.ndarray]:
 
 
 def tokens_per_second(model: GPTModel, n: int = 200) -> float:
-    """Of one text, written greedily: the best of three."""
+    """Greedy decoding speed of one text: the best of three."""
     n = min(n, model.config.context_length - 1)
     start = torch.zeros(1, 1, dtype=torch.long)
     best = float("inf")
@@ -59,8 +57,8 @@ def quantization_table(
     n_questions: int = QUESTIONS,
     n_tokens: int = TOKENS,
 ) -> Rows:
-    """A row a format, `save`d with those before it as soon as it is measured; "answers" only where
-    the model was trained on storyworld, with the 95 % interval.
+    """One row per format. `save` receives all rows so far after each. "answers", with its 95 %
+    interval, is measured only if the model was trained on the storyworld.
     """
     cpu = torch.device("cpu")
     trained, tokenizer = load_checkpoint(checkpoint)
@@ -70,13 +68,13 @@ def quantization_table(
     )
     pairs = draw_questions("test", "base", n_questions, seed=1) if data == "storyworld" else []
     plain = pick_precision(cpu, "float32")  # the model's own format decides
-    formats = ["float32", "bfloat16", *CANDIDATES, *(f"{kind}, readable" for kind in KINDS)]
+    formats = ["float32", "bfloat16", *LAYER_CLASSES, *(f"{kind}, readable" for kind in KINDS)]
     rows: Rows = []
-    with tqdm(native(formats, cpu), desc="formats", disable=None) as bar:
+    with tqdm(native_formats(formats, cpu), desc="formats", disable=None) as bar:
         for kind in bar:
             bar.set_postfix_str(kind)
             model, (name, *readable) = load_checkpoint(checkpoint)[0], kind.split(", ")
-            model = quantize(model, name) if readable else cast(model, name, cpu)
+            model = quantize(model, name) if readable else to_weight_format(model, name, cpu)
             row = {
                 "weights": kind,
                 "MiB": n_bytes(model) / 2**20,

@@ -1,4 +1,4 @@
-"""Our weights in other packages' models, so that benchmarks compare like with like."""
+"""Other packages' models with our weights, so that benchmarks compare like with like."""
 
 import tempfile
 from collections.abc import Callable
@@ -13,15 +13,15 @@ from ch04_pretraining.pretrained import save_pretrained
 
 
 def transformers_gpt2(model: GPTModel, use_cache: bool = True) -> nn.Module:
-    """`model`'s weights in transformers' GPT-2, without dropout; training needs no key/value
-    cache.
+    """`model`'s weights in transformers' GPT-2, without dropout. Training needs no
+    key/value cache.
     """
     from transformers import GPT2LMHeadModel
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    # Windows: the weights may be mapped
+    # on Windows, memory-mapped weights keep the folder from being removed
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         save_pretrained(model, folder)
         return GPT2LMHeadModel.from_pretrained(
@@ -30,7 +30,7 @@ def transformers_gpt2(model: GPTModel, use_cache: bool = True) -> nn.Module:
 
 
 def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
-    """`model`'s weights in the book's package: its "plain" GPTModel, or its "fast" one with
+    """`model`'s weights in the package of the book: its "plain" GPTModel, or its "fast" one on
     PyTorch's layers.
     """
     from llms_from_scratch.ch04 import GPTModel as BookGPT
@@ -68,7 +68,7 @@ def book_gpt(model: GPTModel, variant: str = "plain") -> nn.Module:
 
 
 def _copy(layer: nn.Module, spec) -> None:
-    """A linear layer, or a norm, into CTranslate2's specification of one."""
+    """Copy a linear layer or a norm into CTranslate2's specification of one."""
     linear = isinstance(layer, nn.Linear)
     names = (
         (("weight", "weight"), ("bias", "bias"))
@@ -80,8 +80,8 @@ def _copy(layer: nn.Module, spec) -> None:
 
 
 def _ctranslate2_spec(model: GPTModel):
-    """`model` as CTranslate2 describes a GPT-2. Its tokens are called "0", "1" and so on;
-    CTranslate2 wants one that ends a text, so a last one that ours does not have is added.
+    """`model` as CTranslate2's specification of a GPT-2. Its tokens are named "0", "1" and so on.
+    CTranslate2 requires an end-of-text token, so one that ours does not have is appended.
     """
     from ctranslate2.specs import Activation, TransformerDecoderModelSpec
 
@@ -111,12 +111,11 @@ def _ctranslate2_spec(model: GPTModel):
     return spec
 
 
-def ctranslate2_writer(
+def ctranslate2_generator(
     model: GPTModel, weights: str
 ) -> tuple[Callable[[Tensor, int], Tensor], int]:
-    """A function (prompts (B, T), n) -> (B, T + n) that writes greedily with CTranslate2 on the
-    CPU, in `weights` float32 or int8, and the bytes of its weights. No text ends before its n
-    tokens.
+    """A function (prompts (B, T), n) -> (B, T + n) that decodes greedily with CTranslate2 on the
+    CPU, and the bytes of its weights in the format float32 or int8. No text ends before n tokens.
     """
     import ctranslate2
 
@@ -134,11 +133,13 @@ def ctranslate2_writer(
             intra_threads=torch.get_num_threads(),
         )
 
-    def write(ids: Tensor, n: int) -> Tensor:
+    def generate(ids: Tensor, n: int) -> Tensor:
         prompts = [[str(token) for token in row] for row in ids.tolist()]
-        found = generator.generate_batch(
+        results = generator.generate_batch(
             prompts, max_length=n, min_length=n, sampling_topk=1, include_prompt_in_result=False
         )
-        return torch.cat((ids, torch.tensor([result.sequences_ids[0] for result in found])), dim=1)
+        return torch.cat(
+            (ids, torch.tensor([result.sequences_ids[0] for result in results])), dim=1
+        )
 
-    return write, n_bytes
+    return generate, n_bytes

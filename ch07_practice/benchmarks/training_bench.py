@@ -1,6 +1,5 @@
-"""How fast does training go, beside nanoGPT's manner, transformers' GPT-2 and the book's package?
-Same shapes, same weights to begin with, same batches, same optimizer; every contender in a process
-of its own, one at a time, in alternating order.
+"""Training speed beside nanoGPT's model and loop, transformers' GPT-2 and the package of the book:
+the same shapes, initial weights, batches and optimizer, each candidate in a process of its own.
 """
 
 import statistics
@@ -16,18 +15,18 @@ from matplotlib.figure import Figure
 
 from ch01_text import BPETokenizer, CharTokenizer, RandomWindows, encode_documents, load_documents
 from ch03_gpt import GPTConfig, flops_per_token, matmul_peak, pick_precision
-from ch07_practice.contest import Rows, in_turn, size_by_size, wait_for
-from ch07_practice.machine import instruction_set
-from ch07_practice.training_contenders import CONTENDERS, Contender, take_part
+from ch07_practice.benchmarks.benchmark_runner import Rows, run_interleaved, run_sizes, synchronize
+from ch07_practice.benchmarks.machine import instruction_set
+from ch07_practice.benchmarks.training_candidates import CANDIDATES, Candidate, available_candidates
 
 ROUNDS = 3
-# seconds of warm-up; where updates are slower than that, their last loss is not known
+# Limit of the warm-up in seconds. Where it cuts the warm-up short, there is no loss to compare.
 PATIENCE = 30
 
 
 @dataclass(frozen=True)
 class Size:
-    """A shape to measure, and the number of updates before it, whose last losses are compared."""
+    """A shape to measure, with the number of warm-up steps; their last losses are compared."""
 
     name: str
     config: GPTConfig
@@ -39,7 +38,7 @@ class Size:
         return self.batch_size * self.config.context_length
 
     def quick(self) -> "Size":
-        """The same shape after fewer updates."""
+        """The same shape with a shorter warm-up."""
         return replace(self, warmup=min(self.warmup, 20))
 
 
@@ -60,8 +59,8 @@ GPU_SIZES = {"gpt2-124m": Size("gpt2-124m", _shape(12, 768, 12, 1024, 50_257), 6
 
 
 def text_tokens(vocab_size: int, seed: int = 0) -> np.ndarray:
-    """Shakespeare in ids below `vocab_size`: characters (the rarest left out) or at most 4,096
-    byte pairs.
+    """Shakespeare as ids below `vocab_size`: characters (without the rarest), or byte pairs from a
+    vocabulary of at most 4,096.
     """
     plays = load_documents("shakespeare")[:12]
     if vocab_size < 300:
@@ -73,15 +72,15 @@ def text_tokens(vocab_size: int, seed: int = 0) -> np.ndarray:
 
 @dataclass
 class Measurement:
-    """What one process found out about one contender."""
+    """The measurements of one process."""
 
     losses: list[float]  # of the warm-up
-    times: list[float]  # seconds a step
+    times: list[float]  # seconds per step
     peak: float  # FLOP/s of a large matrix product
 
 
 def _work(
-    contender: Contender, number: int, size: Size, device: torch.device, seconds: float
+    candidate: Candidate, number: int, size: Size, device: torch.device, seconds: float
 ) -> Measurement:
     warmup = size.warmup if number == 0 else min(size.warmup, 3)
     batches = RandomWindows(
@@ -91,7 +90,7 @@ def _work(
         torch.Generator().manual_seed(0),
         device=device,
     )
-    step = contender.build(size.config, batches, device)
+    step = candidate.build(size.config, batches, device)
     losses: list[float] = []
     began = time.perf_counter()
     while len(losses) < warmup and (len(losses) < 5 or time.perf_counter() - began < PATIENCE):
@@ -100,61 +99,65 @@ def _work(
     while time.perf_counter() - began < seconds or len(times) < 2:
         started = time.perf_counter()
         step()
-        wait_for(device)
+        synchronize(device)
         times.append(time.perf_counter() - started)
     return Measurement(losses, times, matmul_peak(device, pick_precision(device).dtype))
 
 
-def _last(measurement: Measurement, size: Size) -> float | None:
+def _last_loss(measurement: Measurement, size: Size) -> float | None:
+    """The loss after the warm-up; None if the warm-up was cut short."""
     return measurement.losses[-1] if len(measurement.losses) == size.warmup else None
 
 
-def table(size: Size, found: dict[str, list[Measurement]], device: torch.device) -> Rows:
-    """One row a contender that was measured, by the median of all its steps.
+def table(size: Size, measurements: dict[str, list[Measurement]], device: torch.device) -> Rows:
+    """One row per candidate with measurements; speeds are medians over all its steps.
 
-    "of best peer" compares with the fastest peer as it comes; "memory kept" gives a peer our
-    allocator's setting, too.
+    "of best reference" compares with the fastest reference in its standard configuration; the
+    candidates "memory kept" use our allocator setting and do not count.
     """
     flops, rows = 3 * flops_per_token(size.config), []
-    for name, several in found.items():
+    for name, several in measurements.items():
         if several:
             times = [step for measurement in several for step in measurement.times]
             speed = size.tokens / statistics.median(times)
             rows.append(
                 {
                     "size": size.name,
-                    "contender": name,
+                    "candidate": name,
                     "tokens/s": speed,
                     "GFLOP/s": speed * flops / 1e9,
                     "of peak": speed * flops / statistics.median(m.peak for m in several),
-                    "of best peer": None,
-                    f"loss after {size.warmup} steps": _last(several[0], size),
+                    "of best reference": None,
+                    f"loss after {size.warmup} steps": _last_loss(several[0], size),
                     "steps timed": len(times),
                     "instruction set": instruction_set(device),
                 }
             )
-    peers = [
+    references = [
         row["tokens/s"]
         for row in rows
-        if not row["contender"].startswith("ours") and not row["contender"].endswith("memory kept")
+        if not row["candidate"].startswith("ours") and not row["candidate"].endswith("memory kept")
     ]
-    return [row | {"of best peer": row["tokens/s"] / max(peers)} for row in rows] if peers else rows
+    if not references:
+        return rows
+    best = max(references)
+    return [row | {"of best reference": row["tokens/s"] / best} for row in rows]
 
 
 def measure(
     size: Size,
     title: str,
-    contenders: list[Contender],
+    candidates: list[Candidate],
     device: torch.device,
     seconds: float,
     rounds: int = ROUNDS,
 ) -> Iterator[Rows]:
-    """The size's table after every measurement: `rounds` times `seconds` of steps a contender, each
-    in a fresh process.
+    """Yields the size's table after every measurement. Each candidate runs `rounds` times for
+    `seconds`, in fresh processes.
     """
     work = partial(_work, size=size, device=device, seconds=seconds)
-    for found in in_turn(work, contenders, rounds, title):
-        yield table(size, found, device)
+    for measurements in run_interleaved(work, candidates, rounds, title):
+        yield table(size, measurements, device)
 
 
 def run_bench(
@@ -164,25 +167,25 @@ def run_bench(
     rounds: int,
     save: Callable[[Rows], None],
 ) -> Rows:
-    """All contenders that are installed at all `sizes`; says which are not."""
-    contenders = take_part(list(CONTENDERS.values()), device)
-    return size_by_size(
-        partial(measure, contenders=contenders, device=device, seconds=seconds, rounds=rounds),
+    """Measure all installed candidates at all `sizes`."""
+    candidates = available_candidates(list(CANDIDATES.values()), device)
+    return run_sizes(
+        partial(measure, candidates=candidates, device=device, seconds=seconds, rounds=rounds),
         sizes,
         save,
     )
 
 
 def draw_bench(table: pd.DataFrame) -> Figure:
-    """Tokens per second of every contender, one panel a size."""
+    """Tokens per second of every candidate, one panel per size."""
     sizes = list(dict.fromkeys(table["size"]))
     figure = Figure(figsize=(11, 2.6 * len(sizes)), layout="constrained")
     for axes, size in zip(np.atleast_1d(figure.subplots(len(sizes), 1)), sizes, strict=True):
         rows = table[table["size"] == size].iloc[::-1]
         colors = [
-            "tab:blue" if name.startswith("ours") else "tab:gray" for name in rows["contender"]
+            "tab:blue" if name.startswith("ours") else "tab:gray" for name in rows["candidate"]
         ]
-        bars = axes.barh(rows["contender"], rows["tokens/s"], color=colors)
+        bars = axes.barh(rows["candidate"], rows["tokens/s"], color=colors)
         axes.bar_label(bars, fmt="{:,.0f}", padding=3)
         axes.set(title=size, xlabel="training, tokens per second")
         axes.margins(x=0.12)

@@ -1,5 +1,5 @@
-"""Who takes part in the training benchmark: our model and loop, and the peers' models in the
-usual loop.
+"""The candidates of the training benchmark: our model and loop, and reference models in the usual
+loop.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,15 +15,15 @@ from ch04_pretraining.allocator import keep_freed_memory
 from ch04_pretraining.chunked_loss import chunked_next_token_loss
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.training import train_step
-from ch07_practice.contest import installed
-from ch07_practice.nano_gpt import nano_gpt
-from ch07_practice.peers import book_gpt, transformers_gpt2
+from ch07_practice.benchmarks.benchmark_runner import installed
+from ch07_practice.benchmarks.nano_gpt import nano_gpt
+from ch07_practice.benchmarks.reference_models import book_gpt, transformers_gpt2
 
 LR = 1e-3
 Step = Callable[[], Tensor]
 
 
-def _ours(model: GPTModel, batches: Iterator, precision: Precision, optimizer: str) -> Step:
+def _our_step(model: GPTModel, batches: Iterator, precision: Precision, optimizer: str) -> Step:
     keep_freed_memory()
     lr = {"lr": LR} if optimizer == "adamw" else {}
     optimizers = make_optimizers(model, optimizer, **lr, dtype=precision.dtype)
@@ -38,9 +38,9 @@ def _ours(model: GPTModel, batches: Iterator, precision: Precision, optimizer: s
     return step
 
 
-def _theirs(model: nn.Module, batches: Iterator, precision: Precision) -> Step:
-    """The usual loop, nanoGPT's: all logits, their mean loss, clipping, fused AdamW that decays
-    matrices only.
+def _reference_step(model: nn.Module, batches: Iterator, precision: Precision) -> Step:
+    """The usual training step, as in nanoGPT: all logits, mean loss, gradient clipping, and fused
+    AdamW with weight decay on matrices only.
     """
     matrices = [p for p in model.parameters() if p.dim() >= 2]
     vectors = [p for p in model.parameters() if p.dim() < 2]
@@ -64,51 +64,53 @@ def _theirs(model: nn.Module, batches: Iterator, precision: Precision) -> Step:
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     name: str
-    # makes another model of our weights; None: ours
-    peer: Callable[[GPTModel], nn.Module] | None = None
-    package: str | None = None  # what must be installed
+    # makes the reference model from ours; None: ours itself
+    reference: Callable[[GPTModel], nn.Module] | None = None
+    package: str | None = None  # required package
     dtype: str = "auto"
     optimizer: str = "adamw"
-    default_shape: bool = False  # of our laptop presets: RoPE, no biases
-    keep_memory: bool = False  # our allocator's setting for a peer, too
+    default_shape: bool = False  # as our laptop presets: RoPE, no biases
+    keep_memory: bool = False  # our allocator setting for a reference model
 
     def build(self, config: GPTConfig, batches: Iterator, device: torch.device) -> Step:
-        """A function that does one training step and returns its mean loss."""
+        """A function that performs one training step and returns its mean loss."""
         torch.manual_seed(0)
         if self.default_shape:
             config = replace(config, position="rope", bias=False, qkv_bias=False)
         ours, precision = GPTModel(config), pick_precision(device, self.dtype)
-        if self.peer is None:
-            return _ours(ours.to(device), batches, precision, self.optimizer)
+        if self.reference is None:
+            return _our_step(ours.to(device), batches, precision, self.optimizer)
         if self.keep_memory:
             keep_freed_memory()
-        return _theirs(self.peer(ours).to(device), batches, precision)
+        return _reference_step(self.reference(ours).to(device), batches, precision)
 
 
 _TRANSFORMERS = partial(transformers_gpt2, use_cache=False)
 _FAST = partial(book_gpt, variant="fast")
-CONTENDERS = {
-    contender.name: contender
-    for contender in (
-        Contender("ours"),
-        Contender("ours, default shape and Muon", optimizer="muon", default_shape=True),
-        Contender("nanoGPT-style", nano_gpt),
-        Contender("nanoGPT-style, memory kept", nano_gpt, keep_memory=True),
-        Contender("transformers, float32", _TRANSFORMERS, "transformers", "float32"),
-        Contender("transformers", _TRANSFORMERS, "transformers"),
-        Contender("transformers, memory kept", _TRANSFORMERS, "transformers", keep_memory=True),
-        Contender("llms_from_scratch", book_gpt, "llms_from_scratch"),
-        Contender("llms_from_scratch, fast", _FAST, "llms_from_scratch"),
-        Contender(
+CANDIDATES = {
+    candidate.name: candidate
+    for candidate in (
+        Candidate("ours"),
+        Candidate("ours, default shape and Muon", optimizer="muon", default_shape=True),
+        Candidate("nanoGPT-style", nano_gpt),
+        Candidate("nanoGPT-style, memory kept", nano_gpt, keep_memory=True),
+        Candidate("transformers, float32", _TRANSFORMERS, "transformers", "float32"),
+        Candidate("transformers", _TRANSFORMERS, "transformers"),
+        Candidate("transformers, memory kept", _TRANSFORMERS, "transformers", keep_memory=True),
+        Candidate("llms_from_scratch", book_gpt, "llms_from_scratch"),
+        Candidate("llms_from_scratch, fast", _FAST, "llms_from_scratch"),
+        Candidate(
             "llms_from_scratch, fast, memory kept", _FAST, "llms_from_scratch", keep_memory=True
         ),
     )
 }
 
 
-def take_part(contenders: list[Contender], device: torch.device) -> list[Contender]:
-    """Those that are installed; float32 by name only where the others compute in something else."""
+def available_candidates(candidates: list[Candidate], device: torch.device) -> list[Candidate]:
+    """The installed candidates, without explicit float32 where the others compute in float32
+    anyway.
+    """
     all_in_float32 = pick_precision(device).dtype == torch.float32
-    return [c for c in installed(contenders) if not (all_in_float32 and c.dtype == "float32")]
+    return [c for c in installed(candidates) if not (all_in_float32 and c.dtype == "float32")]

@@ -1,10 +1,9 @@
-"""Constrained decoding: only tokens that can still lead to a valid text may be written, whatever
-the model prefers.
+"""Constrained decoding: at each step, only tokens that can still lead to a valid text are allowed.
 
-A regular expression is an automaton over bytes (regular.py), a vocabulary a set of byte strings. In
-each state the tokens are walked through the automaton along a trie, so that common beginnings are
-tried once (Willard & Louf 2023). A token is allowed if a valid end is still near enough for the
-tokens that are left: so every text is valid, also one that runs into its limit.
+A regular expression is an automaton over bytes (`regex_derivatives`), and a token is a byte string.
+In each state, all tokens are run through the automaton along a trie, so that shared prefixes are
+tried once (Willard & Louf 2023). A token is allowed only if the text can still be completed within
+the remaining tokens. So every text is valid, even one that reaches its length limit.
 """
 
 import json
@@ -16,19 +15,19 @@ import torch
 from torch import Tensor
 
 from ch01_text import BPETokenizer, WordTokenizer
-from ch07_practice.regular import NOTHING, after, derivative, matches_empty, parse
+from ch07_practice.decoding.regex_derivatives import NOTHING, after, derivative, nullable, parse
 
 
 def token_bytes(tokenizer) -> dict[int, bytes]:
-    """Id -> the bytes that the token writes, of all tokens but the special ones. ValueError for
-    words, which are joined by rules of their own.
+    """Id -> the bytes of every token that is not special. ValueError for a word tokenizer, which
+    joins words by rules of its own.
     """
     if isinstance(tokenizer, BPETokenizer):
         return dict(enumerate(tokenizer.tokens))
     if isinstance(tokenizer, WordTokenizer):
         raise ValueError(
-            "a word tokenizer cannot be constrained: what stands between its words is not in the"
-            " tokens"
+            "a word tokenizer cannot be constrained: its tokens do not contain the spaces between"
+            " words"
         )
     return {
         i: token.encode()
@@ -38,10 +37,12 @@ def token_bytes(tokenizer) -> dict[int, bytes]:
 
 
 class Vocabulary:
-    """The tokens of a tokenizer as a trie: nested {byte: node}, where the ids that end at a node
-    are under None; and the smallest of them, `units`: the bytes, and what has bytes that are no
-    tokens. A text ends with `end_id`, by default <|endoftext|>; a chat model's message has an end
-    of its own.
+    """The tokens of a tokenizer as a trie: nested {byte: node}, with the ids of the tokens that end
+    at a node under None.
+
+    `units` are the shortest tokens: single bytes, and tokens with a byte that is no token of its
+    own. They measure how many tokens a completion may need. `end_id` ends a text, by default
+    <|endoftext|>; a chat model's messages end with another token.
     """
 
     def __init__(self, tokenizer, end_id: int | None = None):
@@ -62,10 +63,10 @@ class Vocabulary:
 
 
 class Pattern:
-    """A regular expression for a vocabulary; its states are shared by all texts that are written
-    with it.
+    """A regular expression compiled for a vocabulary. All texts under the same pattern share its
+    states.
 
-    `seconds`: how long they may take to explore; ValueError beyond.
+    ValueError if exploring the states takes longer than `seconds`.
     """
 
     def __init__(self, expression: str, vocabulary: Vocabulary, seconds: float = float("inf")):
@@ -75,31 +76,31 @@ class Pattern:
         self.moves: dict[tuple, dict[tuple, Tensor]] = {}
 
     def tokens_after(self, state: tuple) -> dict[tuple, Tensor]:
-        """The states that one token leads to, and the ids that lead there."""
+        """State after one more token -> the ids (n,) of the tokens that lead to it."""
         if state not in self.moves:
-            found: dict[tuple, list[int]] = {}
+            ids_by_state: dict[tuple, list[int]] = {}
             stack = [(state, self.vocabulary.trie)]
             while stack:
                 here, node = stack.pop()
                 for byte, child in node.items():
                     if byte is None:
-                        found.setdefault(here, []).extend(child)
+                        ids_by_state.setdefault(here, []).extend(child)
                     elif (there := derivative(here, byte)) != NOTHING:
                         stack.append((there, child))
-            self.moves[state] = {there: torch.tensor(ids) for there, ids in found.items()}
+            self.moves[state] = {there: torch.tensor(ids) for there, ids in ids_by_state.items()}
         return self.moves[state]
 
     def distance(self, state: tuple) -> float:
-        """How many of the vocabulary's smallest tokens complete the text; infinite where none
-        can.
+        """The least number of `units` that complete the text from this state; infinite if none
+        do.
         """
         if state not in self.distances:
             self._explore(state)
         return self.distances[state]
 
     def _explore(self, start: tuple) -> None:
-        """Find the distances of all states that can be reached from `start`, backwards from the
-        ends.
+        """Set the distances of all states reachable from `start`: explore forwards, then search
+        breadth-first backwards from the accepting states.
         """
         end = time.monotonic() + self.seconds
         before: dict[tuple, set[tuple]] = {start: set()}
@@ -107,8 +108,8 @@ class Pattern:
         for state in queue:
             if time.monotonic() > end:
                 raise ValueError(
-                    f"the pattern takes longer than {self.seconds} s to understand, {len(queue):,}"
-                    " states so far; repeat less, or any number of times"
+                    f"the pattern takes longer than {self.seconds} s to compile ({len(queue):,}"
+                    " states so far); use smaller repetition counts, or * instead of a count"
                 )
             for unit in self.vocabulary.units:
                 there = after(state, unit)
@@ -118,7 +119,7 @@ class Pattern:
                     before[there] = set()
                     queue.append(there)
                 before[there].add(state)
-        nearest = [state for state in queue if matches_empty(state)]
+        nearest = [state for state in queue if nullable(state)]
         self.distances |= dict.fromkeys(queue, float("inf")) | dict.fromkeys(nearest, 0)
         for state in nearest:
             for earlier in before[state]:
@@ -128,10 +129,10 @@ class Pattern:
 
 
 class RegexConstraint:
-    """Lets one text match a pattern from beginning to end; `<|endoftext|>` ends it.
+    """Makes one text match a pattern as a whole; `<|endoftext|>` ends it.
 
-    `max_new_tokens` must be what the text is written with. ValueError where no text of the
-    vocabulary matches, or none that short.
+    `max_new_tokens` is the limit that the text is generated with. ValueError if no text of the
+    vocabulary matches, or none within that limit.
     """
 
     def __init__(self, pattern: Pattern, max_new_tokens: int):
@@ -142,18 +143,18 @@ class RegexConstraint:
             raise ValueError(f"no text of this vocabulary matches {pattern.expression!r}")
         if nearest > max_new_tokens:
             raise ValueError(
-                f"a text that matches {pattern.expression!r} may need {nearest} tokens; allow that"
-                " many"
+                f"a text that matches {pattern.expression!r} may need {nearest} tokens, more than"
+                f" the {max_new_tokens} allowed; raise the limit"
             )
 
     def allowed(self) -> Tensor:
-        """(V,) booleans."""
+        """(V,) booleans: which tokens may come next."""
         mask = torch.zeros(self.pattern.vocabulary.n_vocab, dtype=torch.bool)
         if not self.over:
             for state, ids in self.pattern.tokens_after(self.state).items():
                 if self.pattern.distance(state) <= self.left - 1:
                     mask[ids] = True
-        mask[self.pattern.vocabulary.end_id] = self.over or matches_empty(self.state)
+        mask[self.pattern.vocabulary.end_id] = self.over or nullable(self.state)
         return mask
 
     def accept(self, token: int) -> None:
@@ -167,15 +168,15 @@ class RegexConstraint:
 
 
 def choice_expression(choices: Sequence[str]) -> str:
-    """A regular expression for one of `choices`."""
+    """A regular expression that matches exactly the `choices`."""
     if not choices:
-        raise ValueError("there is nothing to choose from; give at least one choice")
+        raise ValueError("there is nothing to choose from; pass at least one choice")
     return "|".join(map(re.escape, choices))
 
 
 def json_expression(schema: dict) -> str:
-    """A regular expression for JSON that obeys a JSON schema, made by outlines-core; ValueError
-    where it cannot.
+    """A regular expression for the JSON texts that satisfy a schema, built by outlines-core.
+    ValueError if outlines-core cannot express it.
     """
     try:
         from outlines_core.json_schema import build_regex_from_schema

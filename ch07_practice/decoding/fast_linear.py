@@ -1,9 +1,8 @@
-"""Linear layers on the kernels that PyTorch ships for decoding on a CPU, chosen by measuring them.
+"""Linear layers on PyTorch's CPU kernels for decoding; the fastest is chosen by measurement.
 
-Decoding multiplies few rows by large matrices. `PackedLinear` stores float32 or bfloat16 weights in
-the blocks that oneDNN reads them in; without it, every product of several rows brings them into
-that order anew. The quantized layers equal the readable ones of `quantization.py`, which say what
-they compute. None of them has gradients.
+Decoding multiplies a few rows by large matrices. `PackedLinear` stores float32 or bfloat16 weights
+in oneDNN's blocked layout; an ordinary layer converts them for every product of several rows. The
+quantized layers compute the same as the readable ones in `quantization`. None has gradients.
 """
 
 import functools
@@ -16,23 +15,23 @@ from torch.nn import functional as F
 
 from ch03_gpt import GPTConfig
 from ch03_gpt.capability import MARGIN, Work, is_faster, seconds
-from ch07_practice.quantization import (
+from ch07_practice.decoding.quantization import (
     GROUP,
     INPUT_LEVELS,
     Int4Linear,
     Int8Linear,
-    Quantized,
+    QuantizedLinear,
     quantize_int4,
     quantize_int8,
 )
 
-PROBE_ROWS = (1, 8)  # prompts decoded together, for which a layer is measured
-# a larger matrix is measured by this many of its rows, so that it takes milliseconds
+PROBE_ROWS = (1, 8)  # batch sizes that a layer is timed with
+# larger matrices are timed with this many rows only, so that timing takes milliseconds
 PROBE_OUTPUTS = 4096
 
 
 class PackedLinear(nn.Module):
-    """(..., n) -> (..., O): an `nn.Linear` whose weight is stored in oneDNN's blocks."""
+    """(..., n) -> (..., O): an `nn.Linear` with its weight in oneDNN's blocked layout."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -53,9 +52,9 @@ class WeightOnlyInt8Linear(Int8Linear):
         return self.add_bias(y.view(*x.shape[:-1], -1))
 
 
-class IntegerInt8Linear(Quantized):
-    """`DynamicInt8Linear` on FBGEMM's kernel: float32 inputs rounded to 7 bits, products and
-    sums of integers.
+class IntegerInt8Linear(QuantizedLinear):
+    """`DynamicInt8Linear` on FBGEMM's kernel: float32 inputs rounded to 7 bits, integer
+    products.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -64,7 +63,7 @@ class IntegerInt8Linear(Quantized):
         self.packed_bytes = integers.numel() + 4 * len(scales)
         engine = torch.backends.quantized.engine
         with warnings.catch_warnings():
-            # the tensor type that the kernel takes its weights in is deprecated
+            # the tensor type that the kernel takes is deprecated
             warnings.simplefilter("ignore")
             try:
                 torch.backends.quantized.engine = "fbgemm"
@@ -80,7 +79,7 @@ class IntegerInt8Linear(Quantized):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.flatten(0, -2).float()
-        # a scale of its own for every row
+        # one scale per row: a neighbour in the batch must not change the result
         largest = rows.abs().amax(dim=-1, keepdim=True).clamp(min=1e-8)
         y = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
             rows / largest, 1 / INPUT_LEVELS, INPUT_LEVELS + 1, self.packed
@@ -88,10 +87,10 @@ class IntegerInt8Linear(Quantized):
         return self.add_bias((y * largest).to(x.dtype).view(*x.shape[:-1], -1))
 
 
-class FastInt4Linear(Quantized):
+class FastInt4Linear(QuantizedLinear):
     """`Int4Linear` on PyTorch's kernel for a CPU, which computes in bfloat16."""
 
-    ROWS = 16  # the kernel wants a multiple of this many outputs
+    ROWS = 16  # the kernel needs a multiple of this many outputs
 
     def __init__(self, linear: nn.Linear, group: int = GROUP):
         super().__init__(linear)
@@ -111,8 +110,8 @@ class FastInt4Linear(Quantized):
         return self.add_bias(y[:, : self.out_features].to(x.dtype).view(*x.shape[:-1], -1))
 
 
-# the readable one comes first and works everywhere
-CANDIDATES: dict[str, tuple[type[nn.Module], ...]] = {
+# the first one is readable and works everywhere
+LAYER_CLASSES: dict[str, tuple[type[nn.Module], ...]] = {
     "int8": (Int8Linear, WeightOnlyInt8Linear, IntegerInt8Linear),
     "int4": (Int4Linear, FastInt4Linear),
 }
@@ -121,7 +120,9 @@ CANDIDATES: dict[str, tuple[type[nn.Module], ...]] = {
 def _work(
     make: Callable[[nn.Linear], nn.Module], outputs: int, inputs: int, dtype: torch.dtype
 ) -> Work:
-    """Multiply `PROBE_ROWS` rows by a layer that `make` makes of an `nn.Linear` the first time."""
+    """Work to time: multiply `PROBE_ROWS` rows by the layer that `make` makes of an `nn.Linear`.
+    The layer is made in the first call.
+    """
     outputs = min(outputs, PROBE_OUTPUTS)
     layer = functools.cache(lambda: make(nn.Linear(inputs, outputs, bias=False).to(dtype)))
     batches = [torch.randn(n, 1, inputs).to(dtype) for n in PROBE_ROWS]
@@ -135,10 +136,10 @@ def _work(
 
 @functools.cache
 def fastest_layer(kind: str, outputs: int, inputs: int, dtype: torch.dtype) -> type[nn.Module]:
-    """The class in `CANDIDATES[kind]` that multiplies `dtype` rows by (outputs, inputs) weights
-    fastest on this CPU.
+    """The class in `LAYER_CLASSES[kind]` that is fastest on this CPU for weights (outputs, inputs)
+    and inputs of `dtype`.
     """
-    best, *others = CANDIDATES[kind]
+    best, *others = LAYER_CLASSES[kind]
     for other in others:
         if is_faster(_work(other, outputs, inputs, dtype), _work(best, outputs, inputs, dtype)):
             best = other
@@ -146,7 +147,7 @@ def fastest_layer(kind: str, outputs: int, inputs: int, dtype: torch.dtype) -> t
 
 
 def make_fastest(kind: str) -> Callable[[nn.Linear], nn.Module]:
-    """A function that makes the fastest layer with weights of `kind` of an `nn.Linear`."""
+    """A function that turns an `nn.Linear` into the fastest layer with weights of `kind`."""
 
     def make(linear: nn.Linear) -> nn.Module:
         shape = (linear.out_features, linear.in_features)
@@ -157,28 +158,28 @@ def make_fastest(kind: str) -> Callable[[nn.Linear], nn.Module]:
 
 @functools.cache
 def packing_pays(outputs: int, inputs: int, dtype: torch.dtype) -> bool:
-    """Whether weights of this shape are multiplied faster on this CPU when they are packed."""
+    """Whether packed weights of this shape are faster on this CPU."""
     return is_faster(
         _work(PackedLinear, outputs, inputs, dtype), _work(nn.Identity(), outputs, inputs, dtype)
     )
 
 
 def pack(linear: nn.Linear) -> nn.Module:
-    """`linear` with packed weights if that is faster on this CPU, otherwise as it is."""
+    """`linear` with packed weights if that is faster on this CPU, otherwise unchanged."""
     pays = packing_pays(linear.out_features, linear.in_features, linear.weight.dtype)
     return PackedLinear(linear) if pays else linear
 
 
 def speed_note(kind: str, config: GPTConfig, dtype: torch.dtype) -> str:
-    """One line that says whether weights of `kind` are faster on this CPU or only smaller, by a
-    feed-forward layer.
+    """One line that says whether weights of `kind` are faster on this CPU or only smaller, measured
+    on a feed-forward layer.
     """
     shape = (config.hidden_dim, config.emb_dim, dtype)
     ratio = seconds(_work(pack, *shape)) / seconds(_work(make_fastest(kind), *shape))
     name = str(dtype).removeprefix("torch.")
     if ratio > MARGIN:
-        return f"{kind} weights: products with them run {ratio:.1f} times as fast as in {name} here"
+        return f"{kind} weights: matrix products run {ratio:.1f} times as fast as in {name} here"
     return (
-        f"{kind} weights save memory only: products with them take {1 / ratio:.1f} times as long as"
+        f"{kind} weights save memory only: matrix products take {1 / ratio:.1f} times as long as"
         f" in {name} here"
     )

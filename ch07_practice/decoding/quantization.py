@@ -1,11 +1,11 @@
-"""Weights in 8 or 4 bits: a quarter or an eighth of float32's memory, and decoding streams all
-weights for every token.
+"""Weights in 8 or 4 bits: a quarter or an eighth of float32's memory, and less to read per decoded
+token.
 
 Symmetric int8 with one scale per output row (Dettmers et al. 2022, section 2, without outliers);
-asymmetric int4 with a scale and a zero point for every group of neighbours in a row (Frantar et al.
-2023, section 4, without its correction of errors). With dynamic activations the inputs become
-integers as well, one scale per token, and products are sums of integers. The layers here are
-readable; `fast_linear.py` has the same layers on PyTorch's kernels.
+asymmetric int4 with a scale and a zero point per group of neighbouring weights in a row (Frantar et
+al. 2023, section 4, without error correction). With dynamic activations, the inputs are quantized
+as well, one scale per token, and the products are summed as integers. The layers here are for
+reading; `fast_linear` has the same layers on PyTorch's kernels.
 """
 
 import copy
@@ -19,13 +19,13 @@ from ch02_attention import LayerCache
 from ch03_gpt import GPTModel
 
 GROUP = 32
-# dynamic inputs take 7 bits: the sum of two products with int8 weights must fit AVX2's 16 bits
+# Dynamic inputs use 7 bits, so that the sum of two products with int8 weights fits AVX2's 16 bits.
 INPUT_LEVELS = 63
 
 
 def quantize_int8(x: Tensor, levels: int = 127) -> tuple[Tensor, Tensor]:
-    """(..., n) -> int8 (..., n) from -levels to levels and scales (..., 1): x is about integers
-    times scale, within half a scale.
+    """(..., n) -> int8 (..., n) from -levels to levels, and scales (..., 1): integers * scales is x
+    within half a scale.
 
     >>> quantize_int8(torch.tensor([[1.0, -0.5, 0.0]]))[0]
     tensor([[127, -64,   0]], dtype=torch.int8)
@@ -35,8 +35,8 @@ def quantize_int8(x: Tensor, levels: int = 127) -> tuple[Tensor, Tensor]:
 
 
 def quantize_int4(x: Tensor, group: int = GROUP) -> tuple[Tensor, Tensor, Tensor]:
-    """(O, n) -> uint8 from 0 to 15 (O, n), scales and zeros (O, n / group) each: x is about
-    (integer - 8) * scale + zero within its group. ValueError where `group` does not divide n.
+    """(O, n) -> uint8 (O, n) from 0 to 15, scales and zeros (O, n / group): in each group, x is
+    about (integer - 8) * scale + zero. ValueError if `group` does not divide n.
     """
     if x.shape[-1] % group:
         raise ValueError(f"groups of {group} do not divide the {x.shape[-1]} inputs")
@@ -48,14 +48,14 @@ def quantize_int4(x: Tensor, group: int = GROUP) -> tuple[Tensor, Tensor, Tensor
 
 
 def dequantize_int4(integers: Tensor, scales: Tensor, zeros: Tensor) -> Tensor:
-    """The inverse of `quantize_int4`, but for the rounding."""
+    """The inverse of `quantize_int4`, up to rounding."""
     groups = integers.unflatten(-1, (scales.shape[-1], -1)).to(scales.dtype) - 8
     return (groups * scales.unsqueeze(-1) + zeros.unsqueeze(-1)).flatten(-2)
 
 
-class Quantized(nn.Module):
-    """What the quantized layers share: (..., n) -> (..., O), frozen weights in buffers,
-    gradients for the inputs.
+class QuantizedLinear(nn.Module):
+    """Base of the quantized layers: (..., n) -> (..., O). Weights are frozen buffers; gradients
+    flow to the inputs.
     """
 
     def __init__(self, linear: nn.Linear):
@@ -71,10 +71,8 @@ class Quantized(nn.Module):
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
-class Int8Linear(Quantized):
-    """The readable one: int8 weights with a scale a row, which become numbers again for every
-    product.
-    """
+class Int8Linear(QuantizedLinear):
+    """int8 weights with one scale per row, dequantized for every product."""
 
     def __init__(self, linear: nn.Linear):
         super().__init__(linear)
@@ -91,8 +89,8 @@ class Int8Linear(Quantized):
 
 
 class DynamicInt8Linear(Int8Linear):
-    """Inputs are rounded to integers, too, one scale per token: all products and sums are
-    between integers.
+    """`Int8Linear` with quantized inputs, one scale per token: products and sums are of
+    integers.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,8 +100,8 @@ class DynamicInt8Linear(Int8Linear):
         return self.add_bias(y.to(x.dtype).view(*x.shape[:-1], -1))
 
 
-class Int4Linear(Quantized):
-    """The readable one: two weights a byte, a scale and a zero point a group."""
+class Int4Linear(QuantizedLinear):
+    """int4 weights, two per byte, with a scale and a zero point per group."""
 
     def __init__(self, linear: nn.Linear, group: int = GROUP):
         super().__init__(linear)
@@ -130,10 +128,8 @@ KINDS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 
 
 def replace_linear(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
-    """Put `make(layer)` in the place of each linear layer of `model`, a tied head among them;
-    returns it in eval mode.
-
-    One layer after the other, so that a large model needs little memory beyond its own.
+    """Replace each linear layer of `model`, including a tied head, by `make(layer)`; returns the
+    model in eval mode. One layer at a time, so that a large model needs little extra memory.
     """
     for module in list(model.modules()):
         for name, layer in list(module.named_children()):
@@ -143,11 +139,10 @@ def replace_linear(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> 
 
 
 def quantize(model: GPTModel, kind: str) -> GPTModel:
-    """A copy of `model` whose linear layers, the output head among them, hold their weights as
-    `kind` says.
+    """A copy of `model` with quantized linear layers, the output head included.
 
-    Embeddings, norms and biases stay as they are; a tied head gets integers of its own. ValueError
-    if `kind` is unknown.
+    Embeddings, norms and biases stay as they are; a tied head gets its own integers. ValueError if
+    `kind` is unknown.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of weights {kind!r}; choose one of {', '.join(KINDS)}")
@@ -155,18 +150,16 @@ def quantize(model: GPTModel, kind: str) -> GPTModel:
 
 
 def n_bytes(model: nn.Module) -> int:
-    """Bytes of all weights and scales, shared ones once; what can be computed again (angles of
-    RoPE) not.
-    """
+    """Bytes of all weights and scales; shared tensors count once, RoPE's angles not at all."""
     tensors = {tensor.data_ptr(): tensor for tensor in model.state_dict().values()}
-    # in a kernel's own format
+    # weights in a kernel's own format, which are not in the state dict
     packed = sum(getattr(module, "packed_bytes", 0) for module in model.modules())
     return packed + sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
 class Int8LayerCache(LayerCache):
-    """A key/value cache in int8, one scale a token and head: half of bfloat16's memory.
-    `model.make_cache(B, layer_cache=Int8LayerCache)`.
+    """A key/value cache in int8 with one scale per token and head: half of bfloat16's memory. Use
+    it by `model.make_cache(B, layer_cache=Int8LayerCache)`.
     """
 
     @classmethod
@@ -186,7 +179,7 @@ class Int8LayerCache(LayerCache):
         return cls((*integers, *scales))
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """As in `LayerCache`, but what comes back has been rounded."""
+        """As in `LayerCache`, but the result has been rounded to int8."""
         found = []
         for integers, scales, new in zip(
             self.tensors[:2], self.tensors[2:], (keys, values), strict=True

@@ -1,11 +1,11 @@
-"""Speculative decoding: guess several tokens cheaply, let the model check them all in one pass
-(Leviathan et al. 2023).
+"""Speculative decoding: a drafter proposes several tokens cheaply, and the model verifies them all
+in one pass (Leviathan et al. 2023).
 
-Reading k guesses costs the model hardly more than reading one token, because either way its weights
-are streamed through the processor once. A guess x drawn from q is kept with probability min(1, p(x)
-/ q(x)), where p is the model's own distribution; the first one that is not kept is replaced by a
-draw from max(0, p - q), normalised. What comes out is distributed exactly as p, whoever guesses; a
-bad guesser only costs time.
+Running the model on k tokens costs hardly more than on one, because its weights are read from
+memory once either way. A token x proposed from the distribution q is accepted with probability
+min(1, p(x) / q(x)), where p is the model's own distribution. The first rejected token is replaced
+by a sample from max(0, p - q), normalized. The output is distributed exactly as p, whatever the
+drafter; a bad drafter only costs time.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,8 +20,8 @@ from ch03_gpt.generation import check_prompts, read
 
 
 def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
-    """(n, V) logits of one text -> the probabilities (n, V) that its next tokens are drawn with;
-    greedy: 0 and 1.
+    """(n, V) logits of one text -> the probabilities (n, V) that `sampler` draws from; one-hot if
+    it is greedy.
     """
     filtered = sampler.filter(logits)
     if sampler.drawn is None:
@@ -29,31 +29,31 @@ def distribution(logits: Tensor, sampler: Sampler) -> Tensor:
     return filtered.softmax(dim=-1)
 
 
-class Guesser(Protocol):
-    def guess(self, text: Sequence[int], n: int) -> tuple[list[int], Tensor | None]:
-        """Up to `n` ids that may follow `text`, and the probabilities (n, V) that they were drawn
-        with; None where they were not drawn. `text` is the text of the last call and more.
+class Drafter(Protocol):
+    def propose(self, text: Sequence[int], n: int) -> tuple[list[int], Tensor | None]:
+        """Up to `n` ids that may follow `text`, and the distributions (n, V) that they were sampled
+        from; None if they were not sampled. `text` extends the text of the previous call.
         """
 
 
 class PromptLookup:
-    """Guesses that what followed the last tokens earlier in the text follows again (Saxena 2023):
-    free, and good for text that repeats itself or quotes its prompt.
+    """Proposes what followed the last occurrence of the same n-gram (Saxena 2023): free, and good
+    for text that repeats itself or quotes its prompt.
     """
 
-    def __init__(self, longest: int = 3):
-        self.longest = longest
-        # where the text went on after these tokens the last time
+    def __init__(self, max_ngram: int = 3):
+        self.max_ngram = max_ngram
+        # n-gram -> the position behind its last occurrence
         self.after: dict[tuple[int, ...], int] = {}
         self.indexed = 0
 
-    def guess(self, text: Sequence[int], n: int) -> tuple[list[int], None]:
-        # only what is new: no work that grows with the text
+    def propose(self, text: Sequence[int], n: int) -> tuple[list[int], None]:
+        # index only the new tokens, so that the work per call does not grow with the text
         for end in range(self.indexed, len(text)):
-            for length in range(1, min(self.longest, end) + 1):
+            for length in range(1, min(self.max_ngram, end) + 1):
                 self.after[tuple(text[end - length : end])] = end
         self.indexed = len(text)
-        for length in range(min(self.longest, len(text)), 0, -1):
+        for length in range(min(self.max_ngram, len(text)), 0, -1):
             start = self.after.get(tuple(text[-length:]))
             if start is not None:
                 return list(text[start : start + n]), None
@@ -61,40 +61,43 @@ class PromptLookup:
 
 
 class DraftModel:
-    """Guesses with a smaller model of the same vocabulary, which draws with the same settings."""
+    """Proposes with a smaller model of the same vocabulary and the same sampling settings."""
 
     def __init__(self, model: GPTModel, generator: torch.Generator | None = None, **options):
         self.model, self.generator = model.eval(), generator
         self.sampler = Sampler(Sampling(**options), [[]], model.config.vocab_size, model.device)
         self.cache = model.make_cache(1)
-        # the guesses that the cache holds after the text of the last call
-        self.read_ids: list[int] = []
-        self.length = 0  # of that text
+        self.length = 0  # of the text of the previous call
+        # the previous proposals, which the cache holds behind that text
+        self.cached_proposals: list[int] = []
 
     @torch.inference_mode()
-    def guess(self, text: Sequence[int], n: int) -> tuple[list[int], Tensor]:
-        right = 0
-        while right < len(self.read_ids) and text[self.length + right] == self.read_ids[right]:
-            right += 1
-        held = min(self.length + right, len(text) - 1)
-        self.cache.truncate(held)
-        new, ids, probabilities = list(text[held:]), [], []
+    def propose(self, text: Sequence[int], n: int) -> tuple[list[int], Tensor]:
+        accepted = 0
+        while (
+            accepted < len(self.cached_proposals)
+            and text[self.length + accepted] == self.cached_proposals[accepted]
+        ):
+            accepted += 1
+        valid = min(self.length + accepted, len(text) - 1)
+        self.cache.truncate(valid)
+        new, ids, probabilities = list(text[valid:]), [], []
         for _ in range(n):
             # (1, V)
             p = distribution(self.model.out_head(read(self.model, [new], self.cache)), self.sampler)
             new = torch.multinomial(p, 1, generator=self.generator)[0].tolist()
             ids += new
             probabilities.append(p)
-        self.length, self.read_ids = len(text), ids[:-1]
+        self.length, self.cached_proposals = len(text), ids[:-1]
         return ids, torch.cat(probabilities)
 
 
-class Speculation:
-    """Iterate over it for the ids that `model` writes after `prompt`, some at a time.
+class SpeculativeDecoder:
+    """Iterate over it for the ids that `model` generates after `prompt`, several at a time.
 
-    Counts `rounds` (passes of the model), `guessed` and `kept` guesses. `options` are the fields of
-    `Sampling` but the penalties, which would change from guess to guess. ValueError where prompt
-    and text exceed the context.
+    It counts `rounds` (forward passes of the model), `proposed` and `accepted` tokens. `options`
+    are the fields of `Sampling`, without penalties, which would change within a round. ValueError
+    if prompt and output exceed the context.
     """
 
     def __init__(
@@ -102,9 +105,9 @@ class Speculation:
         model: GPTModel,
         prompt: Sequence[int],
         max_new_tokens: int,
-        guesser: Guesser,
+        drafter: Drafter,
         *,
-        n_guesses: int = 4,
+        num_speculative_tokens: int = 4,
         stop_ids: Iterable[int] = (),
         generator: torch.Generator | None = None,
         **options,
@@ -112,24 +115,24 @@ class Speculation:
         check_prompts(model, [prompt])
         if len(prompt) + max_new_tokens > model.config.context_length:
             raise ValueError(
-                f"prompt and text have {len(prompt) + max_new_tokens} tokens, the model sees "
-                f"{model.config.context_length}; ask for fewer"
+                f"prompt and output have {len(prompt) + max_new_tokens} tokens, but the context"
+                f" holds {model.config.context_length}; ask for fewer"
             )
         sampling = Sampling(**options)
         if sampling.counts:
             raise ValueError(
-                "speculative decoding checks several tokens at once, so penalties cannot count"
-                " them; leave the penalties out"
+                "penalties change with every token, but speculative decoding verifies several at"
+                " once; leave the penalties out"
             )
         self.model = model.eval()
         self.text = list(prompt)
-        self.guesser = guesser
+        self.drafter = drafter
         self.generator = generator
         self.end = len(prompt) + max_new_tokens
-        self.n_guesses, self.stops = n_guesses, set(stop_ids)
+        self.num_speculative_tokens, self.stop_ids = num_speculative_tokens, set(stop_ids)
         self.sampler = Sampler(sampling, [prompt], model.config.vocab_size, model.device)
         self.cache = model.make_cache(1)
-        self.rounds = self.guessed = self.kept = 0
+        self.rounds = self.proposed = self.accepted = 0
 
     def __iter__(self) -> Iterator[list[int]]:
         with torch.inference_mode():
@@ -138,7 +141,7 @@ class Speculation:
         while len(self.text) < self.end:
             with torch.inference_mode():
                 ids = self._round()
-            stop = next((i for i, token in enumerate(ids) if token in self.stops), None)
+            stop = next((i for i, token in enumerate(ids) if token in self.stop_ids), None)
             self.text += ids
             if stop is not None:
                 if stop:
@@ -147,33 +150,32 @@ class Speculation:
             yield ids
 
     def _round(self) -> list[int]:
-        """Let the guesser guess, read the guesses, keep the right ones and one token more."""
-        room = self.end - len(self.text) - 1
-        guesses, q = (
-            self.guesser.guess(self.text, min(self.n_guesses, room)) if room else ([], None)
-        )
-        ids = torch.tensor([[self.text[-1], *guesses]], device=self.model.device)
+        """Propose, verify, and return the accepted tokens with one more of the model's own."""
+        n = min(self.num_speculative_tokens, self.end - len(self.text) - 1)
+        proposals, q = self.drafter.propose(self.text, n) if n else ([], None)
+        ids = torch.tensor([[self.text[-1], *proposals]], device=self.model.device)
         logits = self.model.out_head(self.model.hidden_states(ids, self.cache)[0])  # (n + 1, V)
         p = distribution(logits, self.sampler)
         if q is None:
             q = F.one_hot(ids[0, 1:], p.shape[-1]).float()
-        kept, rest = self._check(guesses, p, q)
-        self.rounds, self.guessed, self.kept = (
-            self.rounds + 1,
-            self.guessed + len(guesses),
-            self.kept + kept,
-        )
-        self.cache.truncate(len(self.text) + kept)
-        return [*guesses[:kept], torch.multinomial(rest, 1, generator=self.generator).item()]
+        accepted, next_p = self._verify(proposals, p, q)
+        self.rounds += 1
+        self.proposed += len(proposals)
+        self.accepted += accepted
+        self.cache.truncate(len(self.text) + accepted)
+        next_token = torch.multinomial(next_p, 1, generator=self.generator).item()
+        return [*proposals[:accepted], next_token]
 
-    def _check(self, guesses: list[int], p: Tensor, q: Tensor) -> tuple[int, Tensor]:
-        """How many of the guesses are kept, and the probabilities (V,) of the token after them."""
-        if not guesses:
+    def _verify(self, proposals: list[int], p: Tensor, q: Tensor) -> tuple[int, Tensor]:
+        """How many proposals are accepted, and the unnormalized distribution (V,) of the token
+        behind them.
+        """
+        if not proposals:
             return 0, p[0]
-        steps, drawn = torch.arange(len(guesses)), torch.tensor(guesses)
-        ratios = (p[steps, drawn] / q[steps, drawn]).tolist()
-        uniform = torch.rand(len(guesses), generator=self.generator, device=p.device).tolist()
-        for kept, (ratio, number) in enumerate(zip(ratios, uniform, strict=True)):
+        steps, tokens = torch.arange(len(proposals)), torch.tensor(proposals)
+        ratios = (p[steps, tokens] / q[steps, tokens]).tolist()
+        uniform = torch.rand(len(proposals), generator=self.generator, device=p.device).tolist()
+        for accepted, (ratio, number) in enumerate(zip(ratios, uniform, strict=True)):
             if number >= ratio:
-                return kept, (p[kept] - q[kept]).clamp(min=0)
-        return len(guesses), p[-1]
+                return accepted, (p[accepted] - q[accepted]).clamp(min=0)
+        return len(proposals), p[-1]

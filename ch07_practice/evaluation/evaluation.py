@@ -1,35 +1,25 @@
-"""One harness for every checkpoint: chapter 4's story questions, chapter 6's instructions, and any
-text.
+"""Evaluation of any model on any data: exact match, multiple choice by likelihood, perplexity.
 
-Each task is a function from a subject to findings, a value with its 95 % interval each, so that
-models can be compared line by line. Left out: the shortcuts beside which the values count, which
-chapters 4 and 6 report.
+Each function takes a model with prompts, conversations or documents, and returns results with 95 %
+intervals, so that models can be compared line by line. The tasks themselves, with their data, are
+in `evaluate_command`. Left out: cheap baselines, which chapters 4 and 6 report.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
-from ch01_text import load_documents, split_documents
-from ch01_text.corpora import TEXT_NAMES
-from ch01_text.storyworld import Question, Story, question_lines
-from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
-from ch01_text.storyworld.words import the
-from ch03_gpt import GPTModel, Precision, document_start
+from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import bits_per_byte
-from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
-from ch04_pretraining.questions import TEST_SETS, confidence_interval, draw_questions, grade
+from ch04_pretraining.questions import confidence_interval
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import SPECIALS, Message
-from ch06_instruction.evaluation import ask_base, examine
-from ch06_instruction.grading import exact_match, summarize_answers
-from ch06_instruction.instructions import instructions
-from ch07_practice.likelihood import ratio_interval, score_rows, text_windows
+from ch07_practice.evaluation.likelihood import ratio_interval, score_rows, text_windows
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model to be examined."""
+class EvalModel:
+    """A model under evaluation."""
 
     name: str
     model: GPTModel
@@ -37,26 +27,17 @@ class Subject:
     precision: Precision
 
     @property
-    def chats(self) -> bool:
-        """Whether it was taught to answer messages (chapter 6)."""
+    def has_template(self) -> bool:
+        """Whether it was tuned to answer messages (chapter 6)."""
         return set(SPECIALS) <= set(self.tokenizer.special_tokens)
 
     @property
     def chat(self) -> Chat:
         return Chat(self.model, self.tokenizer, self.precision)
 
-    def prompt(self, story: Story, question: Question) -> list[int]:
-        """The ids after which the answer stands, as in chapter 4's texts: behind "Q: ... A:", where
-        a chat model's own response to a message begins so.
-        """
-        if self.chats:
-            begun = self.tokenizer.encode(question_lines(question.text))
-            return [*self.chat.prompt([as_message(story, question)]), *begun]
-        return document_start(self.tokenizer, story.prompt(question))
-
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
-        """(prompt ids, continuation text) -> (log-probability, whether greedy decoding would
-        write it) for each.
+        """(prompt ids, continuation) -> (log-probability of the continuation, whether it is what
+        greedy decoding writes), for each row.
         """
         return score_rows(
             self.model,
@@ -66,18 +47,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much each task asks."""
-
-    questions: int = 500
-    tokens: int = 50_000  # of each text
-    texts: tuple[str, ...] = ("storyworld",)
-    seed: int = 1
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A value with its 95 % interval; `n`: questions or tokens."""
+class EvalResult:
+    """A value with its 95 % interval; `n` counts questions or tokens."""
 
     task: str
     measure: str
@@ -94,41 +65,41 @@ class Finding:
         return f"{self.value:.1%} ({self.ci95_low:.1%}-{self.ci95_high:.1%})"
 
 
-def share(task: str, measure: str, hits: Sequence[bool]) -> Finding:
+def accuracy_result(task: str, measure: str, hits: Sequence[bool]) -> EvalResult:
     """The share of hits, with Wilson's interval."""
     low, high = confidence_interval(sum(hits), len(hits))
-    return Finding(task, measure, sum(hits) / len(hits), max(0.0, low), min(1.0, high), len(hits))
+    return EvalResult(task, measure, sum(hits) / len(hits), low, high, len(hits))
 
 
-def as_message(story: Story, question: Question) -> Message:
-    """A question and the story before it, as chapter 6 asks."""
-    return {"role": "user", "content": f"{story.prose[: question.position]}\n{question.text}"}
+def evaluate_continuations(
+    model: EvalModel, task: str, measure: str, rows: Sequence[tuple[Sequence[int], str]]
+) -> EvalResult:
+    """How often greedy decoding writes exactly the given continuation, for (prompt ids, text)."""
+    return accuracy_result(task, measure, [greedy for _, greedy in model.score(rows)])
 
 
-def choices_of(story: Story, question: Question) -> list[str]:
-    """All answers of the right kind in a story, the right one among them."""
-    cast, kind = story.cast, ANSWER_TYPE[question.kind]
-    found = (
-        [*cast.people, "nobody"]
-        if kind == PERSON
-        else (
-            [the(place) for place in cast.places]
-            if kind == PLACE
-            else [*map(the, (*cast.things, *filter(None, [cast.container]))), "nothing"]
-        )
-    )
-    return list(dict.fromkeys([*found, question.answer]))
+def evaluate_responses(
+    model: EvalModel,
+    task: str,
+    measure: str,
+    conversations: Sequence[Sequence[Message]],
+    answers: Sequence[str],
+    is_right: Callable[[str, str], bool],
+) -> EvalResult:
+    """How often a chat model's greedy response is right, by `is_right(response, answer)`."""
+    responses = model.chat.respond(conversations)
+    return accuracy_result(task, measure, list(map(is_right, responses, answers)))
 
 
 def choose(
-    subject: Subject, items: Sequence[tuple[Sequence[int], Sequence[str]]]
+    model: EvalModel, items: Sequence[tuple[Sequence[int], Sequence[str]]]
 ) -> list[tuple[int, int]]:
-    """(prompt ids, choices) -> the number of the likeliest choice, by its log-probability and by
-    that a character: long choices lose by the first and not by the second (acc and acc_norm of Gao
-    et al.'s lm-evaluation-harness).
+    """(prompt ids, choices) -> the index of the likeliest choice by log-probability, and by
+    log-probability per character. Long choices lose by the first and not by the second (acc and
+    acc_norm of Gao et al.'s lm-evaluation-harness).
     """
     scores = iter(
-        subject.score([(prompt, choice) for prompt, choices in items for choice in choices])
+        model.score([(prompt, choice) for prompt, choices in items for choice in choices])
     )
     picked = []
     for _, choices in items:
@@ -138,100 +109,37 @@ def choose(
     return picked
 
 
-def examine_stories(subject: Subject, size: Size) -> list[Finding]:
-    """Chapter 4's questions: the greedy answer, to the letter; a chat model may ask again before
-    it.
+def evaluate_choices(
+    model: EvalModel,
+    task: str,
+    items: Sequence[tuple[Sequence[int], Sequence[str]]],
+    right: Sequence[int],
+) -> list[EvalResult]:
+    """Multiple choice by likelihood, for (prompt ids, choices) and the index of the right choice;
+    with the share that random guessing reaches.
     """
-    findings = []
-    for name, level in TEST_SETS.items():
-        pairs = draw_questions("test", level, size.questions, size.seed)
-        if subject.chats:
-            said = subject.chat.respond([[as_message(*pair)] for pair in pairs])
-            hits = [
-                exact_match(text, question.answer)
-                for text, (_, question) in zip(said, pairs, strict=True)
-            ]
-        else:
-            hits = grade(subject.model, subject.tokenizer, pairs, subject.precision)
-        findings.append(share("stories", f"exact match, {name}", hits))
-    return findings
-
-
-def examine_choices(subject: Subject, size: Size) -> list[Finding]:
-    """The same questions as multiple choice: which of the story's places, people or things is
-    likeliest?
-    """
-    pairs = draw_questions("test", "base", size.questions, size.seed)
-    choices = [[f" {choice}" for choice in choices_of(*pair)] for pair in pairs]
-    wanted = [
-        several.index(f" {question.answer}")
-        for several, (_, question) in zip(choices, pairs, strict=True)
-    ]
-    picked = choose(
-        subject,
-        [(subject.prompt(*pair), several) for pair, several in zip(pairs, choices, strict=True)],
-    )
-    by_chance = sum(1 / len(several) for several in choices) / len(choices)
+    picked = choose(model, items)
+    by_chance = sum(1 / len(choices) for _, choices in items) / len(items)
+    by_sum = [one == wanted for (one, _), wanted in zip(picked, right, strict=True)]
+    by_mean = [one == wanted for (_, one), wanted in zip(picked, right, strict=True)]
     return [
-        share(
-            "choice",
-            "likeliest",
-            [plain == right for (plain, _), right in zip(picked, wanted, strict=True)],
-        ),
-        share(
-            "choice",
-            "likeliest a character",
-            [normalised == right for (_, normalised), right in zip(picked, wanted, strict=True)],
-        ),
-        Finding("choice", "by chance", by_chance, by_chance, by_chance, len(choices)),
+        accuracy_result(task, "likeliest", by_sum),
+        accuracy_result(task, "likeliest per character", by_mean),
+        EvalResult(task, "by chance", by_chance, by_chance, by_chance, len(items)),
     ]
 
 
-def examine_instructions(subject: Subject, size: Size) -> list[Finding]:
-    """Chapter 6's questions, answered by writing; a model that cannot chat is asked in chapter
-    4's form.
+def evaluate_text(
+    model: EvalModel, name: str, documents: Sequence[str], max_tokens: int
+) -> list[EvalResult]:
+    """Perplexity per token and bits per byte of at most `max_tokens` tokens of `documents`. Every
+    document begins with an empty context.
     """
-    asked = list(instructions(size.questions, size.seed, only="question"))
-    rows, _ = (examine if subject.chats else ask_base)(subject.chat, asked)
-    summary = summarize_answers(rows)
-    found = [
-        ("exact match", summary),
-        *(
-            (name.replace("_", " "), summary[name])
-            for name in ("one_hop", "two_hop")
-            if name in summary
-        ),
-    ]
-    return [
-        Finding(
-            "instructions", name, one["exact_match"], one["ci95_low"], one["ci95_high"], one["n"]
-        )
-        for name, one in found
-    ]
-
-
-def held_out(name: str, seed: int) -> list[str]:
-    """The documents of a text by name that no training run of these chapters has seen, or all of
-    a file or folder.
-    """
-    if name == "storyworld":
-        return story_documents("test", HELD_OUT_STORIES, seed)
-    documents = load_documents(name)
-    return split_documents(documents)[1] if name in TEXT_NAMES else documents
-
-
-def measure_text(
-    subject: Subject, name: str, documents: Sequence[str], tokens: int
-) -> list[Finding]:
-    """Perplexity a token and bits a byte of documents, up to `tokens` of them, each read from
-    its beginning.
-    """
-    context, encoded, n_bytes, room = subject.model.config.context_length, [], 0, tokens
+    context, encoded, n_bytes, room = model.model.config.context_length, [], 0, max_tokens
     for document in documents:
-        ids = subject.tokenizer.encode(document)
-        n_bytes += len(
-            (document if len(ids) <= room else subject.tokenizer.decode(ids[:room])).encode()
-        )
+        ids = model.tokenizer.encode(document)
+        kept = document if len(ids) <= room else model.tokenizer.decode(ids[:room])
+        n_bytes += len(kept.encode())
         encoded.append(ids[:room])
         room -= len(encoded[-1])
         if not room:
@@ -239,44 +147,14 @@ def measure_text(
     rows = [
         row
         for ids in encoded
-        for row in text_windows(
-            ids, subject.tokenizer.eot_id, context, overlap=max(1, context // 2)
-        )
+        for row in text_windows(ids, model.tokenizer.eot_id, context, overlap=max(1, context // 2))
     ]
     if not rows:
-        raise ValueError(f"the text {name} has no token; choose a longer one")
-    counts = [len(scored) for _, scored in rows]
-    nats = [
-        -log_p for log_p, _ in score_rows(subject.model, rows, subject.precision, f"reading {name}")
-    ]
+        raise ValueError(f"the text {name} is empty; choose a longer one")
+    scores = score_rows(model.model, rows, model.precision, f"reading {name}")
+    nats, counts = [-log_p for log_p, _ in scores], [len(scored) for _, scored in rows]
     losses, n = ratio_interval(nats, counts), sum(counts)
     return [
-        Finding(name, "perplexity", *map(math.exp, losses), n),
-        Finding(name, "bits per byte", *(bits_per_byte(loss, n, n_bytes) for loss in losses), n),
-    ]
-
-
-def examine_texts(subject: Subject, size: Size) -> list[Finding]:
-    """Every text that was asked for."""
-    return [
-        finding
-        for name in size.texts
-        for finding in measure_text(subject, name, held_out(name, size.seed), size.tokens)
-    ]
-
-
-TASKS: dict[str, Callable[[Subject, Size], list[Finding]]] = {
-    "stories": examine_stories,
-    "choice": examine_choices,
-    "instructions": examine_instructions,
-    "text": examine_texts,
-}
-
-
-def examine_subject(subject: Subject, tasks: Sequence[str], size: Size) -> list[dict]:
-    """All findings of the tasks, a row each."""
-    return [
-        {"model": subject.name, **asdict(finding), "shown": str(finding)}
-        for task in tasks
-        for finding in TASKS[task](subject, size)
+        EvalResult(name, "perplexity", *map(math.exp, losses), n),
+        EvalResult(name, "bits per byte", *(bits_per_byte(one, n, n_bytes) for one in losses), n),
     ]

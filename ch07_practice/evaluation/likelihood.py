@@ -1,9 +1,9 @@
-"""How likely a model finds a text: the measure behind multiple choice, perplexity and bits per
-byte.
+"""The log-probability of a text under a model: the basis of multiple choice, perplexity and bits
+per byte.
 
-Only the scored positions meet the output head, so that a large vocabulary costs memory for them
-alone. A text that is longer than the context is read in windows that overlap, as in GPT-2's
-evaluation (Radford et al. 2019, section 3).
+The output head runs at the scored positions only, which saves memory with a large vocabulary. A
+text longer than the context is scored in overlapping windows, as in GPT-2's evaluation (Radford et
+al. 2019, section 3).
 """
 
 import math
@@ -17,28 +17,28 @@ from ch03_gpt import GPTModel, Precision
 from ch03_gpt.generation import pad
 from ch03_gpt.sampling import log_probabilities
 
-Row = tuple[Sequence[int], Sequence[int]]  # ids that are read, ids that are scored behind them
+Row = tuple[Sequence[int], Sequence[int]]  # (context ids, ids to score)
 BATCH_TOKENS = 8192
-HEAD_ROWS = 1024  # positions whose logits exist at the same time
+HEAD_ROWS = 1024  # positions whose logits are in memory at the same time
 
 
 def _fit(row: Row, context_length: int) -> tuple[list[int], int]:
-    """A row as one text that fits the context, and how many of its last ids are scored; too long
-    a beginning is cut.
+    """A row as one text that fits the context, and how many of its last ids to score. A long
+    context loses its beginning.
     """
     context, continuation = row
     if not context:
-        raise ValueError("nothing stands before the text to be scored; begin with <|endoftext|>")
+        raise ValueError("the context is empty; begin it with <|endoftext|>")
     if len(continuation) > context_length:
         raise ValueError(
-            f"{len(continuation)} tokens are to be scored, the model sees {context_length}; "
-            "cut them into windows"
+            f"cannot score {len(continuation)} tokens in a context of {context_length}; "
+            "split them with text_windows"
         )
     return [*context, *continuation][-(context_length + 1) :], len(continuation)
 
 
 def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Numbers of rows of about the same length, at most `BATCH_TOKENS` together."""
+    """Batches of row indices: similar lengths, at most `BATCH_TOKENS` tokens with padding."""
     batch: list[int] = []
     for row in sorted(range(len(lengths)), key=lengths.__getitem__):
         if batch and (len(batch) + 1) * lengths[row] > BATCH_TOKENS:
@@ -52,13 +52,11 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
 def _score_batch(
     model: GPTModel, texts: Sequence[tuple[list[int], int]], precision: Precision
 ) -> Iterator[tuple[float, bool]]:
-    """Texts of about the same length, and how many ids at the end of each are scored -> their
-    scores.
-    """
+    """(text, how many of its last ids to score) -> (log-probability, is greedy) for each."""
     with precision.autocast():
         # (B, T, C)
         hidden = model.hidden_states(pad([text[:-1] for text, _ in texts], model.device))
-    picked = torch.cat(
+    scored_states = torch.cat(
         [
             row[len(text) - 1 - n : len(text) - 1]
             for row, (text, n) in zip(hidden, texts, strict=True)
@@ -67,7 +65,7 @@ def _score_batch(
     scored = [token for text, n in texts for token in text[len(text) - n :]]
     targets = torch.tensor(scored, dtype=torch.long, device=model.device).unsqueeze(1)
     log_p, likeliest = [], []
-    for part, wanted in zip(picked.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True):
+    for part, wanted in zip(scored_states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True):
         logits = model.out_head(part.to(model.out_head.weight.dtype))
         log_p.append(log_probabilities(logits, wanted)[0])
         likeliest.append(logits.argmax(dim=1, keepdim=True) == wanted)
@@ -81,28 +79,28 @@ def _score_batch(
 def score_rows(
     model: GPTModel, rows: Sequence[Row], precision: Precision, description: str = "scoring"
 ) -> list[tuple[float, bool]]:
-    """(context, continuation) pairs of ids -> (log-probability of the continuation in nats, whether
-    greedy decoding would write it) for each. ValueError where a context is empty or a continuation
-    exceeds the model's context.
+    """(context ids, continuation ids) -> (log-probability of the continuation in nats, whether it
+    is what greedy decoding writes), for each row. ValueError if a context is empty or a
+    continuation exceeds the model's context.
     """
     model.eval()
     texts = [_fit(row, model.config.context_length) for row in rows]
-    found: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
+    scores: list[tuple[float, bool]] = [(0.0, True)] * len(rows)
     for batch in tqdm(
         list(_batches([len(text) for text, _ in texts])), description, leave=False, disable=None
     ):
         for row, score in zip(
             batch, _score_batch(model, [texts[row] for row in batch], precision), strict=True
         ):
-            found[row] = score
-    return found
+            scores[row] = score
+    return scores
 
 
 def text_windows(
     ids: Sequence[int], start: int, context_length: int, overlap: int
 ) -> Iterator[Row]:
-    """Cut a text into rows that score each of its ids exactly once; all but the first row read at
-    least `overlap` ids before the first that they score. `start` stands before the text.
+    """Split a text into rows that score each of its ids exactly once. Every row but the first has
+    at least `overlap` ids of context. The id `start` precedes the text.
 
     >>> list(text_windows([1, 2, 3, 4, 5], start=0, context_length=4, overlap=2))
     [([0], [1, 2, 3, 4]), ([1, 2, 3, 4], [5])]
@@ -124,9 +122,9 @@ def text_windows(
 def ratio_interval(
     totals: Sequence[float], counts: Sequence[float], z: float = 1.96
 ) -> tuple[float, float, float]:
-    """(ratio, low, high): sum of `totals` over sum of `counts` with its 95 % interval, from how far
-    the parts differ (the linearised ratio estimator, Cochran 1977, section 2.11). One part alone
-    has no interval: NaN.
+    """(ratio, low, high): the sum of `totals` over the sum of `counts`, with its 95 % interval from
+    the variance between parts (the linearised ratio estimator, Cochran 1977, section 2.11). A
+    single part has no interval: NaN.
 
     >>> [round(value, 3) for value in ratio_interval([2, 4, 6], [2, 2, 2])]
     [2.0, 0.868, 3.132]

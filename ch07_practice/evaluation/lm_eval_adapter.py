@@ -1,11 +1,9 @@
-"""Lets the well-known lm-evaluation-harness (Gao et al. 2021; pip install lm_eval) examine our
-models.
+"""An adapter for the lm-evaluation-harness (Gao et al. 2021; pip install lm_eval).
 
-    lm_eval.simple_evaluate(model=as_harness_model(model, tokenizer), tasks=["lambada_openai"])
+    lm_eval.simple_evaluate(model=as_lm_eval_model(model, tokenizer), tasks=["lambada_openai"])
 
-The three requests that it makes are answered by `likelihood` and `complete`; it brings tasks,
-prompts and metrics. Left out: its command line, which would have to import this file, and its chat
-templates.
+The harness brings tasks, prompts and metrics; `likelihood` and `complete` answer its three kinds of
+requests. Left out: its command line, which would have to import this file, and chat templates.
 """
 
 from collections.abc import Sequence
@@ -13,22 +11,22 @@ from collections.abc import Sequence
 import torch
 
 from ch03_gpt import GPTModel, Precision, complete, pick_precision
-from ch07_practice.likelihood import score_rows, text_windows
+from ch07_practice.evaluation.likelihood import score_rows, text_windows
 
 MAX_NEW_TOKENS = 128
 BATCH = 32
 
 
-class HarnessModel:
-    """Our model behind the harness's interface: requests have their arguments in `.args`."""
+class LMEvalModel:
+    """Our model behind the harness's interface; a request has its arguments in `.args`."""
 
     def __init__(self, model: GPTModel, tokenizer, precision: Precision):
         super().__init__()
         self.model, self.tokenizer, self.precision = model, tokenizer, precision
 
     def encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """Where to cut the ids of both together, as one text: spaces at the end of the context
-        belong to the continuation, since our tokens begin with their space.
+        """Encode both as one text and split the ids. Spaces at the end of the context move to the
+        continuation, because our tokens begin with their space.
         """
         spaces = len(context) - len(context.rstrip())
         if spaces:
@@ -37,14 +35,16 @@ class HarnessModel:
         return [self.tokenizer.eot_id, *both[: len(before)]], both[len(before) :]
 
     def loglikelihood(self, requests: Sequence) -> list[tuple[float, bool]]:
-        """(context, continuation) -> (log-probability, is it what greedy decoding writes)."""
+        """(context, continuation) -> (log-probability, whether it is what greedy decoding
+        writes).
+        """
         return score_rows(
             self.model, [self.encode_pair(*request.args) for request in requests], self.precision
         )
 
     def loglikelihood_rolling(self, requests: Sequence) -> list[float]:
-        """(text,) -> log-probability of the whole text, in windows that do not overlap but for
-        the last.
+        """(text,) -> the log-probability of the whole text, in windows that overlap only at the
+        end.
         """
         context = self.model.config.context_length
         rows = [
@@ -64,8 +64,8 @@ class HarnessModel:
         return [sum(next(scores)[0] for _ in several) for several in rows]
 
     def generate_until(self, requests: Sequence) -> list[str]:
-        """(context, {"until": stop strings, "max_gen_toks": ...}) -> the greedy continuation
-        before the first stop.
+        """(context, {"until": stop strings, "max_gen_toks": ...}) -> the greedy continuation up to
+        the first stop string.
         """
         texts = []
         for first in range(0, len(requests), BATCH):
@@ -76,7 +76,7 @@ class HarnessModel:
                 for _, options in batch
             ):
                 raise ValueError(
-                    "this adapter writes greedily; set do_sample to false or temperature to 0"
+                    "this adapter decodes greedily; set do_sample to false or temperature to 0"
                 )
             room = max(1, self.model.config.context_length - new)
             prompts = [
@@ -84,17 +84,17 @@ class HarnessModel:
                 for context, _ in batch
             ]
             with torch.inference_mode(), self.precision.autocast():
-                written = complete(self.model, prompts, new, stop_ids=(self.tokenizer.eot_id,))
-            for (_, options), one in zip(batch, written, strict=True):
+                completions = complete(self.model, prompts, new, stop_ids=(self.tokenizer.eot_id,))
+            for (_, options), one in zip(batch, completions, strict=True):
                 ids = one.ids[: options.get("max_gen_toks", MAX_NEW_TOKENS)]
-                texts.append(before_stops(self.tokenizer.decode(ids), options.get("until") or []))
+                texts.append(until_stop(self.tokenizer.decode(ids), options.get("until") or []))
         return texts
 
 
-def before_stops(text: str, stops: str | Sequence[str]) -> str:
-    """What stands before the first of `stops`.
+def until_stop(text: str, stops: str | Sequence[str]) -> str:
+    """The text up to the first of `stops`.
 
-    >>> before_stops("the mill\\nQ: Why?", ["\\n", "Q:"])
+    >>> until_stop("the mill\\nQ: Why?", ["\\n", "Q:"])
     'the mill'
     """
     ends = [
@@ -103,13 +103,13 @@ def before_stops(text: str, stops: str | Sequence[str]) -> str:
     return text[: min(ends)] if ends else text
 
 
-def as_harness_model(model: GPTModel, tokenizer, precision: Precision | None = None):
-    """A `lm_eval.api.model.LM`, for `lm_eval.simple_evaluate`; ValueError where lm_eval is not
+def as_lm_eval_model(model: GPTModel, tokenizer, precision: Precision | None = None):
+    """An `lm_eval.api.model.LM` for `lm_eval.simple_evaluate`; ValueError if lm_eval is not
     installed.
     """
     try:
         from lm_eval.api.model import LM
     except ImportError as error:
         raise ValueError("the lm-evaluation-harness is missing: pip install lm_eval") from error
-    kind = type("CompanionLM", (HarnessModel, LM), {})
-    return kind(model, tokenizer, precision or pick_precision(model.device))
+    cls = type("CompanionLM", (LMEvalModel, LM), {})
+    return cls(model, tokenizer, precision or pick_precision(model.device))

@@ -1,11 +1,11 @@
-"""`main.py scaling`: does a law fitted to small runs foretell a larger one? Trained, fitted,
-predicted, checked.
+"""The `scaling` command: does a law fitted to small runs predict a larger one? It trains a grid of
+small models, fits the law, predicts a larger run, trains that, and compares.
 
-Every run of the grid has its own schedule, which ends with its budget: a loss read in the middle of
-a longer run would be too high (Hoffmann et al. 2022, section 3). The budgets must not be too small:
-fitted to runs of 100,000 to 800,000 tokens, the law foretold one of 1.6 million wrongly by 22 %
-(storyworld) and 7 % (Shakespeare). Left out: rates tuned for each size, several seeds, and more
-than one pass over the text, which the law does not cover.
+Every run of the grid has its own learning-rate schedule, which ends with its budget: a loss taken
+from the middle of a longer run would be too high (Hoffmann et al. 2022, section 3). Budgets must
+not be too small: fitted to runs of 100,000 to 800,000 tokens, the law missed a run of 1.6 million
+by 22 % (storyworld) and 7 % (Shakespeare). Left out: learning rates tuned for each size, several
+seeds, and more than one pass over the text, which the law does not cover.
 """
 
 import json
@@ -34,19 +34,19 @@ from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_device, pick_precision, preset_config
 from ch04_pretraining import evaluate_loss, make_optimizers, train
 from ch04_pretraining.corpus import story_documents
-from ch07_practice.scaling_law import ScalingLaw, fit_law, prediction_range
+from ch07_practice.evaluation.scaling_law import ScalingLaw, fit_law, prediction_range
 
 VOCABULARY = 512
-CONTEXT, BATCH = 128, 8  # small batches: so few tokens should still be many steps
-# higher than for long runs: a few hundred steps must take the embeddings somewhere
+CONTEXT, BATCH = 128, 8  # small batches, so that few tokens still make many steps
+# higher than for long runs, because the embeddings must move far in a few hundred steps
 LR, MUON_LR = 2e-2, 3e-2
 HELD_OUT_TOKENS = 60_000
-STORY_TOKENS = 400  # of a story, about: how many to write
+STORY_TOKENS = 400  # of an average story, to estimate how many stories to write
 
 
 @dataclass(frozen=True)
-class Run:
-    """One training run of the grid."""
+class TrainingRun:
+    """One training run."""
 
     width: int
     n_params: int
@@ -57,7 +57,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Texts:
-    """Ids to learn from and ids to measure on."""
+    """Token ids for training and for evaluation."""
 
     train: np.ndarray
     held_out: np.ndarray
@@ -65,7 +65,7 @@ class Texts:
 
 
 def shape(width: int, n_vocab: int) -> GPTConfig:
-    """A small GPT of that width: heads of 32, a layer for every 32 of width and at least two."""
+    """A small GPT: heads of width 32, one layer per 32 of width, and at least two layers."""
     return replace(
         preset_config("tiny"),
         vocab_size=n_vocab,
@@ -77,8 +77,8 @@ def shape(width: int, n_vocab: int) -> GPTConfig:
 
 
 def load_texts(data: str, n_tokens: int, seed: int) -> Texts:
-    """Enough of a text for `n_tokens`, if there is as much, with a small vocabulary of its own: so
-    even the smallest model is more than its embeddings.
+    """About `n_tokens` of a text, or all of it if it is shorter. The vocabulary is small, so that
+    even the smallest model is not mostly embeddings.
     """
     if data == "storyworld":
         train_texts = story_documents("train", {"base-drill": n_tokens // STORY_TOKENS + 100}, seed)
@@ -93,8 +93,10 @@ def load_texts(data: str, n_tokens: int, seed: int) -> Texts:
     )
 
 
-def train_one(texts: Texts, width: int, n_tokens: int, precision: Precision, seed: int) -> Run:
-    """Train a model of that width on `n_tokens` and measure it."""
+def train_one(
+    texts: Texts, width: int, n_tokens: int, precision: Precision, seed: int
+) -> TrainingRun:
+    """Train a model of the given width on `n_tokens` tokens and evaluate it."""
     torch.manual_seed(seed)
     model = GPTModel(shape(width, texts.n_vocab)).to(precision.device)
     batches = RandomWindows(
@@ -119,11 +121,11 @@ def train_one(texts: Texts, width: int, n_tokens: int, precision: Precision, see
         sequential_windows(texts.held_out, CONTEXT, batch_size=64, device=model.device),
         precision,
     )
-    return Run(width, model.n_parameters(), progress.tokens, loss, progress.seconds)
+    return TrainingRun(width, model.n_parameters(), progress.tokens, loss, progress.seconds)
 
 
-def columns(runs: Sequence[Run]) -> tuple[list[int], list[int], list[float]]:
-    """(parameters, tokens, losses) of runs."""
+def columns(runs: Sequence[TrainingRun]) -> tuple[list[int], list[int], list[float]]:
+    """(parameters, tokens, losses) of the runs."""
     return (
         [run.n_params for run in runs],
         [run.n_tokens for run in runs],
@@ -132,10 +134,10 @@ def columns(runs: Sequence[Run]) -> tuple[list[int], list[int], list[float]]:
 
 
 def draw_scaling(
-    runs: Sequence[Run], law: ScalingLaw, target: Run, span: tuple[float, float]
+    runs: Sequence[TrainingRun], law: ScalingLaw, target: TrainingRun, span: tuple[float, float]
 ) -> Figure:
-    """Loss against tokens, a line a size, and against compute: points are measured, lines fitted,
-    the star was foretold.
+    """Loss against tokens and against compute, one line per model size: points are measured, lines
+    are fitted, the bar was predicted and the star measured afterwards.
     """
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     by_tokens, by_compute = figure.subplots(1, 2)
@@ -163,16 +165,16 @@ def draw_scaling(
         (by_tokens, target.n_tokens),
         (by_compute, 6 * target.n_params * target.n_tokens),
     ):
-        middle = law.loss(target.n_params, target.n_tokens)
+        predicted = law.loss(target.n_params, target.n_tokens)
         axes.errorbar(
             [x],
-            [middle],
-            yerr=[[max(0, middle - span[0])], [max(0, span[1] - middle)]],
+            [predicted],
+            yerr=[[max(0, predicted - span[0])], [max(0, span[1] - predicted)]],
             color="#D55E00",
             marker="_",
             markersize=14,
             capsize=4,
-            label=f"foretold: {middle:.3f}",
+            label=f"predicted: {predicted:.3f}",
         )
         axes.plot(
             [x],
@@ -208,25 +210,26 @@ def draw_scaling(
 def check_grid(
     widths: Sequence[int], budgets: Sequence[int], target_width: int, target_tokens: int
 ) -> None:
-    """ValueError, before any training, where the grid cannot be fitted or the target is no
-    larger run.
+    """ValueError, before any training, if the law cannot be fitted to the grid or the target is not
+    larger than the grid.
     """
     for width in (*widths, target_width):
         if width < 16 or (width % 32 and width != 16):
-            raise ValueError(f"a width of {width} does not work here; take 16 or multiples of 32")
+            raise ValueError(f"a width of {width} is not supported; choose 16 or multiples of 32")
     if min(len(set(widths)), len(set(budgets))) < 3:
         raise ValueError(
             f"{len(set(widths))} widths and {len(set(budgets))} budgets do not determine the law; "
-            "give at least 3 of each"
+            "choose at least 3 of each"
         )
     if min(budgets) < BATCH * CONTEXT:
         raise ValueError(
-            f"a budget of {min(budgets)} tokens is less than one step, {BATCH * CONTEXT}; give more"
+            f"a budget of {min(budgets)} tokens is less than one step of {BATCH * CONTEXT};"
+            " choose more"
         )
     if target_width <= max(widths) or target_tokens <= max(budgets):
         raise ValueError(
-            f"the run to foretell, width {target_width} and {target_tokens} tokens, must be larger"
-            f" than all of the grid, up to width {max(widths)} and {max(budgets)} tokens"
+            f"the target run, width {target_width} and {target_tokens} tokens, must be larger than"
+            f" the whole grid, which reaches width {max(widths)} and {max(budgets)} tokens"
         )
 
 
@@ -241,31 +244,32 @@ def scaling(
     seed: int = 1337,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> dict:
-    """Train small models, fit the scaling law, foretell a larger run, train that, and compare.
+    """Train small models, fit the scaling law, predict a larger run, train that, and compare.
 
     Args:
-        data: The text to learn.
-        widths: Of the models of the grid; 16 or multiples of 32.
-        budgets: Tokens that each of them learns from.
-        target_width: Width of the larger model, which the fit does not see.
-        target_tokens: What it learns from.
-        dtype: Number format of matrix products; auto takes bfloat16 where the device is good at it.
+        data: The training text.
+        widths: Widths of the models of the grid; 16 or multiples of 32.
+        budgets: Training tokens; every width is trained with each.
+        target_width: Width of the larger model, which the fit does not use.
+        target_tokens: Training tokens of the larger model.
+        dtype: Number format of matrix products; auto takes bfloat16 where the device computes it
+            fast.
         run: Folder of the run; results go to RUN/ch07_practice/scaling_DATA.json and .png.
-        seed: Of weights, batches and stories.
+        seed: Seed for weights, batches and stories.
         device: Where to compute; auto prefers a GPU.
     """
     check_grid(widths, budgets, target_width, target_tokens)
     began, precision = time.perf_counter(), pick_precision(pick_device(device), dtype)
     folder = chapter_folder(run, "ch07_practice")
     texts = load_texts(data, target_tokens, seed)
-    print(f"{len(texts.train):,} tokens to learn from; {precision}")
+    print(f"{len(texts.train):,} training tokens; {precision}")
     runs = [
         train_one(texts, width, budget, precision, seed) for width in widths for budget in budgets
     ]
     grid = columns(runs)
     law = fit_law(*grid)
     n_target = GPTModel(shape(target_width, texts.n_vocab)).n_parameters()
-    foretold = law.loss(n_target, target_tokens)
+    predicted = law.loss(n_target, target_tokens)
     span = prediction_range(law, *grid, (n_target, target_tokens))
     print(
         pd.DataFrame(runs)
@@ -274,11 +278,11 @@ def scaling(
     )
     print(f"L(N, D) = {law.E:.3f} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}")
     print(
-        f"foretold for {n_target:,} parameters and {target_tokens:,} tokens: {foretold:.3f} "
+        f"predicted for {n_target:,} parameters and {target_tokens:,} tokens: {predicted:.3f} "
         f"({span[0]:.3f}-{span[1]:.3f} with any one run left out)"
     )
     target = train_one(texts, target_width, target_tokens, precision, seed)
-    error, best_seen = foretold / target.loss - 1, min(grid[2])
+    error, best_seen = predicted / target.loss - 1, min(grid[2])
     print(
         f"measured afterwards: {target.loss:.3f}; the prediction is off by {error:+.1%}, the lowest"
         f" loss of the grid by {best_seen / target.loss - 1:+.1%}"
@@ -288,9 +292,9 @@ def scaling(
         "law": asdict(law),
         "runs": [asdict(one) for one in runs],
         "target": asdict(target),
-        "foretold": foretold,
-        "foretold_low": span[0],
-        "foretold_high": span[1],
+        "predicted": predicted,
+        "predicted_low": span[0],
+        "predicted_high": span[1],
         "error": error,
         "best_of_grid": best_seen,
         "passes": target_tokens / len(texts.train),

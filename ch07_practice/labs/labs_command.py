@@ -1,5 +1,5 @@
-"""`main.py labs`: prompting and building, measured on the run's own models; a table, a picture
-and JSON.
+"""The `labs` command: prompting and building, measured on the run's own models; a table, a plot and
+JSON.
 """
 
 import json
@@ -15,9 +15,8 @@ from matplotlib.figure import Figure
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import pick_device, pick_precision
 from ch04_pretraining import load_checkpoint, run_checkpoint
-from ch07_practice.harness import Finding, Subject
+from ch07_practice.evaluation.evaluation import EvalModel, EvalResult
 from ch07_practice.labs import (
-    Setting,
     context,
     few_shot,
     injection,
@@ -27,7 +26,8 @@ from ch07_practice.labs import (
     structured,
     tools,
 )
-from ch07_practice.tuned import tuned_chat
+from ch07_practice.labs.setting import Setting
+from ch07_practice.load_model import tuned_chat
 
 LABS = {
     "few-shot": few_shot,
@@ -41,27 +41,29 @@ LABS = {
 }
 
 
-def draw_labs(found: Mapping[str, Sequence[Finding]]) -> Figure:
-    """A panel a lab, a bar a finding with its 95 % interval."""
-    rows = [max(len(found[name]) for name in pair if name in found) for pair in _pairs(list(found))]
-    figure = Figure(figsize=(13, sum(rows) * 0.24 + len(rows)), layout="constrained")
+def draw_labs(results: Mapping[str, Sequence[EvalResult]]) -> Figure:
+    """A panel per lab, a bar per result with its 95 % interval; two panels stand side by side."""
+    names = list(results)
+    pairs = [names[first : first + 2] for first in range(0, len(names), 2)]
+    heights = [max(len(results[name]) for name in pair) for pair in pairs]
+    figure = Figure(figsize=(13, sum(heights) * 0.24 + len(heights)), layout="constrained")
     panels = figure.subplots(
-        len(rows), 2 if len(found) > 1 else 1, squeeze=False, height_ratios=rows
+        len(heights), 2 if len(results) > 1 else 1, squeeze=False, height_ratios=heights
     )
-    for axes in panels.flat[len(found) :]:
+    for axes in panels.flat[len(results) :]:
         axes.set_axis_off()
-    for axes, (name, findings) in zip(panels.flat, found.items(), strict=False):
-        values = [one.value for one in findings]
+    for axes, (name, several) in zip(panels.flat, results.items(), strict=False):
+        values = [one.value for one in several]
         errors = [
-            [one.value - one.ci95_low for one in findings],
-            [one.ci95_high - one.value for one in findings],
+            [one.value - one.ci95_low for one in several],
+            [one.ci95_high - one.value for one in several],
         ]
         axes.barh(
-            range(len(findings)), values, xerr=errors, color="#56B4E9", ecolor="#333333", capsize=2
+            range(len(several)), values, xerr=errors, color="#56B4E9", ecolor="#333333", capsize=2
         )
         axes.set(
-            yticks=range(len(findings)),
-            yticklabels=[one.measure for one in findings],
+            yticks=range(len(several)),
+            yticklabels=[one.measure for one in several],
             xlim=(0, 1),
             xlabel="share, with its 95 % interval",
             title=name,
@@ -71,12 +73,8 @@ def draw_labs(found: Mapping[str, Sequence[Finding]]) -> Figure:
     return figure
 
 
-def _pairs(names: list[str]) -> list[list[str]]:
-    return [names[first : first + 2] for first in range(0, len(names), 2)]
-
-
 def labs(
-    what: Literal[
+    lab: Literal[
         "few-shot",
         "steps",
         "self-consistency",
@@ -93,19 +91,20 @@ def labs(
     seed: int = 1,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> dict:
-    """Try what one does with a language model, and measure what it brings; two minutes for all.
+    """Try techniques for using a language model, and measure what each gains; two minutes for all.
 
     Args:
-        what: One lab, or all. few-shot: solved examples in the prompt. steps: small questions in
-            turn.
-            self-consistency: a vote of several draws. structured: valid JSON, free and constrained.
-            tools: calls that are executed. retrieval: the right story found among many. injection:
-            orders hidden in a story. context: longer texts than the model can see.
-        questions: In each row of a lab.
-        stage: Which model of chapter 6 answers messages.
+        lab: One lab, or all. few-shot: solved examples in the prompt. steps: one sub-question at a
+            time.
+            self-consistency: a vote of several samples. structured: valid JSON, free and
+                constrained.
+            tools: calls that are executed. retrieval: the right story, found among many. injection:
+            orders hidden in a story. context: texts longer than the model's context.
+        questions: Questions per row of a lab's table.
+        stage: Which of chapter 6's models answers messages.
         run: Folder of the run; results go to RUN/ch07_practice/labs.json and .png, those of one lab
-            to labs_WHAT.
-        seed: Of questions and draws.
+            to labs_LAB.
+        seed: Seed for drawing questions and sampling answers.
         device: Where to compute; auto prefers a GPU.
     """
     if questions < 1:
@@ -113,34 +112,35 @@ def labs(
     precision = pick_precision(pick_device(device))
     model, tokenizer = load_checkpoint(run_checkpoint(run), precision.device)
     setting = Setting(
-        Subject("base", model, tokenizer, precision),
+        EvalModel("base", model, tokenizer, precision),
         tuned_chat(run, precision, stage),
         questions,
         seed,
     )
-    found, seconds = {}, {}
-    for name, lab in LABS.items():
-        if what in (name, "all"):
+    results, seconds = {}, {}
+    for name, module in LABS.items():
+        if lab in (name, "all"):
             began = time.perf_counter()
-            found[name] = lab.measure(setting)
+            results[name] = module.measure(setting)
             seconds[name] = time.perf_counter() - began
-            print(f"{name}: {lab.__doc__.splitlines()[0]}")
+            title = " ".join(module.__doc__.partition("\n\n")[0].split())
+            print(f"{name}: {title}")
             table = pd.DataFrame(
                 [
                     {"": one.measure, "share (95 % interval)": str(one), "n": one.n}
-                    for one in found[name]
+                    for one in results[name]
                 ]
             )
             print(table.to_string(index=False) + "\n")
     folder = chapter_folder(run, "ch07_practice")
-    name = "labs" if what == "all" else f"labs_{what}"
-    result = {
+    name = "labs" if lab == "all" else f"labs_{lab}"
+    summary = {
         "questions": questions,
         "stage": stage,
         "seconds": seconds,
-        "labs": {name: [asdict(one) for one in findings] for name, findings in found.items()},
+        "labs": {name: [asdict(one) for one in several] for name, several in results.items()},
     }
-    write_atomically(folder / f"{name}.json", json.dumps(result, indent=2) + "\n")
-    draw_labs(found).savefig(folder / f"{name}.png", dpi=110)
+    write_atomically(folder / f"{name}.json", json.dumps(summary, indent=2) + "\n")
+    draw_labs(results).savefig(folder / f"{name}.png", dpi=110)
     print(f"saved in {folder / name}.json and .png")
-    return result
+    return summary

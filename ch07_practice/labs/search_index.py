@@ -1,10 +1,10 @@
-"""Finding texts: by the meaning that our own model gives them, and by the words that they share
-with the query.
+"""Text search: by embeddings from our own model, and by the words that a text shares with the
+query.
 
-All vectors fit one NumPy array here, and a search is one matrix product: exact, and fast up to some
-100,000 texts. Beyond that take an index that does not look at every vector: FAISS or hnswlib in a
-process, pgvector, Qdrant or Milvus as a database. Words are weighted by TF-IDF (scikit-learn) or
-BM25 (Robertson & Zaragoza 2009; the package bm25s).
+All vectors fit into one NumPy array, and a search is one matrix product: exact, and fast up to some
+100,000 texts. Beyond that, use an approximate index: FAISS or hnswlib in the process, pgvector,
+Qdrant or Milvus as a database. Words are weighted by TF-IDF (scikit-learn) or BM25 (Robertson &
+Zaragoza 2009; the package bm25s).
 """
 
 import re
@@ -21,7 +21,7 @@ BATCH = 64
 
 
 def words(text: str) -> list[str]:
-    """A text's words in small letters, for the word indexes.
+    """The words of a text in lower case, for the word indexes.
 
     >>> words("Where is Nora's kite?")
     ['where', 'is', 'nora', 's', 'kite']
@@ -33,9 +33,9 @@ def words(text: str) -> list[str]:
 def embed(
     model: GPTModel, tokenizer, texts: Sequence[str], precision: Precision, layer: int | None = None
 ) -> np.ndarray:
-    """Texts -> (N, C) float32: the mean hidden state over each text's tokens. `layer`: after so
-    many blocks (0: the token embeddings); None: all of them and the final norm. A text longer than
-    the context loses its end.
+    """Texts -> (N, C) float32: the mean hidden state over each text's tokens. `layer` counts blocks
+    (0: the token embeddings); None: all blocks and the final norm. Texts longer than the context
+    are truncated.
     """
     model.eval()
     vectors = np.zeros((len(texts), model.config.emb_dim), np.float32)
@@ -48,16 +48,16 @@ def embed(
         ids = pad([encoded[row] for row in rows], model.device)
         with precision.autocast():
             # (B, T, C)
-            hidden = model.hidden_states(ids) if layer is None else states_after(model, ids, layer)
-        real = (
+            hidden = model.hidden_states(ids) if layer is None else hidden_after(model, ids, layer)
+        is_token = (
             torch.arange(ids.shape[1]) < torch.tensor([len(encoded[row]) for row in rows])[:, None]
         )
-        real = real.to(model.device).unsqueeze(2)
-        vectors[rows] = ((hidden.float() * real).sum(dim=1) / real.sum(dim=1)).cpu().numpy()
+        is_token = is_token.to(model.device).unsqueeze(2)
+        vectors[rows] = ((hidden.float() * is_token).sum(dim=1) / is_token.sum(dim=1)).cpu().numpy()
     return vectors
 
 
-def states_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor:
+def hidden_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor:
     """(B, T) ids -> (B, T, C): the residual stream after `layer` blocks."""
     x = model.tok_emb(ids)
     for block in model.trf_blocks[:layer]:
@@ -66,9 +66,11 @@ def states_after(model: GPTModel, ids: torch.Tensor, layer: int) -> torch.Tensor
 
 
 class VectorIndex:
-    """Exact cosine search among (N, C) vectors. What all vectors have in common says nothing about
-    any of them and would make them look alike, so the mean is taken off (Mu & Viswanath 2018):
-    queries are texts of another kind, so they lose that of `typical_queries` (M, C).
+    """Exact cosine search among (N, C) vectors.
+
+    The component that all vectors share makes them look alike and distinguishes none, so the mean
+    is subtracted (Mu & Viswanath 2018). Queries are texts of another kind and have a mean of their
+    own, that of `typical_queries` (M, C).
     """
 
     def __init__(self, vectors: np.ndarray, typical_queries: np.ndarray):
@@ -76,12 +78,12 @@ class VectorIndex:
         self.query_mean = typical_queries.mean(axis=0)
 
     def search(self, queries: np.ndarray, k: int) -> np.ndarray:
-        """(Q, C) -> (Q, k): the numbers of the most similar vectors, the best first."""
-        return best(unit(queries - self.query_mean) @ self.vectors.T, k)
+        """(Q, C) -> (Q, k): indices of the most similar vectors, best first."""
+        return top_k(unit(queries - self.query_mean) @ self.vectors.T, k)
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """(N, C) -> (N, C) of length 1 each.
+    """(N, C) -> (N, C), each row scaled to length 1.
 
     >>> unit(np.array([[3.0, 4.0]])).tolist()
     [[0.6, 0.8]]
@@ -89,11 +91,10 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def best(scores: np.ndarray, k: int) -> np.ndarray:
-    """(Q, N) scores -> (Q, k): the numbers of the k highest, the best first, the earlier one among
-    equals.
+def top_k(scores: np.ndarray, k: int) -> np.ndarray:
+    """(Q, N) scores -> (Q, k): indices of the k highest, best first; of equal scores the earlier.
 
-    >>> best(np.array([[0.1, 0.9, 0.5, 0.9]]), 3).tolist()
+    >>> top_k(np.array([[0.1, 0.9, 0.5, 0.9]]), 3).tolist()
     [[1, 3, 2]]
     """
     if not 1 <= k <= scores.shape[1]:
@@ -102,7 +103,7 @@ def best(scores: np.ndarray, k: int) -> np.ndarray:
 
 
 class TfidfIndex:
-    """Words weighted by how rare they are (Salton & Buckley 1988)."""
+    """TF-IDF: words weighted by how rare they are (Salton & Buckley 1988)."""
 
     def __init__(self, texts: Sequence[str]):
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -111,12 +112,12 @@ class TfidfIndex:
         self.matrix = self.vectorizer.fit_transform(texts)
 
     def search(self, queries: Sequence[str], k: int) -> np.ndarray:
-        return best((self.vectorizer.transform(queries) @ self.matrix.T).toarray(), k)
+        return top_k((self.vectorizer.transform(queries) @ self.matrix.T).toarray(), k)
 
 
 class Bm25Index:
-    """BM25: TF-IDF with the length of the text and repeated words discounted. ValueError where
-    bm25s is missing.
+    """BM25: like TF-IDF, with diminishing returns for repeated words and long texts. ValueError if
+    bm25s is not installed.
     """
 
     def __init__(self, texts: Sequence[str]):
@@ -128,4 +129,4 @@ class Bm25Index:
         self.index.index([words(text) for text in texts], show_progress=False)
 
     def search(self, queries: Sequence[str], k: int) -> np.ndarray:
-        return best(np.stack([self.index.get_scores(words(query)) for query in queries]), k)
+        return top_k(np.stack([self.index.get_scores(words(query)) for query in queries]), k)

@@ -1,16 +1,18 @@
-"""The chat page: one file with its style and script, which the browser may run and nothing else."""
+"""The chat page: one HTML file, and the Content-Security-Policy that lets the browser run nothing
+but its own style and script.
+"""
 
 import base64
 import hashlib
 import re
 from pathlib import Path
 
-PAGE = Path(__file__).with_name("templates") / "chat.html"
+PAGE = Path(__file__).with_name("chat_page.html")
 
 
 def content_policy(page: str) -> str:
-    """A Content-Security-Policy under which only the page's own script and style work, and only
-    this server is asked.
+    """A Content-Security-Policy that allows only the page's own script and style, and connections
+    only to this server.
 
     >>> content_policy("<style></style>").split("; ")[-1]
     "style-src 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -34,7 +36,7 @@ def content_policy(page: str) -> str:
 
 
 def chat_page() -> tuple[str, dict[str, str]]:
-    """The page and the headers that it is sent with."""
+    """The page and its HTTP headers."""
     page = PAGE.read_text(encoding="utf-8")
     return page, {
         "Content-Security-Policy": content_policy(page),

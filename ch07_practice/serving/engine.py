@@ -1,11 +1,10 @@
 """Continuous batching: requests join and leave the batch between steps, so that none waits for the
-longest (Yu et al. 2022, Orca).
+longest one (Yu et al. 2022, Orca).
 
-Each request has a row of one key/value cache. A step admits waiting requests to free rows in the
-order of their arrival, reads at most `prefill` tokens of their prompts, and then writes one token
-for every request whose prompt is
-read: long prompts never hold up those who are writing. What another row has read already of the
-    same prompt is copied.
+Each running request owns one row of a shared key/value cache. A step moves waiting requests into
+free rows, prefills at most `max_num_batched_tokens` prompt tokens, and then decodes one token for
+every request whose prompt is complete. Long prompts therefore never stall the requests that are
+already decoding. A prefix that another row has already computed is copied instead of prefilled.
 """
 
 from collections import deque
@@ -25,9 +24,7 @@ from ch03_gpt.sampling import log_probabilities
 
 @dataclass(eq=False)
 class Request:
-    """What to write, and what has been written: `ids` grows until `finish_reason` says why it
-    ended.
-    """
+    """A prompt with its options, and the output: `ids` grows until `finish_reason` is set."""
 
     prompt: Sequence[int]
     max_new_tokens: int
@@ -35,11 +32,11 @@ class Request:
     stop_ids: Sequence[int] = ()
     seed: int = 0
     constraint: Constraint | None = None
-    # how many of the most likely tokens to report beside the chosen one
-    logprobs: int | None = None
+    # how many of the most likely tokens to report with each sampled one; None: no log-probabilities
+    top_logprobs: int | None = None
     ids: list[int] = field(default_factory=list)  # without the stop token
-    # log-probabilities of each id
-    found: list[tuple[float, dict[int, float]]] = field(default_factory=list)
+    # for each id: its log-probability, and those of the most likely tokens
+    logprobs: list[tuple[float, dict[int, float]]] = field(default_factory=list)
     finish_reason: str | None = None  # "stop", "length", "cancelled"
 
     def __post_init__(self):
@@ -48,73 +45,75 @@ class Request:
         self.generator = torch.Generator().manual_seed(self.seed)
 
 
-def _n_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two texts have in common from the beginning on."""
+def _common_prefix_length(a: Sequence[int], b: Sequence[int]) -> int:
     return next(
         (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
     )
 
 
 @dataclass(eq=False)
-class _Row:
-    """A row of the cache and the request in it: tokens that it holds, and tokens still to be
-    read.
-    """
+class _Sequence:
+    """A running request: the tokens in its cache row, and those still to be prefilled."""
 
     request: Request
     arrival: int
-    unread: list[int]
-    held: list[int] = field(default_factory=list)
+    pending: list[int]
+    cached: list[int] = field(default_factory=list)
 
 
 class Engine:
-    """Writes for many requests at once: `submit` them, and call `step` until they are finished.
+    """Decodes many requests together: `submit` them, then call `step` until they are finished.
 
-    `rows`: how many are written at a time. `prefill`: prompt tokens read in one step, of all
-    requests together. A text that fills the context goes on with the newer half of it, as in
-    `ch03_gpt.generate`.
+    At most `max_num_seqs` requests run at a time; the others wait. Each step prefills at most
+    `max_num_batched_tokens` prompt tokens over all requests. A text that fills the context
+    continues from its newer half, as in `ch03_gpt.generate`.
     """
 
     def __init__(
-        self, model: GPTModel, rows: int = 32, prefill: int = 256, cache: KVCache | None = None
+        self,
+        model: GPTModel,
+        max_num_seqs: int = 32,
+        max_num_batched_tokens: int = 256,
+        cache: KVCache | None = None,
     ):
-        self.model, self.n_rows, self.prefill = model.eval(), rows, prefill
-        self.cache = model.make_cache(rows) if cache is None else cache
-        self.rows: list[_Row] = []
+        self.model = model.eval()
+        self.max_num_seqs, self.max_num_batched_tokens = max_num_seqs, max_num_batched_tokens
+        self.cache = model.make_cache(max_num_seqs) if cache is None else cache
+        self.running: list[_Sequence] = []  # sequence i owns row i of the cache
         self.waiting: deque[Request] = deque()
         self.arrivals = count()
-        # whom `sampler` chooses for; it is made anew when they change
-        self.sampled: list[_Row] = []
+        # the sequences that `sampler` was built for; a change of them rebuilds it
+        self.sampled: list[_Sequence] = []
         self.sampler: Sampler | None = None
 
     def check(self, request: Request) -> None:
-        """ValueError where a request cannot be served."""
+        """ValueError if a request cannot be served."""
         check_prompts(self.model, [request.prompt])
         Sampler(request.sampling, [request.prompt], self.model.config.vocab_size)
 
     def submit(self, request: Request) -> Request:
-        """Queue a request; ValueError, at once, where it cannot be served."""
+        """Queue a request; ValueError, at once, if it cannot be served."""
         self.check(request)
         self.waiting.append(request)
         return request
 
     def reset(self) -> None:
-        """Forget all requests, after a step that failed half-way."""
-        self.rows, self.sampled, self.sampler = [], [], None
+        """Drop all requests, for example after a step that raised an error."""
+        self.running, self.sampled, self.sampler = [], [], None
         self.waiting.clear()
         self.cache.lengths[:] = 0
 
     def cancel(self, request: Request) -> None:
-        """Take a request out, whether it waits or writes; its row is free for the next step."""
+        """Remove a waiting or running request; its row is free for the next step."""
         if request in self.waiting:
             self.waiting.remove(request)
-        for row in [row for row in self.rows if row.request is request]:
-            self._leave(row)
+        for sequence in [one for one in self.running if one.request is request]:
+            self._free(sequence)
         request.finish_reason = request.finish_reason or "cancelled"
 
     @property
     def busy(self) -> bool:
-        return bool(self.rows or self.waiting)
+        return bool(self.running or self.waiting)
 
     def finish(self) -> None:
         """Step until every request is finished."""
@@ -123,114 +122,132 @@ class Engine:
 
     @torch.inference_mode()
     def step(self) -> list[Request]:
-        """Read some prompt tokens, write one token each; returns the requests that wrote one or
-        ended.
+        """Prefill some prompt tokens and decode one token per complete prompt; returns the requests
+        that received a token or ended.
         """
-        while self.waiting and len(self.rows) < self.n_rows:
-            request = self.waiting.popleft()
-            self.rows.append(_Row(request, next(self.arrivals), list(request.prompt)))
-        writing = [row for row in self.rows if not row.unread]
-        logits = self._read_prompts() | self._predict(writing)
-        return self._write([row for row in self.rows if row in logits], logits)
+        self._schedule()
+        decoding = [sequence for sequence in self.running if not sequence.pending]
+        logits = self._prefill() | self._decode(decoding)
+        return self._sample([one for one in self.running if one in logits], logits)
 
-    def _read_prompts(self) -> dict[_Row, Tensor]:
-        """Read up to `prefill` tokens, the earliest requests first; logits of those whose prompt
-        is read.
+    def _schedule(self) -> None:
+        """Move waiting requests into free rows, first come, first served."""
+        while self.waiting and len(self.running) < self.max_num_seqs:
+            request = self.waiting.popleft()
+            self.running.append(_Sequence(request, next(self.arrivals), list(request.prompt)))
+
+    def _prefill(self) -> dict[_Sequence, Tensor]:
+        """Prefill up to `max_num_batched_tokens` tokens, oldest requests first; returns the logits
+        (V,) of the sequences whose prompt is now complete.
         """
-        logits, left = {}, self.prefill
-        for row in sorted(self.rows, key=lambda row: row.arrival):
-            if not row.unread or left == 0:
+        logits, budget = {}, self.max_num_batched_tokens
+        for sequence in sorted(self.running, key=lambda sequence: sequence.arrival):
+            if not sequence.pending or budget == 0:
                 continue
-            if not row.held:
-                self._copy_common(row)
-            new, row.unread = row.unread[:left], row.unread[left:]
-            index = self.rows.index(row)
+            if not sequence.cached:
+                self._copy_prefix(sequence)
+            new, sequence.pending = sequence.pending[:budget], sequence.pending[budget:]
+            index = self.running.index(sequence)
             hidden = read(self.model, [new], self.cache.rows(index, index + 1))
-            row.held += new
-            left -= len(new)
-            if not row.unread:
-                logits[row] = self.model.out_head(hidden)[0]
+            sequence.cached += new
+            budget -= len(new)
+            if not sequence.pending:
+                logits[sequence] = self.model.out_head(hidden)[0]
         return logits
 
-    def _copy_common(self, row: _Row) -> None:
-        """Take over from another row what both have in common from the beginning on, but for the
-        last token.
+    def _copy_prefix(self, sequence: _Sequence) -> None:
+        """Copy the longest prefix that another row already holds. The last prompt token is always
+        computed: its hidden state predicts the first new token.
         """
         if self.cache.n_slots < self.cache.max_length:
-            return  # a bounded cache has forgotten its beginning
-        lengths = [_n_common(other.held, row.unread[:-1]) for other in self.rows]
+            return  # a sliding window has already dropped its first tokens
+        lengths = [
+            _common_prefix_length(other.cached, sequence.pending[:-1]) for other in self.running
+        ]
         if length := max(lengths):
-            self.cache.copy_row(lengths.index(length), self.rows.index(row), length)
-            row.held, row.unread = row.unread[:length], row.unread[length:]
+            self.cache.copy_row(lengths.index(length), self.running.index(sequence), length)
+            sequence.cached, sequence.pending = (
+                sequence.pending[:length],
+                sequence.pending[length:],
+            )
 
-    def _predict(self, writing: list[_Row]) -> dict[_Row, Tensor]:
-        """Logits after the newest token of each row that writes; the others' places in the batch
-        stay idle.
+    def _decode(self, decoding: list[_Sequence]) -> dict[_Sequence, Tensor]:
+        """Run the newest token of each decoding sequence -> its next logits (V,). Rows that are
+        still prefilling take part as padding.
         """
-        if not writing:
+        if not decoding:
             return {}
-        newest = [[row.request.ids[-1] if row in writing else 0] for row in self.rows]
-        used, counts = self.cache.rows(0, len(self.rows)), [row in writing for row in self.rows]
-        with single_row_kernels(len(self.rows), self.model.tok_emb.weight.dtype):
+        newest = [[one.request.ids[-1] if one in decoding else 0] for one in self.running]
+        used, counts = self.cache.rows(0, len(self.running)), [o in decoding for o in self.running]
+        with single_row_kernels(len(self.running), self.model.tok_emb.weight.dtype):
             hidden = self.model.hidden_states(
                 torch.tensor(newest, device=self.model.device), used, counts
             )
-            predictions = self.model.out_head(hidden[:, -1])
-        for row in writing:
-            row.held.append(row.request.ids[-1])
+            predictions = self.model.out_head(hidden[:, -1])  # (B, V)
+        for sequence in decoding:
+            sequence.cached.append(sequence.request.ids[-1])
         return {
-            row: prediction
-            for row, prediction in zip(self.rows, predictions, strict=True)
-            if row in writing
+            sequence: prediction
+            for sequence, prediction in zip(self.running, predictions, strict=True)
+            if sequence in decoding
         }
 
-    def _write(self, rows: list[_Row], logits: dict[_Row, Tensor]) -> list[Request]:
-        """Choose a token for each of `rows`; those who have finished leave."""
-        if not rows:
+    def _sample(self, sequences: list[_Sequence], logits: dict[_Sequence, Tensor]) -> list[Request]:
+        """Sample a token for each of `sequences` and free the rows of those that ended."""
+        if not sequences:
             return []
-        requests = [row.request for row in rows]
-        if rows != self.sampled:
-            self.sampled = rows
-            self.sampler = Sampler(
-                [r.sampling for r in requests],
-                [r.prompt for r in requests],
-                self.model.config.vocab_size,
-                self.model.device,
-                [r.generator for r in requests],
-                [r.constraint for r in requests],
-                written=[r.ids for r in requests],
-            )
-        predictions = torch.stack([logits[row] for row in rows])
+        requests = [sequence.request for sequence in sequences]
+        if sequences != self.sampled:
+            self.sampled, self.sampler = sequences, self._make_sampler(requests)
+        predictions = torch.stack([logits[sequence] for sequence in sequences])  # (B, V)
         chosen = self.sampler.choose(predictions)
-        wanted = [r.logprobs for r in requests if r.logprobs is not None]
-        found = (
-            [x.tolist() for x in log_probabilities(predictions, chosen, max(wanted))]
-            if wanted
-            else None
-        )
-        for i, (row, token) in enumerate(zip(rows, chosen.flatten().tolist(), strict=True)):
-            request = row.request
+        wanted = [r.top_logprobs for r in requests if r.top_logprobs is not None]
+        if wanted:
+            log_p, top_log_p, top_ids = (
+                x.tolist() for x in log_probabilities(predictions, chosen, max(wanted))
+            )
+        for i, (sequence, token) in enumerate(
+            zip(sequences, chosen.flatten().tolist(), strict=True)
+        ):
+            request = sequence.request
             if token in request.stop_ids:
                 request.finish_reason = "stop"
             else:
                 request.ids.append(token)
-                if request.logprobs is not None:
-                    best = list(zip(found[2][i], found[1][i], strict=True))[: request.logprobs]
-                    request.found.append((found[0][i][0], dict(best)))
+                if request.top_logprobs is not None:
+                    best = list(zip(top_ids[i], top_log_p[i], strict=True))
+                    request.logprobs.append((log_p[i][0], dict(best[: request.top_logprobs])))
                 if len(request.ids) == request.max_new_tokens:
                     request.finish_reason = "length"
             if request.finish_reason:
-                self._leave(row)
-            elif len(row.held) == self.cache.max_length:
-                limit = self.cache.max_length
-                row.held, row.unread = [], [*row.held, token][-(limit - limit // 2) :]
-                self.cache.lengths[self.rows.index(row)] = 0
+                self._free(sequence)
+            elif len(sequence.cached) == self.cache.max_length:
+                self._restart_from_newer_half(sequence)
         return requests
 
-    def _leave(self, row: _Row) -> None:
-        """Free a row; the last one moves into its place, so that the rows in use stay together."""
-        index, last = self.rows.index(row), self.rows.pop()
-        if last is not row:
-            self.rows[index] = last
-            self.cache.copy_row(len(self.rows), index, int(self.cache.lengths[len(self.rows)]))
-        self.cache.lengths[len(self.rows)] = 0
+    def _make_sampler(self, requests: list[Request]) -> Sampler:
+        return Sampler(
+            [r.sampling for r in requests],
+            [r.prompt for r in requests],
+            self.model.config.vocab_size,
+            self.model.device,
+            [r.generator for r in requests],
+            [r.constraint for r in requests],
+            written=[r.ids for r in requests],
+        )
+
+    def _restart_from_newer_half(self, sequence: _Sequence) -> None:
+        """The context is full: clear the row and queue the newer half of the text for prefill."""
+        limit = self.cache.max_length
+        text = [*sequence.cached, sequence.request.ids[-1]]
+        sequence.cached, sequence.pending = [], text[-(limit - limit // 2) :]
+        self.cache.lengths[self.running.index(sequence)] = 0
+
+    def _free(self, sequence: _Sequence) -> None:
+        """Free a row. The last row moves into it, so that the rows in use stay contiguous."""
+        index, last = self.running.index(sequence), self.running.pop()
+        if last is not sequence:
+            self.running[index] = last
+            end = len(self.running)
+            self.cache.copy_row(end, index, int(self.cache.lengths[end]))
+        self.cache.lengths[len(self.running)] = 0

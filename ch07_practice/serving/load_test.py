@@ -1,8 +1,9 @@
-"""The command `load`: a server in a process of its own under many clients, every answer checked.
+"""The `load` command: many clients against a server in a process of its own; every answer is
+checked.
 
-First all clients stream answers about stories at the same time, then they send many short requests.
-What each must get back is known before: the greedy text that the model writes alone. Only prompts
-count where no decision is so close that rounding, which differs from batch to batch, could turn it.
+First all clients stream long answers at the same time, then they send many short requests. The
+right answer to each is known beforehand: the greedy text that the model generates alone. Prompts
+with a close decision are left out, because rounding, which differs between batches, could flip it.
 """
 
 import asyncio
@@ -23,39 +24,41 @@ from tqdm import tqdm
 
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import complete, pick_device
-from ch07_practice.served import Models, ServedModel, draw_story
+from ch07_practice.serving.model_registry import ModelRegistry, ServedModel
+from ch07_practice.story_questions import draw_story, story_prompt
 
 if TYPE_CHECKING:
     import httpx
 
-# nats between the two most likely tokens; float32 rounding is a thousand times smaller
+# least difference, in nats, between the two most likely tokens; float32 rounding is a thousand
+# times smaller
 MARGIN = 0.01
-STREAMED, SHORT = 60, 4  # tokens of an answer
-KINDS = 64  # different prompts
-WARM_UP = 0.1  # of the short requests; what the server needs after these is what it needs
+STREAMED_TOKENS, SHORT_TOKENS = 60, 4  # of an answer
+N_PROMPTS = 64  # different ones
+WARM_UP = 0.1  # share of the short requests before memory is first measured
 
 
 @dataclass(frozen=True)
 class Case:
-    """A request and the text that must come back."""
+    """A request and the text that it must return."""
 
     path: str
     body: dict
-    wanted: str
+    expected: str
 
 
 @dataclass
 class Outcome:
-    """What happened to the requests of one kind."""
+    """What happened to the requests of one phase."""
 
     seconds: list[float] = field(default_factory=list)  # until the last token
     first: list[float] = field(default_factory=list)  # until the first piece of a stream
-    lost: list[str] = field(default_factory=list)  # why
-    mixed_up: int = 0
+    lost: list[str] = field(default_factory=list)  # the errors
+    mixed_up: int = 0  # answers with a wrong text
 
     def summary(self) -> dict[str, float | int]:
         """Counts, and the 50th and 99th percentiles in seconds."""
-        found: dict[str, float | int] = {
+        summary: dict[str, float | int] = {
             "answers": len(self.seconds),
             "lost": len(self.lost),
             "mixed_up": self.mixed_up,
@@ -63,12 +66,12 @@ class Outcome:
         for name, values in (("", self.seconds), ("first_", self.first)):
             if values:
                 p50, p99 = np.percentile(values, [50, 99])
-                found |= {f"{name}p50_seconds": float(p50), f"{name}p99_seconds": float(p99)}
-        return found
+                summary |= {f"{name}p50_seconds": float(p50), f"{name}p99_seconds": float(p99)}
+        return summary
 
 
-def sure_text(served: ServedModel, prompt: list[int], n: int) -> str | None:
-    """The greedy text of `n` tokens, None where a decision is close."""
+def clear_text(served: ServedModel, prompt: list[int], n: int) -> str | None:
+    """The greedy text of `n` tokens; None if it ends early or a decision is close."""
     (one,) = complete(served.model, [prompt], n, stop_ids=served.stop_ids, logprobs=2)
     margins = [first - second for first, second in (best.values() for best in one.top_logprobs)]
     return (
@@ -78,15 +81,17 @@ def sure_text(served: ServedModel, prompt: list[int], n: int) -> str | None:
     )
 
 
-def draw_cases(served: ServedModel, n_tokens: int, streamed: bool, n: int = KINDS) -> list[Case]:
-    """`n` requests to go on with stories from somewhere in them, at greedy decoding."""
+def draw_cases(
+    served: ServedModel, n_tokens: int, streamed: bool, n: int = N_PROMPTS
+) -> list[Case]:
+    """`n` requests to continue beginnings of stories greedily."""
     cases = []
     for seed in count():
         words = draw_story(seed)["story"].split()
         text = " ".join(words[: 5 + seed % (len(words) - 5 if streamed else 8)])
         prompt = [served.tokenizer.eot_id, *served.tokenizer.encode(text)]
         if len(prompt) + n_tokens <= served.context_length and (
-            wanted := sure_text(served, prompt, n_tokens)
+            expected := clear_text(served, prompt, n_tokens)
         ):
             body = {
                 "model": served.name,
@@ -95,18 +100,18 @@ def draw_cases(served: ServedModel, n_tokens: int, streamed: bool, n: int = KIND
                 "temperature": 0,
                 "stream": streamed,
             }
-            cases.append(Case("/v1/completions", body, wanted))
+            cases.append(Case("/v1/completions", body, expected))
         if len(cases) == n:
             return cases
         if seed > 100 * n:
             raise ValueError(
-                f"of {seed} texts only {len(cases)} are continued without close decisions; this"
-                " model has learned too little to test a server with"
+                f"only {len(cases)} of {seed} texts continue without a close decision; this model"
+                " is trained too little for a load test"
             )
 
 
 async def get(client: "httpx.AsyncClient", case: Case, outcome: Outcome) -> None:
-    """Send one request, and compare the answer."""
+    """Send one request and compare the answer."""
     import httpx
 
     began, text = time.perf_counter(), ""
@@ -126,23 +131,23 @@ async def get(client: "httpx.AsyncClient", case: Case, outcome: Outcome) -> None
         outcome.lost.append(f"{type(error).__name__}: {error}")
         return
     outcome.seconds.append(time.perf_counter() - began)
-    outcome.mixed_up += text != case.wanted
+    outcome.mixed_up += text != case.expected
 
 
-async def memory(client: "httpx.AsyncClient") -> float | None:
-    """MiB that the server's process holds; None where the system does not tell (only Linux
-    does).
+async def server_memory(client: "httpx.AsyncClient") -> float | None:
+    """Resident memory of the server's process in MiB; None if the system does not report it (only
+    Linux does).
     """
-    found = re.search(
+    match = re.search(
         r"^process_resident_memory_bytes (\S+)", (await client.get("/metrics")).text, re.MULTILINE
     )
-    return float(found.group(1)) / 2**20 if found else None
+    return float(match.group(1)) / 2**20 if match else None
 
 
 async def send_all(
     client: "httpx.AsyncClient", cases: Iterator[Case], clients: int, until: float, bar: tqdm
 ) -> Outcome:
-    """`clients` send what is left of `cases`, one after the other each, until the clock says
+    """`clients` share the `cases`, each sending one request at a time, until the clock reaches
     `until`.
     """
     outcome = Outcome()
@@ -158,7 +163,7 @@ async def send_all(
     return outcome
 
 
-async def measure(
+async def run_load(
     address: str,
     streams: list[Case],
     shorts: list[Case],
@@ -166,7 +171,7 @@ async def measure(
     requests: int,
     seconds: float,
 ) -> dict:
-    """All that `load` tells, but for the settings."""
+    """The results of `load`, without its settings."""
     import httpx
 
     limits = httpx.Limits(max_connections=clients)
@@ -174,28 +179,28 @@ async def measure(
         until = time.perf_counter() + seconds
         with tqdm(total=2 * clients, desc="streaming", leave=False, disable=None) as bar:
             streamed = await send_all(
-                client, (streams[i % KINDS] for i in range(2 * clients)), clients, until, bar
+                client, (streams[i % N_PROMPTS] for i in range(2 * clients)), clients, until, bar
             )
         cases = [
-            iter([shorts[i % KINDS] for i in part])
+            iter([shorts[i % N_PROMPTS] for i in part])
             for part in np.split(np.arange(requests), [max(1, round(WARM_UP * requests))])
         ]
         began = time.perf_counter()
         with tqdm(total=requests, desc="short requests", leave=False, disable=None) as bar:
             first = await send_all(client, cases[0], clients, until, bar)
-            before = await memory(client)
+            before = await server_memory(client)
             rest = await send_all(client, cases[1], clients, until, bar)
         passed = time.perf_counter() - began
-        after = await memory(client)
-    short = Outcome(
+        after = await server_memory(client)
+    both = Outcome(
         first.seconds + rest.seconds, [], first.lost + rest.lost, first.mixed_up + rest.mixed_up
     )
-    for why in [*streamed.lost, *short.lost][:5]:
-        print(f"lost: {why}", file=sys.stderr)
+    for error in [*streamed.lost, *both.lost][:5]:
+        print(f"lost: {error}", file=sys.stderr)
     return {
         "streaming": streamed.summary(),
-        "short": short.summary(),
-        "requests_per_s": len(short.seconds) / passed,
+        "short": both.summary(),
+        "requests_per_s": len(both.seconds) / passed,
         "memory_mib": [before, after],
         "memory_growth": after / before - 1 if before and after else None,
     }
@@ -203,21 +208,15 @@ async def measure(
 
 @contextmanager
 def running_server(*options: str) -> Iterator[str]:
-    """A server in another process; yields its address. ValueError where it does not start."""
-    command = [
-        sys.executable,
-        Path(__file__).with_name("main.py"),
-        "serve",
-        "--port",
-        "0",
-        *options,
-    ]
+    """A server in another process; yields its address. ValueError if it does not start."""
+    module = "ch07_practice.serving.serve_command"
+    command = [sys.executable, "-m", module, "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
-        found = re.search(r"http://\S+", process.stdout.readline())
-        if not found:
-            raise ValueError("the server did not start; its own message stands above")
-        yield found.group()
+        address = re.search(r"http://\S+", process.stdout.readline())
+        if not address:
+            raise ValueError("the server did not start; its error message is above")
+        yield address.group()
     finally:
         process.terminate()
         process.wait()
@@ -229,88 +228,91 @@ def load(
     requests: int = 10_000,
     seconds: float = 600.0,
     model: str | None = None,
-    rows: int = 32,
+    max_num_seqs: int = 32,
     run: Path = Path("runs/default"),
     seed: int = 1337,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> dict:
-    """Test a server of the run's models under load: no answer lost or mixed up, memory flat.
-    Results in load.json.
+    """Test a server of the run's models under load: no answer may be lost or mixed up, and memory
+    must not grow. Results go to load.json.
 
     Args:
-        clients: So many stream at the same time, and send the short requests.
-        requests: Short requests, of four tokens each.
-        seconds: Send no more after so long; then the test has failed.
-        model: Stage to ask; by default the base model.
-        rows: Texts that the server writes at a time.
+        clients: How many clients send requests at the same time.
+        requests: Number of short requests, of four tokens each.
+        seconds: Time limit; the test fails if not all answers arrive within it.
+        model: Which model to ask; by default the base model.
+        max_num_seqs: How many texts the server generates at a time.
         run: Folder of the run; results go to RUN/ch07_practice.
         seed: Accepted as in every chapter; prompts are the same in each run.
         device: Where to compute; auto prefers a GPU.
     """
-    if min(clients, requests, rows) < 1 or seconds <= 0:
+    if min(clients, requests, max_num_seqs) < 1 or seconds <= 0:
         raise ValueError(
-            f"--clients {clients}, --requests {requests}, --rows {rows} and --seconds {seconds}"
-            " must be positive"
+            f"--clients {clients}, --requests {requests}, --max-num-seqs {max_num_seqs} and"
+            f" --seconds {seconds} must be positive"
         )
     try:
         import httpx  # noqa: F401
     except ImportError as error:
         raise ValueError("the load test needs httpx: pip install -e '.[serve]'") from error
-    served = Models(run, "float32", pick_device(device), 1).open(model or "base")
+    models = ModelRegistry(run, story_prompt, "float32", pick_device(device), max_num_seqs=1)
+    served = models.open(model or "base")
     folder = chapter_folder(run, "ch07_practice")
     streams, shorts = (
-        draw_cases(served, n, streamed) for n, streamed in ((STREAMED, True), (SHORT, False))
+        draw_cases(served, n, streamed)
+        for n, streamed in ((STREAMED_TOKENS, True), (SHORT_TOKENS, False))
     )
     options = {
         "--run": run,
         "--weights": "float32",
         "--device": device,
-        "--rows": rows,
-        "--queue": rows + clients,
+        "--max-num-seqs": max_num_seqs,
+        "--max-queue": max_num_seqs + clients,
     }
     with running_server(*(str(part) for option in options.items() for part in option)) as address:
-        found = asyncio.run(measure(address, streams, shorts, clients, requests, seconds))
-    result = {"model": served.name, "clients": clients, "requests": requests, "rows": rows, **found}
+        outcome = asyncio.run(run_load(address, streams, shorts, clients, requests, seconds))
+    settings = {"clients": clients, "requests": requests, "max_num_seqs": max_num_seqs}
+    result = {"model": served.name, **settings, **outcome}
     write_atomically(folder / "load.json", json.dumps(result, indent=2) + "\n")
-    show(result)
-    judge(result)
+    print_result(result)
+    check_result(result)
     print(f"saved in {folder / 'load.json'}")
     return result
 
 
-def show(result: dict) -> None:
-    """The result in a few lines."""
+def print_result(result: dict) -> None:
+    """Print the result in a few lines."""
     for name in ("streaming", "short"):
-        found = result[name]
+        phase = result[name]
         times = ", ".join(
             f"{key.removesuffix('_seconds').replace('_', ' token ')} {1000 * value:,.0f} ms"
-            for key, value in found.items()
+            for key, value in phase.items()
             if key.endswith("seconds")
         )
         print(
-            f"{name:9}  {found['answers']:,} answers, {found['lost']} lost, {found['mixed_up']}"
+            f"{name:9}  {phase['answers']:,} answers, {phase['lost']} lost, {phase['mixed_up']}"
             f" mixed up; {times}"
         )
     growth = result["memory_growth"]
-    told = (
-        "not told by this system"
+    memory = (
+        "not reported by this system"
         if growth is None
         else f"{result['memory_mib'][1]:,.0f} MiB, {growth:+.1%}"
     )
-    print(f"short requests per second {result['requests_per_s']:,.0f}; the server's memory: {told}")
+    print(
+        f"short requests per second {result['requests_per_s']:,.0f}; the server's memory: {memory}"
+    )
 
 
-def judge(result: dict) -> None:
-    """ValueError where an answer was lost, mixed up or never asked for, or memory grew by more
-    than 5 %.
-    """
-    wanted = {"streaming": 2 * result["clients"], "short": result["requests"]}
-    for name, n in wanted.items():
-        found = result[name]
-        if found["lost"] or found["mixed_up"] or found["answers"] != n:
+def check_result(result: dict) -> None:
+    """ValueError if an answer was lost, mixed up or missing, or memory grew by more than 5 %."""
+    expected = {"streaming": 2 * result["clients"], "short": result["requests"]}
+    for name, n in expected.items():
+        phase = result[name]
+        if phase["lost"] or phase["mixed_up"] or phase["answers"] != n:
             raise ValueError(
-                f"{name}: of {n:,} answers {found['answers']:,} came in time, {found['lost']} were"
-                f" lost, {found['mixed_up']} mixed up"
+                f"{name}: {phase['answers']:,} of {n:,} answers arrived in time, {phase['lost']}"
+                f" were lost, {phase['mixed_up']} mixed up"
             )
     if (result["memory_growth"] or 0) > 0.05:
         raise ValueError(

@@ -1,6 +1,4 @@
-"""What a request must pass before it is read: a size limit, the key, where there is one, and the
-right host name.
-"""
+"""Checks before a request reaches the application: host name, API key, size of the body."""
 
 import hmac
 from collections.abc import Callable, Collection
@@ -9,29 +7,29 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ch07_practice.api import error_response
+from ch07_practice.serving.openai_schemas import error_response
 
-OPEN = ("/", "/health")  # without a key
+PUBLIC_PATHS = ("/", "/health")  # need no key
 
 
-class Gate:
-    """An ASGI application around another.
+class GuardMiddleware:
+    """An ASGI application around another one.
 
-    `hosts`: names that this server may be called by; without it another site's page could reach a
-    server on loopback through a name of its own (DNS rebinding). `count` is told the path and
-    status of every answer.
+    `hosts` are the names that this server may be addressed by. Without the check, a page of another
+    site could reach a server on loopback through a name of its own (DNS rebinding). `count` is
+    called with the path and the status of every response.
     """
 
     def __init__(
         self,
         app: ASGIApp,
-        most_bytes: int,
+        max_bytes: int,
         api_key: str | None,
         hosts: Collection[str] | None,
         count: Callable[[str, int], None],
     ):
         self.app = app
-        self.most_bytes = most_bytes
+        self.max_bytes = max_bytes
         self.api_key = api_key
         self.hosts = hosts
         self.count = count
@@ -54,34 +52,37 @@ class Gate:
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> Response | None:
         host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0]
         if self.hosts is not None and host not in self.hosts:
-            return error_response(403, f"this server is called {' or '.join(sorted(self.hosts))}")
-        given = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+            names = " or ".join(sorted(self.hosts))
+            return error_response(403, f"this server only answers to the host name {names}")
+        key = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
         if (
             self.api_key
-            and path not in OPEN
-            and not hmac.compare_digest(given, self.api_key.encode())
+            and path not in PUBLIC_PATHS
+            # takes the same time for every wrong key, so that timing reveals nothing
+            and not hmac.compare_digest(key, self.api_key.encode())
         ):
             return error_response(
-                401, "this server wants its key: Authorization: Bearer KEY", None, "invalid_api_key"
+                401, "this server needs its key: Authorization: Bearer KEY", None, "invalid_api_key"
             )
         length = headers.get(b"content-length", b"0")
         return (
             error_response(413, self._too_large())
-            if length.isdigit() and int(length) > self.most_bytes
+            if length.isdigit() and int(length) > self.max_bytes
             else None
         )
 
     def _too_large(self) -> str:
-        return f"the body is too large; at most {self.most_bytes} bytes are read"
+        return f"the body is too large; at most {self.max_bytes} bytes are accepted"
 
     def _bounded(self, receive: Receive) -> Receive:
-        read = 0
+        """Count the bytes of a body that comes in chunks and has no Content-Length."""
+        n_bytes = 0
 
         async def bounded() -> Message:
-            nonlocal read
+            nonlocal n_bytes
             message = await receive()
-            read += len(message.get("body", b""))
-            if read > self.most_bytes:
+            n_bytes += len(message.get("body", b""))
+            if n_bytes > self.max_bytes:
                 raise HTTPException(413, self._too_large())
             return message
 

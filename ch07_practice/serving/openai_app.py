@@ -1,19 +1,20 @@
-"""An OpenAI-compatible server on the engine: requests that come at the same time share its steps.
+"""An OpenAI-compatible server on the engine: concurrent requests share its steps.
 
-`create_app` makes it from a run's models; `serving` starts it. It answers /v1/models,
-/v1/chat/completions and /v1/completions, draws stories for the chat page at /, says how it is at
-/health and what it did at /metrics, and writes nothing. Left out: users, TLS, other origins' pages
-(no CORS); put a proxy before it to be reached from elsewhere.
+`create_app` builds it from a registry of models. It answers /v1/models, /v1/chat/completions and
+/v1/completions, serves the chat page at / and example stories for it at /story, and reports at
+/health and /metrics. It writes no files. Left out: users, TLS, and requests from other origins'
+pages (CORS); put a proxy in front to reach it from other machines.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from random import randrange
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
+from fastapi import Request as HTTPRequest
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
@@ -21,101 +22,108 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 
 from ch03_gpt import document_start
-from ch07_practice import api
-from ch07_practice.chat_page import chat_page
-from ch07_practice.constrained import RegexConstraint
-from ch07_practice.engine import Request as Writing
-from ch07_practice.gate import Gate
-from ch07_practice.replies import ChatShape, Reply, TextShape
-from ch07_practice.served import Models, ServedModel, draw_story
-from ch07_practice.service import Job, Service
+from ch07_practice.decoding.constrained import RegexConstraint
+from ch07_practice.serving import openai_schemas as schemas
+from ch07_practice.serving.chat_page import chat_page
+from ch07_practice.serving.engine import Request
+from ch07_practice.serving.middleware import GuardMiddleware
+from ch07_practice.serving.model_registry import ModelRegistry, ServedModel
+from ch07_practice.serving.openai_responses import ChatFormat, CompletionFormat, ResponseBuilder
+from ch07_practice.serving.request_queue import RequestHandle, RequestQueue
 
-MOST_BYTES = 2**20
+MAX_BYTES = 2**20  # of a request body
+
+# seed -> {"story": ..., "question": ..., "answer": ...} for the chat page
+DrawStory = Callable[[int], dict[str, str]]
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events of a job; whatever ends the response, the job gives its rows back."""
+    """Server-sent events of a request. However the response ends, its engine rows are freed."""
 
-    def __init__(self, job: Job, events: AsyncIterator[str]):
+    def __init__(self, handle: RequestHandle, events: AsyncIterator[str]):
         super().__init__(
             events, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
-        self.job = job
+        self.handle = handle
 
     async def __call__(self, scope, receive, send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            self.job.close()
+            self.handle.close()
 
 
-async def stream_events(job: Job, reply: Reply, with_usage: bool) -> AsyncIterator[str]:
-    """A reply piece by piece."""
-    if openings := reply.openings():
-        yield reply.chunk(openings)
-    async for event in job.events():
+async def stream_events(
+    handle: RequestHandle, response: ResponseBuilder, with_usage: bool
+) -> AsyncIterator[str]:
+    """The response as server-sent events."""
+    if openings := response.openings():
+        yield response.chunk(openings)
+    async for event in handle.events():
         if event.finish_reason == "error":
-            yield f"data: {json.dumps(api.error_body(500, api.FAILED))}\n\n"
+            yield f"data: {json.dumps(schemas.error_body(500, schemas.GENERATION_FAILED))}\n\n"
             return
-        index, text, entries, finish_reason = reply.add(event)
+        index, text, entries, finish_reason = response.add(event)
         if finish_reason:
-            job.finish(event.request)
+            handle.finish(event.request)
         if text or entries or finish_reason:
-            yield reply.chunk([reply.shape.piece(index, text, entries, finish_reason)])
+            choice = response.format.chunk_choice(index, text, entries, finish_reason)
+            yield response.chunk([choice])
     if with_usage:
-        yield reply.chunk([], usage=reply.usage())
+        yield response.chunk([], usage=response.usage())
     yield "data: [DONE]\n\n"
 
 
-async def collect(job: Job, reply: Reply) -> dict[str, Any]:
-    """A reply as a whole."""
-    texts: list[list[str]] = [[] for _ in reply.requests]
-    found: list[list[dict]] = [[] for _ in reply.requests]
-    async for event in job.events():
+async def collect(handle: RequestHandle, response: ResponseBuilder) -> dict[str, Any]:
+    """The response as one object."""
+    texts: list[list[str]] = [[] for _ in response.requests]
+    logprobs: list[list[dict]] = [[] for _ in response.requests]
+    async for event in handle.events():
         if event.finish_reason == "error":
-            raise api.ApiError(500, api.FAILED)
-        index, text, entries, finish_reason = reply.add(event)
+            raise schemas.ApiError(500, schemas.GENERATION_FAILED)
+        index, text, entries, finish_reason = response.add(event)
         texts[index].append(text)
-        found[index] += entries or []
+        logprobs[index] += entries or []
         if finish_reason:
-            job.finish(event.request)
-    return reply.complete(
+            handle.finish(event.request)
+    return response.complete(
         [
-            reply.shape.choice(
+            response.format.choice(
                 i,
                 "".join(texts[i]),
-                None if request.logprobs is None else found[i],
+                None if request.top_logprobs is None else logprobs[i],
                 text.finish_reason,
             )
-            for i, (request, text) in enumerate(reply.texts.items())
+            for i, (request, text) in enumerate(response.texts.items())
         ]
     )
 
 
-async def unless_gone(http: Request, work: Awaitable) -> Any:
-    """The result of `work`; it is cancelled, with None as the result, where the client hangs up
-    before.
+async def unless_disconnected(http: HTTPRequest, work: Awaitable) -> Any:
+    """The result of `work`; if the client disconnects first, `work` is cancelled and the result is
+    None.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(http.receive())
+    task = asyncio.ensure_future(work)
+    disconnect = asyncio.ensure_future(http.receive())
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, disconnect), return_when=asyncio.FIRST_COMPLETED)
         return await task if task.done() else None
     finally:
         task.cancel()
-        gone.cancel()
+        disconnect.cancel()
 
 
-def prepare(
-    served: ServedModel, body: api.Body, prompts: list[list[int]], logprobs: int | None
-) -> list[Writing]:
-    """The texts to write, `n` for each prompt side by side; ValueError where a prompt or an option
-    will not do.
+def make_requests(
+    served: ServedModel, body: schemas.Body, prompts: list[list[int]], top_logprobs: int | None
+) -> list[Request]:
+    """`n` engine requests for each prompt; ValueError if a prompt or an option is invalid.
 
-    Text i is drawn with the seed + i. What would exceed the context is not written.
+    Text i is sampled with seed + i, and ends at the latest where the context is full.
     """
-    if not 1 <= len(prompts) * body.n <= api.MOST_TEXTS:
+    if not 1 <= len(prompts) * body.n <= schemas.MAX_TEXTS:
         raise ValueError(
-            f"{len(prompts)} prompts and n = {body.n} make no text or more than {api.MOST_TEXTS}"
+            f"{len(prompts)} prompts with n = {body.n} ask for {len(prompts) * body.n} texts;"
+            f" ask for 1 to {schemas.MAX_TEXTS}"
         )
     schema = body.response_format.schema_text()
     requests = []
@@ -124,39 +132,41 @@ def prepare(
         for _ in range(body.n):
             constraint = RegexConstraint(served.pattern(schema), room) if schema else None
             requests.append(
-                Writing(
+                Request(
                     prompt,
                     room,
                     body.sampling(),
                     served.stop_ids,
                     body.seed + len(requests),
                     constraint,
-                    logprobs,
+                    top_logprobs,
                 )
             )
             served.engine.check(requests[-1])
     return requests
 
 
-def prepare_chat(served: ServedModel, body: api.ChatBody) -> tuple[list[Writing], Reply]:
-    """The texts that a chat request asks for, and the reply to fill."""
+def prepare_chat(
+    served: ServedModel, body: schemas.ChatBody
+) -> tuple[list[Request], ResponseBuilder]:
+    """The engine requests of a chat request, and the builder of its response."""
     body.max_tokens = body.max_completion_tokens or body.max_tokens
-    prompt = served.chat_prompt([message.plain() for message in body.messages])
-    requests = prepare(served, body, [prompt], body.top_logprobs if body.logprobs else None)
-    return requests, Reply(
-        ChatShape,
+    prompt = served.chat_prompt([message.as_message() for message in body.messages])
+    requests = make_requests(served, body, [prompt], body.top_logprobs if body.logprobs else None)
+    return requests, ResponseBuilder(
+        ChatFormat,
         served,
         requests,
         [*body.stops(), *served.chat_stops],
         len(prompt),
-        bare=not served.has_template,
+        strip_start=not served.has_template,
     )
 
 
 def prepare_completion(
-    served: ServedModel, body: api.CompletionBody
-) -> tuple[list[Writing], Reply]:
-    """The same for a completion request."""
+    served: ServedModel, body: schemas.CompletionBody
+) -> tuple[list[Request], ResponseBuilder]:
+    """The engine requests of a completion request, and the builder of its response."""
     prompts = [
         (
             document_start(served.tokenizer, prompt)
@@ -165,43 +175,50 @@ def prepare_completion(
         )
         for prompt in body.prompts()
     ]
-    requests = prepare(served, body, prompts, body.logprobs)
-    return requests, Reply(TextShape, served, requests, body.stops(), sum(map(len, prompts)))
+    requests = make_requests(served, body, prompts, body.logprobs)
+    n_prompt_tokens = sum(map(len, prompts))
+    return requests, ResponseBuilder(
+        CompletionFormat, served, requests, body.stops(), n_prompt_tokens
+    )
 
 
-async def answer(service: Service, http: Request, body: api.Body, prepare_body) -> Response:
-    """Write what a request asks for, as a stream or whole."""
-    if body.model not in service.models.folders:
-        raise api.ApiError(
+async def respond(
+    queue: RequestQueue, http: HTTPRequest, body: schemas.Body, prepare: Callable
+) -> Response:
+    """Generate what a request asks for; answer as a stream or as one object."""
+    if body.model not in queue.models.checkpoints:
+        names = ", ".join(queue.models.checkpoints)
+        raise schemas.ApiError(
             404,
-            f"there is no model {body.model!r}; choose one of {', '.join(service.models.folders)}",
+            f"there is no model {body.model!r}; choose one of {names}",
             "model",
             "model_not_found",
         )
-    served = await run_in_threadpool(service.models.open, body.model)
+    served = await run_in_threadpool(queue.models.open, body.model)
     try:
-        requests, reply = await run_in_threadpool(prepare_body, served, body)
+        requests, response = await run_in_threadpool(prepare, served, body)
     except ValueError as error:
-        raise api.ApiError(400, str(error)) from error
-    job = service.begin(served, requests)
+        raise schemas.ApiError(400, str(error)) from error
+    handle = queue.submit(served, requests)
     if body.stream:
-        return EventStream(job, stream_events(job, reply, body.stream_options.include_usage))
+        events = stream_events(handle, response, body.stream_options.include_usage)
+        return EventStream(handle, events)
     try:
-        return JSONResponse(await unless_gone(http, collect(job, reply)))
+        return JSONResponse(await unless_disconnected(http, collect(handle, response)))
     finally:
-        job.close()
+        handle.close()
 
 
-def add_routes(app: FastAPI, service: Service) -> None:
-    """The addresses that the server answers."""
+def add_routes(app: FastAPI, queue: RequestQueue, draw_story: DrawStory) -> None:
+    """Register the server's endpoints."""
     models = [
         {
             "id": name,
             "object": "model",
-            "created": int(folder.stat().st_mtime),
+            "created": int(checkpoint.stat().st_mtime),
             "owned_by": "llm-companion",
         }
-        for name, folder in service.models.folders.items()
+        for name, checkpoint in queue.models.checkpoints.items()
     ]
     page, page_headers = chat_page()
 
@@ -214,15 +231,15 @@ def add_routes(app: FastAPI, service: Service) -> None:
         for model in models:
             if model["id"] == name:
                 return model
-        raise api.ApiError(404, f"there is no model {name!r}", "model", "model_not_found")
+        raise schemas.ApiError(404, f"there is no model {name!r}", "model", "model_not_found")
 
     @app.post("/v1/chat/completions")
-    async def chat_completions(body: api.ChatBody, http: Request) -> Response:
-        return await answer(service, http, body, prepare_chat)
+    async def chat_completions(body: schemas.ChatBody, http: HTTPRequest) -> Response:
+        return await respond(queue, http, body, prepare_chat)
 
     @app.post("/v1/completions")
-    async def completions(body: api.CompletionBody, http: Request) -> Response:
-        return await answer(service, http, body, prepare_completion)
+    async def completions(body: schemas.CompletionBody, http: HTTPRequest) -> Response:
+        return await respond(queue, http, body, prepare_completion)
 
     @app.get("/story")
     async def story(seed: int | None = None) -> dict:
@@ -232,14 +249,14 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def health() -> dict:
         return {
             "status": "ok",
-            "models": list(service.models.folders),
-            "loaded": list(service.models.loaded),
-            "unfinished": len(service.jobs),
+            "models": list(queue.models.checkpoints),
+            "loaded": list(queue.models.loaded),
+            "unfinished": len(queue.handles),
         }
 
     @app.get("/metrics")
     async def metrics() -> Response:
-        return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(queue.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/")
     async def index() -> HTMLResponse:
@@ -247,38 +264,40 @@ def add_routes(app: FastAPI, service: Service) -> None:
 
 
 def create_app(
-    models: Models,
+    models: ModelRegistry,
+    draw_story: DrawStory,
     *,
-    queue: int = 256,
+    max_queue: int = 256,
     api_key: str | None = None,
     hosts: Collection[str] | None = None,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> FastAPI:
-    """The server. `queue`: texts that may wait or be written at a time; more requests are answered
-    with 429.
-    `hosts`: the names it may be called by; None: any.
+    """The server. At most `max_queue` texts may be waiting or running; further requests receive
+    429. `hosts` are the names it may be addressed by; None: any.
     """
-    service = Service(models, queue)
+    queue = RequestQueue(models, max_queue)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        queue.start()
         yield
-        service.worker.close()
+        queue.worker.close()
 
     app = FastAPI(
         title="llm-companion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
-    app.state.service = service
-    app.add_exception_handler(api.ApiError, api.on_api_error)
-    app.add_exception_handler(RequestValidationError, api.on_invalid)
-    app.add_exception_handler(HTTPException, api.on_http_error)
-    app.add_exception_handler(Exception, api.on_failure)
-    add_routes(app, service)
+    app.state.queue = queue
+    app.add_exception_handler(schemas.ApiError, schemas.on_api_error)
+    app.add_exception_handler(RequestValidationError, schemas.on_invalid)
+    app.add_exception_handler(HTTPException, schemas.on_http_error)
+    app.add_exception_handler(Exception, schemas.on_failure)
+    add_routes(app, queue, draw_story)
     known = {route.path for route in app.routes}
 
     def count(path: str, status: int) -> None:
-        service.metrics.responses.labels(path if path in known else "other", status).inc()
+        queue.metrics.responses.labels(path if path in known else "other", status).inc()
 
-    app.add_middleware(Gate, most_bytes=most_bytes, api_key=api_key, hosts=hosts, count=count)
+    app.add_middleware(
+        GuardMiddleware, max_bytes=max_bytes, api_key=api_key, hosts=hosts, count=count
+    )
     return app

@@ -1,8 +1,8 @@
-"""What a client may send, in OpenAI's form, and its errors.
+"""Request bodies and error objects of OpenAI's API, as pydantic models.
 
-Whatever has no effect here is refused by name instead of being ignored. Left out of OpenAI's:
-tools, images, audio, echo, best_of. Beyond it: top_k, min_p and repetition_penalty, as other open
-servers have them.
+A field that this server does not support is rejected by name, never silently ignored. Left out:
+tools, images, audio, echo, best_of. Added, as in other open servers: top_k, min_p and
+repetition_penalty.
 """
 
 import json
@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 
 from ch03_gpt import Sampling
 
-ANY_OBJECT = '{"type": "object"}'  # the schema of response_format json_object
-MOST_TEXTS = 128  # of one request
-FAILED = "writing failed; the server's log says why"
-SEEDS = 2**63 - MOST_TEXTS
+ANY_OBJECT = '{"type": "object"}'  # the schema behind response_format json_object
+MAX_TEXTS = 128  # per request
+GENERATION_FAILED = "generation failed; the server's log says why"
+MAX_SEED = 2**63 - MAX_TEXTS  # text i uses seed + i
 
 
 class ApiError(Exception):
-    """A request that is answered with an error, in OpenAI's shape."""
+    """An error that the client receives as OpenAI's error object."""
 
     def __init__(
         self, status: int, message: str, param: str | None = None, code: str | None = None
@@ -36,8 +36,8 @@ class ApiError(Exception):
 def error_body(
     status: int, message: str, param: str | None = None, code: str | None = None
 ) -> dict[str, Any]:
-    """OpenAI's error object; half a surrogate pair, which UTF-8 cannot write, becomes a question
-    mark.
+    """OpenAI's error object. A lone surrogate, which UTF-8 cannot encode, becomes a
+    question mark.
     """
     kind = {429: "rate_limit_error", 401: "authentication_error"}.get(
         status, "invalid_request_error" if status < 500 else "server_error"
@@ -57,15 +57,17 @@ async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
 
 
 async def on_invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-    """The first thing that is wrong with a body."""
+    """Report the first problem of a request body."""
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         return error_response(
-            400, f"the body is no JSON: {first['ctx']['error']}", None, "invalid_json"
+            400, f"the body is not valid JSON: {first['ctx']['error']}", None, "invalid_json"
         )
     where = ".".join(map(str, first["loc"][1:]))
-    what = first["msg"].removeprefix("Value error, ")
-    return error_response(400, f"{where}: {what}" if where else f"the body: {what}", where or None)
+    problem = first["msg"].removeprefix("Value error, ")
+    return error_response(
+        400, f"{where}: {problem}" if where else f"the body: {problem}", where or None
+    )
 
 
 async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
@@ -74,18 +76,18 @@ async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
 
 async def on_failure(_: Request, error: Exception) -> JSONResponse:
     return error_response(
-        500, f"this is a mistake of the server ({type(error).__name__}); its log says more"
+        500, f"the server made an error ({type(error).__name__}); its log says more"
     )
 
 
 class Strict(BaseModel):
-    """Fields have their types and no others; null is as good as leaving a field out."""
+    """Exact types and no unknown fields; null means the same as leaving a field out."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _without_null(cls, data: Any) -> Any:
+    def _drop_nulls(cls, data: Any) -> Any:
         return (
             {name: value for name, value in data.items() if value is not None}
             if isinstance(data, dict)
@@ -95,7 +97,7 @@ class Strict(BaseModel):
 
 class StreamOptions(Strict):
     include_usage: bool = False
-    include_obfuscation: bool = False  # nothing is hidden in lengths here
+    include_obfuscation: bool = False  # accepted and without effect: chunks are never padded
 
 
 class JsonSchema(Strict):
@@ -110,13 +112,13 @@ class ResponseFormat(Strict):
     json_schema: JsonSchema | None = None
 
     @model_validator(mode="after")
-    def _complete(self) -> "ResponseFormat":
+    def _check_schema(self) -> "ResponseFormat":
         if (self.type == "json_schema") != (self.json_schema is not None):
-            raise ValueError("type json_schema and the field json_schema go together")
+            raise ValueError("type json_schema and the field json_schema must come together")
         return self
 
     def schema_text(self) -> str | None:
-        """The JSON schema that the text must obey, in one spelling."""
+        """The JSON schema that the text must satisfy, or None."""
         if self.type == "text":
             return None
         return ANY_OBJECT if self.json_schema is None else json.dumps(self.json_schema.schema_)
@@ -126,7 +128,7 @@ Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 class Body(Strict):
-    """What both kinds of requests have in common."""
+    """The fields that both endpoints share."""
 
     model: str
     stream: bool = False
@@ -142,15 +144,17 @@ class Body(Strict):
     logit_bias: dict[
         Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100)]
     ] = {}
-    n: int = Field(1, ge=1, le=MOST_TEXTS)
-    seed: int = Field(default_factory=lambda: random.randrange(2**31), ge=-SEEDS, le=SEEDS)
+    n: int = Field(1, ge=1, le=MAX_TEXTS)
+    seed: int = Field(default_factory=lambda: random.randrange(2**31), ge=-MAX_SEED, le=MAX_SEED)
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] = []
     response_format: ResponseFormat = ResponseFormat(type="text")
-    user: str = ""  # for OpenAI's own statistics
+    user: str = ""  # accepted and without effect
 
     def sampling(self) -> Sampling:
-        """How tokens are drawn. At temperature 0 nothing is, so that filters do not matter."""
-        drawn = {
+        """The sampling settings. Filters are dropped at temperature 0, where they change
+        nothing.
+        """
+        filters = {
             "top_k": self.top_k,
             "top_p": self.top_p if self.top_p < 1 else None,
             "min_p": self.min_p,
@@ -161,26 +165,27 @@ class Body(Strict):
             presence_penalty=self.presence_penalty,
             frequency_penalty=self.frequency_penalty,
             logit_bias={int(token): bias for token, bias in self.logit_bias.items()},
-            **(drawn if self.temperature else {}),
+            **(filters if self.temperature else {}),
         )
 
     def stops(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
 
-class Part(Strict):
+class TextPart(Strict):
     type: Literal["text"]
     text: str
 
 
 class ChatMessage(Strict):
-    # an answer sent back as it came has fields of its own
+    # clients send earlier answers back with fields of their own, such as refusal
     model_config = ConfigDict(extra="ignore")
 
     role: str
-    content: str | list[Part]
+    content: str | list[TextPart]
 
-    def plain(self) -> dict[str, str]:
+    def as_message(self) -> dict[str, str]:
+        """The message with its parts joined to one string."""
         text = (
             self.content
             if isinstance(self.content, str)
@@ -190,7 +195,7 @@ class ChatMessage(Strict):
 
 
 class ChatBody(Body):
-    """POST /v1/chat/completions"""
+    """The body of POST /v1/chat/completions."""
 
     messages: list[ChatMessage]
     max_completion_tokens: int | None = Field(None, ge=1)
@@ -198,14 +203,14 @@ class ChatBody(Body):
     top_logprobs: int = Field(0, ge=0, le=20)
 
     @model_validator(mode="after")
-    def _agree(self) -> "ChatBody":
+    def _check_logprobs(self) -> "ChatBody":
         if self.top_logprobs and not self.logprobs:
             raise ValueError("top_logprobs needs logprobs: true")
         return self
 
 
 class CompletionBody(Body):
-    """POST /v1/completions; a prompt is text or token ids, one or several."""
+    """The body of POST /v1/completions. A prompt is a text or token ids, one or several."""
 
     prompt: str | list[str] | list[int] | list[list[int]]
     max_tokens: int = Field(16, ge=1)

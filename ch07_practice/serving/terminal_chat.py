@@ -1,7 +1,7 @@
-"""The command `chat`: talk to a run's models in the terminal.
+"""The `chat` command: talk to a run's models in the terminal.
 
-Where Python has readline, the arrow keys edit a line and bring back earlier ones. Ctrl-C stops the
-answer and nothing else. Left out: several conversations at a time, which the server has.
+If Python has readline, the arrow keys edit the line and recall earlier ones. Ctrl-C stops the
+current answer only. Left out: several conversations at a time, which the server has.
 """
 
 import json
@@ -13,26 +13,28 @@ from typing import Literal
 from ch01_text.run import write_atomically
 from ch03_gpt import Sampling, TextStream, pick_device
 from ch06_instruction.chat import Message
-from ch07_practice.engine import Request
-from ch07_practice.served import TUNED, Models, ServedModel, draw_story
+from ch07_practice.load_model import TUNED_STAGES
+from ch07_practice.serving.engine import Request
+from ch07_practice.serving.model_registry import ModelRegistry, ServedModel
+from ch07_practice.story_questions import draw_story, story_prompt
 
 HELP = """\
-/help          this
-/reset         forget the conversation; what the system said stays
-/system TEXT   say something as the system, and begin anew; without TEXT: nothing more of it
-/story         ask about an unseen story; the true answer comes behind
-/model NAME    go on with another stage
-/save FILE     write the conversation as JSON
-/quit          the end; so does Ctrl-D
-A message goes on in the next line where a line ends in \\, and in all lines between two lines of
+/help          show this list
+/reset         start a new conversation with the same system message
+/system TEXT   start a new conversation with TEXT as system message; without TEXT: with none
+/story         ask about an unseen story; the true answer is shown behind the model's
+/model NAME    continue with another model
+/save FILE     save the conversation as JSON
+/quit          leave; so does Ctrl-D
+End a line with \\ to continue the message on the next one, or enclose several lines in lines of
 \"\"\"."""
 
 
 class Conversation:
-    """What was said so far, with the model that answers."""
+    """The messages so far, and the model that answers."""
 
     def __init__(
-        self, models: Models, name: str, max_new_tokens: int, seed: int, sampling: Sampling
+        self, models: ModelRegistry, name: str, max_new_tokens: int, seed: int, sampling: Sampling
     ):
         self.models = models
         self.max_new_tokens = max_new_tokens
@@ -42,18 +44,16 @@ class Conversation:
         self.messages: list[Message] = []
 
     def reset(self, system: str | None = None) -> None:
-        """Begin anew. `system`: what the system says from now on, "" for nothing; None: what it
-        said before.
+        """Start a new conversation with the system message `system`, "" for none; None keeps the
+        current one.
         """
         before = [message for message in self.messages if message["role"] == "system"]
         self.messages = (
             before if system is None else [{"role": "system", "content": system}] if system else []
         )
 
-    def forget(self) -> bool:
-        """Leave out the oldest exchange, as long as a newer one is there; whether there was one
-        to leave out.
-        """
+    def drop_oldest(self) -> bool:
+        """Drop the oldest exchange, unless it is the only one; returns whether one was dropped."""
         first = int(self.messages[0]["role"] == "system")
         if len(self.messages) - first < 3:
             return False
@@ -61,19 +61,19 @@ class Conversation:
         return True
 
     def prompt(self) -> list[int]:
-        """What the model reads; the oldest exchanges are forgotten where there is no room for an
-        answer of some length. ValueError where even the last message is too long.
+        """The prompt ids. If they leave too little room for an answer, the oldest exchanges are
+        dropped. ValueError if the last message alone is too long.
         """
         while True:
             ids = self.served.chat_prompt(self.messages)
             wanted = min(self.max_new_tokens, self.served.context_length // 4)
-            if self.served.context_length - len(ids) >= wanted or not self.forget():
+            if self.served.context_length - len(ids) >= wanted or not self.drop_oldest():
                 self.served.room(ids)
                 return ids
 
     def answer(self, text: str) -> Iterator[str]:
-        """Say something; yields the answer piece by piece. What has been written when it is
-        interrupted stays.
+        """Send a message; yields the answer piece by piece. An interrupted answer stays in the
+        conversation.
         """
         before = list(self.messages)
         self.messages.append({"role": "user", "content": text})
@@ -91,31 +91,31 @@ class Conversation:
         )
         self.messages.append({"role": "assistant", "content": ""})
         try:
-            for piece in self._write(request):
+            for piece in self._generate(request):
                 self.messages[-1]["content"] += piece
                 yield piece
         finally:
-            self.served.engine.reset()  # an interrupted step may have left it half-way
+            self.served.engine.reset()  # the step may have been interrupted
             if not self.messages[-1]["content"].strip():
-                del self.messages[-2:]  # a template has no place for an answer that says nothing
+                del self.messages[-2:]  # the template does not allow an empty answer
 
-    def _write(self, request: Request) -> Iterator[str]:
+    def _generate(self, request: Request) -> Iterator[str]:
         stream = TextStream(self.served.tokenizer, self.served.chat_stops)
-        engine, begun = self.served.engine, self.served.has_template
+        engine, started = self.served.engine, self.served.has_template
         engine.submit(request)
         while not (request.finish_reason or stream.stopped):
             n = len(request.ids)
             engine.step()
             piece = "".join(stream.feed(token) for token in request.ids[n:])
             piece += stream.finish() if request.finish_reason else ""
-            piece = piece if begun else piece.lstrip()
+            piece = piece if started else piece.lstrip()
             if piece:
-                begun = True
+                started = True
                 yield piece
 
 
 def read_message(prompt: str) -> str:
-    """A message from the terminal; EOFError at the end of the input."""
+    """A message of one or several lines; EOFError at the end of the input."""
     line = input(prompt)
     if line.strip() == '"""':
         lines = iter(lambda: input("... "), '"""')
@@ -126,16 +126,16 @@ def read_message(prompt: str) -> str:
 
 
 class Terminal:
-    """Reads messages and commands until the end of the input."""
+    """The loop that reads messages and commands."""
 
     def __init__(self, conversation: Conversation):
         self.conversation, self.n_stories = conversation, 0
         self.commands = {
-            "/help": self.help,
+            "/help": self.show_help,
             "/reset": self.reset,
-            "/system": self.system,
-            "/story": self.story,
-            "/model": self.model,
+            "/system": self.set_system,
+            "/story": self.ask_about_story,
+            "/model": self.set_model,
             "/save": self.save,
         }
 
@@ -147,28 +147,28 @@ class Terminal:
                 print()
                 return
             except KeyboardInterrupt:
-                print("\n(Ctrl-D or /quit ends)")
+                print("\n(Ctrl-D or /quit leaves)")
                 continue
             if text.strip() == "/quit":
                 return
             try:
-                self.obey(text)
+                self.execute(text)
             except (ValueError, OSError) as error:
                 print(f"error: {error}")
 
-    def obey(self, text: str) -> None:
-        """Do what a command says, or ask the model."""
+    def execute(self, text: str) -> None:
+        """Execute a command, or send a message to the model."""
         name, _, rest = text.strip().partition(" ")
         if not name.startswith("/"):
             if name:
-                self.say(text)
+                self.send(text)
         elif name in self.commands:
             self.commands[name](rest.strip())
         else:
             raise ValueError(f"there is no command {name}; /help lists them")
 
-    def say(self, text: str) -> None:
-        """Show the answer as it comes; Ctrl-C stops it."""
+    def send(self, text: str) -> None:
+        """Print the answer as it is generated; Ctrl-C stops it."""
         try:
             for piece in self.conversation.answer(text):
                 print(piece, end="", flush=True)
@@ -176,31 +176,31 @@ class Terminal:
             print(" (stopped)", end="")
         print()
 
-    def help(self, _: str) -> None:
+    def show_help(self, _: str) -> None:
         print(HELP)
 
     def reset(self, _: str) -> None:
         self.conversation.reset()
-        print("(forgotten)")
+        print("(new conversation)")
 
-    def system(self, text: str) -> None:
+    def set_system(self, text: str) -> None:
         self.conversation.reset(text)
-        print("(the system has spoken)" if text else "(the system says nothing)")
+        print("(new system message)" if text else "(no system message)")
 
-    def story(self, _: str) -> None:
+    def ask_about_story(self, _: str) -> None:
         self.n_stories += 1
         drawn = draw_story(self.conversation.seed + self.n_stories)
         text = f"{drawn['story']}\n{drawn['question']}"
         print(text + "\n")
-        self.say(text)
+        self.send(text)
         print(f"(the true answer: {drawn['answer']})")
 
-    def model(self, name: str) -> None:
+    def set_model(self, name: str) -> None:
         self.conversation.served = self.conversation.models.open(name)
 
     def save(self, file: str) -> None:
         if not file:
-            raise ValueError("say where: /save FILE")
+            raise ValueError("name a file: /save FILE")
         content = [{"messages": self.conversation.messages}]
         write_atomically(Path(file), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         print(f"(saved in {file})")
@@ -221,32 +221,33 @@ def chat(
     """Talk to the run's models in the terminal; /help lists the commands there.
 
     Args:
-        model: base, sft, dpo, ppo or grpo; by default the tuned model, or the base model where
-            there is none.
-        temperature: 0 always takes the most likely token, 1 draws as the model predicts.
-        top_p: Draw from the fewest tokens only whose probabilities reach this.
-        top_k: Draw from so many most likely tokens only.
-        max_new_tokens: Stop an answer after so many tokens.
-        system: What the system says first.
-        weights: Number format of the weights; auto takes bfloat16 where the device is good at it.
+        model: base, sft, dpo, ppo or grpo; by default the instruction-tuned model, or else the base
+            model.
+        temperature: 0 always takes the most likely token, 1 samples as the model predicts.
+        top_p: Sample from the smallest set of tokens whose probabilities add up to this.
+        top_k: Sample from this many most likely tokens.
+        max_new_tokens: Maximum length of an answer.
+        system: System message.
+        weights: Number format of the weights; auto takes bfloat16 where the device computes it
+            fast.
         run: Folder of the run.
-        seed: Of draws and of stories.
+        seed: Seed for sampling and for stories.
         device: Where to compute; auto prefers a GPU.
     """
     if max_new_tokens < 1:
         raise ValueError(f"--max-new-tokens must be at least 1, not {max_new_tokens}")
     sampling = Sampling(temperature=temperature, top_p=top_p, top_k=top_k)
     with suppress(ImportError):
-        import readline  # noqa: F401  (from then on, input() has a history)
-    models = Models(run, weights, pick_device(device), rows=1)
+        import readline  # noqa: F401  (gives input() a history)
+    models = ModelRegistry(run, story_prompt, weights, pick_device(device), max_num_seqs=1)
     conversation = Conversation(
         models,
-        model or next((name for name in TUNED if name in models.folders), "base"),
+        model or next((name for name in TUNED_STAGES if name in models.checkpoints), "base"),
         max_new_tokens,
         seed,
         sampling,
     )
     conversation.reset(system)
-    print(f"{', '.join(models.folders)} of {run}; /help lists the commands")
+    print(f"models of {run}: {', '.join(models.checkpoints)}; /help lists the commands")
     Terminal(conversation).run()
     return {"model": conversation.served.name, "messages": conversation.messages}
