@@ -268,7 +268,7 @@ REFUSED = [  # changes of a good chat request, or a body as it is; status; words
     (
         {"messages": [*ASK, {"role": "assistant", "content": "So."}]},
         400,
-        "the last message must be the user's",
+        "the user",
     ),
     ({"messages": [{"role": "user", "content": " "}]}, 400, "is empty"),
     (
