@@ -1,49 +1,43 @@
 """Chapter 7: language models in practice.
 
-Its modules, in the order in which to read them: models, completion, engine, speculative, regular,
-constrained, quantization, fast_linear, machine, contest, quantization_table, nano_gpt, peers,
-training_contenders, training_bench, decoding_contenders, decoding_bench, gpu_parts, gpu_bench,
-bench_command, report, verify, served, worker, service, api, replies, gate, server, serving,
-chat_page, terminal_chat, load_test, likelihood, harness, harness_adapter, evaluate_command, tuned,
-retrieval, labs_command, scaling_law, scaling_lab. `labs/` measures what helps.
+Its modules, in the order in which to read them: load_model, story_questions, report, verify.
+
+Its packages: decoding (speculative, constrained and quantized decoding), serving (the batching
+engine and an OpenAI-compatible server), evaluation (tasks with error bars, scaling laws), labs
+(prompting, tools, retrieval) and benchmarks (speed beside other packages).
+
+The names below are imported on first use, so that `import ch07_practice` itself loads nothing.
 """
 
-from ch07_practice.constrained import (
-    Pattern,
-    RegexConstraint,
-    Vocabulary,
-    choice_expression,
-    json_expression,
-)
-from ch07_practice.engine import Engine, Request
-from ch07_practice.harness_adapter import as_harness_model
-from ch07_practice.likelihood import score_rows
-from ch07_practice.quantization import Int8LayerCache, quantize
-from ch07_practice.report import write_report
-from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed
-from ch07_practice.scaling_law import ScalingLaw, fit_law
-from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
+_HOME = {
+    "Bm25Index": "labs.search_index",
+    "DraftModel": "decoding.speculative",
+    "Engine": "serving.engine",
+    "Int8LayerCache": "decoding.quantization",
+    "Pattern": "decoding.constrained",
+    "PromptLookup": "decoding.speculative",
+    "RegexConstraint": "decoding.constrained",
+    "Request": "serving.engine",
+    "ScalingLaw": "evaluation.scaling_law",
+    "SpeculativeDecoder": "decoding.speculative",
+    "TfidfIndex": "labs.search_index",
+    "VectorIndex": "labs.search_index",
+    "Vocabulary": "decoding.constrained",
+    "as_lm_eval_model": "evaluation.lm_eval_adapter",
+    "choice_expression": "decoding.constrained",
+    "embed": "labs.search_index",
+    "fit_law": "evaluation.scaling_law",
+    "json_expression": "decoding.constrained",
+    "quantize": "decoding.quantization",
+    "score_rows": "evaluation.likelihood",
+    "write_report": "report",
+}
+__all__ = list(_HOME)
 
-__all__ = [
-    "Bm25Index",
-    "DraftModel",
-    "Engine",
-    "Int8LayerCache",
-    "Pattern",
-    "PromptLookup",
-    "RegexConstraint",
-    "Request",
-    "ScalingLaw",
-    "Speculation",
-    "TfidfIndex",
-    "VectorIndex",
-    "Vocabulary",
-    "as_harness_model",
-    "choice_expression",
-    "embed",
-    "fit_law",
-    "json_expression",
-    "quantize",
-    "score_rows",
-    "write_report",
-]
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,19 +1,21 @@
-"""The report card: what was trained on what, how it went, what came out, on one page.
+"""The `report` command: the report card of a run on one page.
 
-Reads the metrics, logs and plots that the chapters left in a run folder and in the runs inside it;
+It reads the metrics and plots that the chapters left in a run folder and in runs inside it, and
 writes `report.html` (self-contained), `report.md` and `report.json` beside them.
 """
 
 import base64
 import json
 import os
+import webbrowser
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
 from ch01_text.run import write_atomically
-from ch07_practice.machine import describe_machine
+from ch07_practice.benchmarks.machine import describe_machine
 
 TITLES = {
     "ch01_text": "Text to tokens",
@@ -23,10 +25,10 @@ TITLES = {
     "ch05_classification": "Classification",
     "ch06_instruction": "Instructions and feedback",
 }
-# chapter 7's commands that draw
+# chapter 7's commands that save plots, and the titles of these
 PRACTICE = {"evaluate": "Evaluation", "labs": "Labs", "scaling": "Scaling law"}
-TUNED = ("base", "sft", "dpo", "ppo", "grpo")  # chapter 6's stages, in their order
-EXAMPLES = 6  # instructions whose responses are shown
+STAGES = ("base", "sft", "dpo", "ppo", "grpo")  # chapter 6's, in the order of training
+N_EXAMPLES = 6  # instructions whose responses are shown
 ROOT = Path(__file__).parents[1]
 
 
@@ -51,13 +53,13 @@ class Stage:
 
     @property
     def notebook(self) -> Path:
-        """Where the chapter is explained."""
+        """The notebook that explains the chapter."""
         return ROOT / self.chapter / f"{self.chapter.partition('_')[0]}.ipynb"
 
 
 def find_stages(run: Path) -> list[Stage]:
-    """The stages of a run and of the runs inside it, by chapter; FileNotFoundError where there
-    is none.
+    """The stages of a run and of runs inside it, by chapter; FileNotFoundError if there
+    are none.
     """
     stages = []
     for chapter in TITLES:
@@ -71,45 +73,45 @@ def find_stages(run: Path) -> list[Stage]:
             )
     if not stages:
         raise FileNotFoundError(
-            f"there are no results in {run}; run the chapters first, or name another with --run"
+            f"there are no results in {run}; run the chapters first, or choose another --run"
         )
     return stages
 
 
 def headline(stage: Stage) -> str:
-    """A stage's result in a few words."""
+    """A stage's result in one sentence."""
     m = stage.metrics
     if stage.chapter == "ch01_text":
         return (
-            f"{m['n_chars']:,} characters become {m['n_tokens']:,} tokens of {m['vocab_size']:,}"
-            f" kinds ({m['chars_per_token']:.2f} characters each), learned in"
+            f"{m['n_chars']:,} characters become {m['n_tokens']:,} tokens from a vocabulary of"
+            f" {m['vocab_size']:,} ({m['chars_per_token']:.2f} characters per token), trained in"
             f" {m['train_seconds']:.1f} s"
         )
     if stage.chapter == "ch02_attention":
         return (
-            f"every rung equals the next within {m['max_abs_diff']:.0e}; the fused kernel is "
+            f"all implementations agree within {m['max_abs_diff']:.0e}; the fused kernel is "
             f"{m['speedup_at_1024']:.1f} times as fast at 1,024 tokens"
         )
     if stage.chapter == "ch03_gpt":
         speed = (
-            f"; the cache writes {m['cached_speedup']:.1f} times as fast"
+            f"; with the cache, decoding is {m['cached_speedup']:.1f} times as fast"
             if m["cached_speedup"]
             else ""
         )
         return (
-            f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP a"
-            f" token{speed}"
+            f"{m['preset']}: {m['n_params']:,} parameters, {m['flops_per_token'] / 1e6:.1f} MFLOP"
+            f" per token{speed}"
         )
     if stage.chapter == "ch05_classification":
         rules = (
-            f", best cheap rule {m['shortcut_accuracy']:.1%}"
+            f", best shortcut {m['shortcut_accuracy']:.1%}"
             if m["shortcut_accuracy"] is not None
             else ""
         )
         interval = f"{m['ci95_low']:.1%} to {m['ci95_high']:.1%}"
         return (
             f"{m['accuracy']:.1%} of {m['n_test']:,} test rows right ({interval}); "
-            f"best counter of words {m['baseline_accuracy']:.1%}{rules}"
+            f"best bag of words {m['baseline_accuracy']:.1%}{rules}"
         )
     if stage.chapter == "ch06_instruction":
         measured = [
@@ -122,13 +124,13 @@ def headline(stage: Stage) -> str:
     return (
         f"{m['n_params']:,} parameters, {m['tokens']:,} tokens in {m['seconds']:.0f} s: held-out"
         f" loss {m['val_loss']:.3f}, {m['val_bits_per_byte']:.3f} bits per byte;"
-        f" {m['tokens_per_s']:,.0f} tokens/s, {m['mfu']:.0%} of what the machine's matrix products"
-        " could do"
+        f" {m['tokens_per_s']:,.0f} tokens/s, {m['mfu']:.0%} of the machine's matrix-product"
+        " speed"
     )
 
 
 def stage_table(stages: list[Stage]) -> pd.DataFrame:
-    """A row a stage: what it did, and how long its command took."""
+    """One row per stage: its result, and how long its command took."""
     return pd.DataFrame(
         [
             {
@@ -142,7 +144,7 @@ def stage_table(stages: list[Stage]) -> pd.DataFrame:
 
 
 def question_table(stage: Stage) -> pd.DataFrame | None:
-    """A story model's answers beside the shortcuts, in per cent; None where it was asked none."""
+    """A story model's accuracy beside the shortcuts', in per cent; None if it was not tested."""
     if "questions" not in stage.metrics:
         return None
     table = pd.DataFrame(stage.metrics["questions"])
@@ -152,17 +154,17 @@ def question_table(stage: Stage) -> pd.DataFrame | None:
 
 
 def response_table(stage: Stage) -> pd.DataFrame | None:
-    """The first unseen instructions and what each of chapter 6's stages responds; None for other
+    """A few test instructions with the response of each of chapter 6's stages; None for other
     chapters.
     """
-    found = {
-        name: path for name in TUNED if (path := stage.folder / f"answers-{name}.csv").is_file()
+    paths = {
+        name: path for name in STAGES if (path := stage.folder / f"answers-{name}.csv").is_file()
     }
-    if not found:
+    if not paths:
         return None
     answers = {
-        name: pd.read_csv(path, keep_default_na=False, dtype=str).head(EXAMPLES)
-        for name, path in found.items()
+        name: pd.read_csv(path, keep_default_na=False, dtype=str).head(N_EXAMPLES)
+        for name, path in paths.items()
     }
     first = next(iter(answers.values()))
     table = pd.DataFrame(
@@ -174,18 +176,18 @@ def response_table(stage: Stage) -> pd.DataFrame | None:
 
 
 def missing_commands(run: Path) -> list[str]:
-    """Commands of chapter 7 that have drawn nothing into the run yet."""
+    """Commands of chapter 7 that have saved no plot in the run yet."""
     drawn = {title for title, _ in practice_plots(run)}
     return [name for name, title in PRACTICE.items() if title not in drawn]
 
 
 def practice_plots(run: Path) -> list[tuple[str, Path]]:
-    """What chapter 7's commands drew into a run: a title and a picture each."""
-    found = sorted((run / "ch07_practice").glob("*.png"))
+    """The plots of chapter 7's commands in a run, with their titles."""
+    paths = sorted((run / "ch07_practice").glob("*.png"))
     return [
         (title, path)
         for name, title in PRACTICE.items()
-        for path in found
+        for path in paths
         if path.stem.startswith(name)
     ]
 
@@ -201,7 +203,7 @@ def _embedded(path: Path) -> str:
 
 
 def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
-    """Fill the HTML or Markdown template; plots are embedded in it or linked."""
+    """Render the HTML or Markdown template, with plots embedded or linked."""
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(
@@ -227,7 +229,7 @@ def render(stages: list[Stage], run: Path, template: str, embed: bool) -> str:
 
 
 def write_report(run: Path) -> dict:
-    """Write report.html, report.md and report.json into `run`; returns what the last one holds."""
+    """Write report.html, report.md and report.json into `run`; returns the content of the last."""
     stages = find_stages(run)
     summary = {
         "machine": describe_machine(),
@@ -245,4 +247,25 @@ def write_report(run: Path) -> dict:
     write_atomically(run / "report.html", render(stages, run, "report.html", embed=True))
     write_atomically(run / "report.md", render(stages, run, "report.md", embed=False))
     write_atomically(run / "report.json", json.dumps(summary, indent=2) + "\n")
+    return summary
+
+
+def report(
+    run: Path = Path("runs/default"),
+    open: bool = False,
+    seed: int = 1337,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+) -> dict:
+    """Write the report card of a run: report.html, report.md and report.json.
+
+    Args:
+        run: Folder of the run.
+        open: Open it in the browser.
+        seed: Accepted as in every chapter; the report uses no random numbers.
+        device: Accepted as in every chapter; the report computes nothing.
+    """
+    summary = write_report(run)
+    if open:
+        webbrowser.open((run / "report.html").resolve().as_uri())
+    print(f"the report card is in {run / 'report.html'} (and .md, .json)")
     return summary

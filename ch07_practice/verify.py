@@ -1,8 +1,9 @@
-"""Does this machine agree with the published figures? If not, what is the likely cause?
+"""The `verify` command: do the figures of a run agree with the published ones, and if not, what is
+the likely cause?
 
-`published.json` holds each figure once: where a run keeps it, and its value and band for each kind
-of device, from several seeds. It also feeds the README's table. Times differ from machine to
-machine and are not compared.
+`published.json` holds each figure once: where a run stores it, and its mean and band for each kind
+of device. The README's table is generated from it. Times differ between machines and are not
+compared.
 """
 
 import json
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ch07_practice.machine import describe_machine
+from ch07_practice.benchmarks.machine import describe_machine
 from ch07_practice.report import Stage, as_markdown, find_stages
 
 PUBLISHED = Path(__file__).with_name("published.json")
@@ -19,9 +20,9 @@ PUBLISHED = Path(__file__).with_name("published.json")
 
 @dataclass(frozen=True)
 class Band:
-    """What several runs on one kind of device gave."""
+    """The results of several runs on one kind of device."""
 
-    value: float  # their mean
+    value: float  # the mean
     low: float
     high: float
     seeds: int
@@ -29,23 +30,23 @@ class Band:
 
 @dataclass(frozen=True)
 class Figure:
-    """One published figure, and where a run folder keeps it."""
+    """One published figure, and where a run folder stores it."""
 
     name: str
     chapter: str
-    run: str  # "" for the main run, or the name of the run inside it
+    run: str  # "" for the main run, or the name of a run inside it
     path: tuple[str | int, ...]  # keys into the chapter's metrics.json
-    # metrics that must be equal for the figure to be comparable
+    # metrics that must be equal for figures to be comparable
     budget: dict[str, int | float | str]
-    share: bool  # shown in per cent
+    share: bool  # formatted in per cent
     bands: dict[str, Band]  # by kind of device, such as "cpu, float32"
 
-    def shown(self, value: float) -> str:
+    def formatted(self, value: float) -> str:
         return f"{value:.1%}" if self.share else f"{value:.3f}"
 
 
 def load_published(path: Path = PUBLISHED) -> tuple[dict, list[Figure]]:
-    """(the machine and versions of the published runs, their figures)."""
+    """(the machine and versions of the published runs, the figures)."""
     data = json.loads(path.read_text(encoding="utf-8"))
     figures = [
         Figure(
@@ -57,8 +58,8 @@ def load_published(path: Path = PUBLISHED) -> tuple[dict, list[Figure]]:
     return data["machine"], figures
 
 
-def at(metrics: dict, path: tuple[str | int, ...]) -> float:
-    """The number at the end of `path` in nested lists and dicts; KeyError if there is none."""
+def value_at(metrics: dict, path: tuple[str | int, ...]) -> float:
+    """The number at `path` in nested lists and dicts; KeyError if there is none."""
     for key in path:
         try:
             metrics = metrics[key]
@@ -68,24 +69,24 @@ def at(metrics: dict, path: tuple[str | int, ...]) -> float:
 
 
 def kind_of_device(stages: list[Stage]) -> str:
-    """Such as "cpu, float32": what chapter 4 computed with."""
-    found = [
+    """The device and number format that chapter 4 used, such as "cpu, float32"."""
+    kinds = [
         f"{stage.metrics['device'].partition(':')[0]}, {stage.metrics['dtype']}"
         for stage in stages
         if "dtype" in stage.metrics
     ]
-    return found[0] if found else "unknown"
+    return kinds[0] if kinds else "unknown"
 
 
 def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: dict) -> str:
-    """Why a figure may differ: the first difference between this run and the published ones, in
-    order of weight.
+    """Why a figure may differ: the most important difference between this run and the published
+    ones.
     """
     for name, published in figure.budget.items():
         try:
-            found = at(metrics, tuple(name.split(".")))
+            found = value_at(metrics, tuple(name.split(".")))
         except KeyError:
-            return f"the run does not say its {name}, so it may be of an older edition"
+            return f"the run does not record its {name}, so an older version may have made it"
         if found != published:
             counts = all(isinstance(number, int) for number in (found, published))
             words = (
@@ -95,7 +96,7 @@ def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: di
             )
             return f"{name.rpartition('.')[2]} {words}"
     if kind not in figure.bands:
-        return f"there is no figure for {kind} yet; compared with {next(iter(figure.bands))}"
+        return f"no figure is published for {kind}; compared with {next(iter(figure.bands))}"
     known = {
         name: str(here.get(name)).partition("+")[0]
         for name in ("PyTorch", "instruction set", "threads")
@@ -105,11 +106,11 @@ def likely_cause(figure: Figure, metrics: dict, kind: str, here: dict, there: di
         for name, value in known.items()
         if value != there[name]
     ]
-    return "; ".join(differences) or "no known one: please report it with report.json"
+    return "; ".join(differences) or "unknown; please report it with report.json"
 
 
 def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
-    """A row a published figure: its band, what the run has, whether they agree, and if not, the
+    """One row per published figure: its band, the run's value, whether they agree, and if not, the
     likely cause.
 
     FileNotFoundError if there are no results in `run`.
@@ -127,13 +128,13 @@ def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
         band = figure.bands.get(kind) or next(iter(figure.bands.values()))
         row = {
             "figure": figure.name,
-            "published": f"{figure.shown(band.low)} to {figure.shown(band.high)}",
+            "published": f"{figure.formatted(band.low)} to {figure.formatted(band.high)}",
         }
         metrics = next(
             (s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), None
         )
         try:
-            value = at(metrics or {}, figure.path)
+            value = value_at(metrics or {}, figure.path)
         except KeyError:
             cause = f"{figure.chapter} has no such result"
             rows.append(row | {"here": "", "verdict": "not run", "likely cause": cause})
@@ -143,7 +144,7 @@ def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
         rows.append(
             row
             | {
-                "here": figure.shown(value),
+                "here": figure.formatted(value),
                 "verdict": "agrees" if agrees else "DIFFERS",
                 "likely cause": cause,
             }
@@ -152,8 +153,8 @@ def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
 
 
 def verify(run: Path = Path("runs/default")) -> dict:
-    """Compare the figures of a `make run` with the published ones; exit code 1 if one differs or is
-    missing.
+    """Compare the figures of a `make run` with the published ones. The exit code is 1 if a figure
+    differs or is missing.
 
     Args:
         run: Folder of the run.
@@ -171,7 +172,7 @@ def verify(run: Path = Path("runs/default")) -> dict:
 
 
 def published_table(path: Path = PUBLISHED) -> str:
-    """The README's table of what `make run` reaches: mean and band of each kind of device."""
+    """The README's table of what `make run` reaches: mean and band for each kind of device."""
     _, figures = load_published(path)
     kinds = list(dict.fromkeys(kind for figure in figures for kind in figure.bands))
     rows = [
@@ -185,7 +186,5 @@ def published_table(path: Path = PUBLISHED) -> str:
 def _mean_and_band(figure: Figure, kind: str) -> str:
     band = figure.bands[kind]
     seeds = f"{band.seeds} seed" + "s" * (band.seeds > 1)
-    return (
-        f"{figure.shown(band.value)} ({figure.shown(band.low)} to {figure.shown(band.high)},"
-        f" {seeds})"
-    )
+    mean, low, high = map(figure.formatted, (band.value, band.low, band.high))
+    return f"{mean} ({low} to {high}, {seeds})"

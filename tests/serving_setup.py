@@ -1,6 +1,4 @@
-"""A run of two untrained models, and a server of it in a thread: what the tests of chapter 7's
-server share.
-"""
+"""A run of two untrained models and a server of it in a thread, for the tests of chapter 7."""
 
 import threading
 import time
@@ -22,15 +20,16 @@ uvicorn = pytest.importorskip(
     "uvicorn", reason="uvicorn is not installed (pip install -e '.[serve]')"
 )
 
-from ch07_practice.served import Models  # noqa: E402
-from ch07_practice.server import create_app  # noqa: E402
+from ch07_practice.serving.model_registry import ModelRegistry  # noqa: E402
+from ch07_practice.serving.openai_app import create_app  # noqa: E402
+from ch07_practice.story_questions import draw_story, story_prompt  # noqa: E402
 
 CONTEXT = 320
 ASK = [{"role": "user", "content": "Tom went to the mill.\nWhere is Tom?"}]
 
 
 def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -> None:
-    """An untrained model that is sure of what it says, so that rounding decides nothing."""
+    """An untrained model with clear preferences, so that rounding cannot change its choices."""
     torch.manual_seed(seed)
     model = GPTModel(
         preset_config(
@@ -46,7 +45,7 @@ def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -
 
 
 def make_run(folder: Path, **shape) -> Path:
-    """A story model and a tuned one, of this shape."""
+    """A run with an untrained story model and an untrained tuned model of the given shape."""
     tokenizer = BPETokenizer.train([story.text for story in stories(60)], 1000)
     wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
     wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1, **shape)
@@ -56,8 +55,9 @@ def make_run(folder: Path, **shape) -> Path:
 class Running:
     """A server in a thread, as a context."""
 
-    def __init__(self, run: Path, rows: int = 16, **options):
-        self.app = create_app(Models(run, "float32", rows=rows), **options)
+    def __init__(self, run: Path, max_num_seqs: int = 16, **options):
+        models = ModelRegistry(run, story_prompt, "float32", max_num_seqs=max_num_seqs)
+        self.app = create_app(models, draw_story, **options)
         self.server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error"))
         self.thread = threading.Thread(target=self.server.run)
 
@@ -66,7 +66,7 @@ class Running:
         while not self.server.started:
             time.sleep(0.01)
         self.url = f"http://127.0.0.1:{self.server.servers[0].sockets[0].getsockname()[1]}"
-        self.service = self.app.state.service
+        self.queue = self.app.state.queue
         return self
 
     def __exit__(self, *_):
@@ -77,21 +77,21 @@ class Running:
         return kind(base_url=f"{self.url}/v1", api_key=api_key, max_retries=0)
 
     def engine(self, name: str = "sft"):
-        return self.service.models.open(name).engine
+        return self.queue.models.open(name).engine
 
 
 def until(condition, seconds: float = 20) -> None:
-    """Wait for what another thread is about to do."""
+    """Wait until another thread has made `condition` true."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.01)
 
 
 @contextmanager
 def step_by_step(server: Running, name: str = "sft"):
-    """An engine that waits before each step for one more `release` of what is yielded; at the
-    end it runs freely.
+    """Makes an engine wait for one `release` of the yielded semaphore before each step; afterwards it
+    runs freely again.
     """
     engine, step, gate = server.engine(name), server.engine(name).step, threading.Semaphore(0)
 
@@ -105,4 +105,4 @@ def step_by_step(server: Running, name: str = "sft"):
     finally:
         del engine.step
         gate.release(1000)
-        until(lambda: not server.service.jobs and not engine.busy)
+        until(lambda: not server.queue.handles and not engine.busy)

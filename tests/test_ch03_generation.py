@@ -475,7 +475,7 @@ def test_a_step_costs_the_same_at_any_length():
 @given(st.integers(0, 100), st.integers(1, 4), st.sampled_from([0.0, 1.0, 2.0]), st.booleans())
 def test_beam_search_equals_transformers(seed, num_beams, length_penalty, stops):
     """Oracle: transformers' beam search on the same weights, scores and all beams."""
-    from ch07_practice.peers import transformers_gpt2
+    from ch07_practice.benchmarks.reference_models import transformers_gpt2
 
     model = wild_model(replace(TINY, qkv_bias=True, tie_embeddings=True), seed)
     theirs = transformers_gpt2(model).eval()

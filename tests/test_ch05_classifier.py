@@ -41,7 +41,7 @@ from ch05_classification import (
     train_classifier,
 )
 from ch05_classification.experiment import build_classifier
-from ch07_practice.quantization import quantize
+from ch07_practice.decoding.quantization import quantize
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 

@@ -1,5 +1,5 @@
-"""The training benchmark: the peers really are the same model, every contender is timed, nothing
-measured is lost.
+"""The training benchmark: the reference models equal ours, every candidate is timed, and no
+measurement is lost.
 """
 
 import importlib.util
@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch07_practice import bench_command, contest, training_bench
-from ch07_practice.bench_command import bench
-from ch07_practice.machine import describe_machine, instruction_set
-from ch07_practice.nano_gpt import nano_gpt
-from ch07_practice.peers import book_gpt, transformers_gpt2
-from ch07_practice.training_bench import (
-    CONTENDERS,
+from ch07_practice.benchmarks import bench_command, benchmark_runner, training_bench
+from ch07_practice.benchmarks.bench_command import bench
+from ch07_practice.benchmarks.machine import describe_machine, instruction_set
+from ch07_practice.benchmarks.nano_gpt import nano_gpt
+from ch07_practice.benchmarks.reference_models import book_gpt, transformers_gpt2
+from ch07_practice.benchmarks.training_bench import (
+    CANDIDATES,
     SIZES,
     Measurement,
     Size,
@@ -30,7 +30,7 @@ from ch07_practice.training_bench import (
     measure,
     table,
 )
-from ch07_practice.training_contenders import take_part
+from ch07_practice.benchmarks.training_candidates import available_candidates
 
 ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
@@ -50,28 +50,28 @@ BOOK = pytest.mark.skipif(
 
 
 @pytest.mark.parametrize(
-    "peer",
+    "reference",
     [
         "transformers",
         "nanoGPT",
         *[pytest.param(variant, marks=BOOK) for variant in ("plain", "fast")],
     ],
 )
-def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
-    """Oracle: our model in float32; biases are made non-zero, so that each must have found its
-    place.
-    """
+def test_reference_models_compute_the_same_logits_with_as_many_parameters(reference):
+    """Oracle: our model in float32, with non-zero biases, so that a misplaced one shows."""
     torch.manual_seed(0)
     ours = GPTModel(TINY)
     with torch.no_grad():
         for parameter in ours.parameters():
             parameter += 0.02 * torch.randn_like(parameter)
-    if peer == "nanoGPT":
+    if reference == "nanoGPT":
         theirs = nano_gpt(ours)
         for block in theirs.blocks:
             block.ff[1].approximate = "tanh"  # GPT-2's GELU, which ours computes
     else:
-        theirs = transformers_gpt2(ours) if peer == "transformers" else book_gpt(ours, peer)
+        theirs = (
+            transformers_gpt2(ours) if reference == "transformers" else book_gpt(ours, reference)
+        )
     ids = torch.randint(0, 65, (2, 16))
     logits = theirs.eval()(ids)
     torch.testing.assert_close(
@@ -80,24 +80,24 @@ def test_peers_compute_the_same_logits_with_as_many_parameters(peer):
     assert sum(p.numel() for p in theirs.parameters()) == ours.n_parameters()
 
 
-def test_nanogpt_refuses_what_it_has_no_place_for():
-    with pytest.raises(ValueError, match="holds GPT-2's parts only"):
+def test_nanogpt_refuses_parts_that_it_lacks():
+    with pytest.raises(ValueError, match="has GPT-2's parts only"):
         nano_gpt(GPTModel(GPTConfig(65, 16, 32, 2, 2, position="rope", tie_embeddings=True)))
 
 
 @pytest.mark.slow
-def test_contenders_are_timed_and_lose_alike():
-    """Same weights, batches and optimizer: the losses agree to what bfloat16 and the form of
-    GELU leave.
+def test_candidates_are_timed_and_reach_the_same_loss():
+    """Oracle: each other. With the same weights, batches and optimizer, the losses differ only by
+    bfloat16 and the form of GELU.
     """
     size = Size("tiny", TINY, 4, warmup=15)
     names = ["ours", "nanoGPT-style", "transformers"]
     snapshots = list(
-        measure(size, "tiny", [CONTENDERS[name] for name in names], CPU, 0.05, rounds=2)
+        measure(size, "tiny", [CANDIDATES[name] for name in names], CPU, 0.05, rounds=2)
     )
     assert [len(rows) for rows in snapshots] == [1, 2, 3, 3, 3, 3]
     rows = snapshots[-1]
-    assert [row["contender"] for row in rows] == names
+    assert [row["candidate"] for row in rows] == names
     losses = [row["loss after 15 steps"] for row in rows]
     assert losses == [pytest.approx(losses[0], abs=0.02)] * 3
     assert 2.5 < losses[0] < 4.1
@@ -106,7 +106,7 @@ def test_contenders_are_timed_and_lose_alike():
         assert row["tokens/s"] > 0
         assert 0 < row["of peak"] < 1
         assert row["instruction set"] == instruction_set()
-    assert max(row["of best peer"] for row in rows[1:]) == 1
+    assert max(row["of best reference"] for row in rows[1:]) == 1
 
 
 def test_the_sizes_are_the_published_ones():
@@ -128,34 +128,34 @@ def test_the_sizes_are_the_published_ones():
     }
 
 
-def test_the_figure_has_a_bar_for_every_contender():
+def test_the_figure_has_a_bar_for_every_candidate():
     import pandas as pd
 
     rows = [
-        {"size": size, "contender": name, "tokens/s": 5.0}
+        {"size": size, "candidate": name, "tokens/s": 5.0}
         for size in "ab"
         for name in ("ours", "x")
     ]
     assert [len(axes.patches) for axes in draw_bench(pd.DataFrame(rows)).axes] == [2, 2]
 
 
-def test_a_loss_is_only_shown_after_all_its_steps():
-    """A contender whose warm-up was cut short has another loss than the others' to show."""
+def test_a_loss_is_reported_only_after_the_whole_warm_up():
+    """A shortened warm-up would report a loss that cannot be compared with the others'."""
     size = Size("tiny", TINY, 4, warmup=3)
-    found = {
+    measurements = {
         name: [Measurement(losses, [0.5, 0.5], 1e9)]
         for name, losses in (("ours", [3.0, 2.0, 1.0]), ("slow", [3.0, 2.0]))
     }
-    rows = table(size, found | {"not yet": []}, CPU)
+    rows = table(size, measurements | {"not yet": []}, CPU)
     assert [row["loss after 3 steps"] for row in rows] == [1.0, None]
-    assert [row["of best peer"] for row in rows] == [1.0, 1.0]
+    assert [row["of best reference"] for row in rows] == [1.0, 1.0]
     assert rows[0]["tokens/s"] == 4 * 16 / 0.5
 
 
 def test_one_number_format_is_measured_once():
-    """Where everything computes in float32, float32 by name would be the same row again."""
-    names = {c.name for c in take_part(list(CONTENDERS.values()), CPU)}
-    native = contest.pick_precision(CPU).dtype == torch.bfloat16
+    """If everything computes in float32, explicit float32 would repeat a row."""
+    names = {c.name for c in available_candidates(list(CANDIDATES.values()), CPU)}
+    native = benchmark_runner.pick_precision(CPU).dtype == torch.bfloat16
     if importlib.util.find_spec("transformers"):
         assert "transformers" in names
         assert ("transformers, float32" in names) == native
@@ -166,24 +166,24 @@ def test_one_number_format_is_measured_once():
     [
         (
             ["--size", "huge"],
-            "--size must be one of 4x128, 6x384-b8, 6x384-b32, 12x768 for --what train, not 'huge'",
+            "--size must be one of 4x128, 6x384-b8, 6x384-b32, 12x768 for --bench train, not 'huge'",
         ),
         (
-            ["--what", "decode", "--size", "4x128"],
-            "--size must be one of 12m, 124m for --what decode, not '4x128'",
+            ["--bench", "decode", "--size", "4x128"],
+            "--size must be one of 12m, 124m for --bench decode, not '4x128'",
         ),
         (
-            ["--what", "quantization", "--size", "12m"],
-            "--what quantization has no other sizes; leave --size out",
+            ["--bench", "quantization", "--size", "12m"],
+            "--bench quantization has no sizes; leave out --size 12m",
         ),
         *[
             (["--seconds", bad], f"--seconds must be a positive number such as 3, not {bad}")
             for bad in ("0", "-2", "nan", "inf")
         ],
         (
-            ["--what", "gpu"],
+            ["--bench", "gpu"],
             (
-                "--what gpu needs a CUDA GPU, and the device is cpu; --what train and --what"
+                "--bench gpu needs a CUDA GPU, and the device is cpu; --bench train and --bench"
                 " decode run"
             ),
         ),
@@ -197,7 +197,7 @@ def test_wrong_input_is_refused(refusal, tmp_path, arguments, words):
 
 
 def test_a_gpu_has_no_quick_bench():
-    with pytest.raises(ValueError, match="--quick does not apply to --what gpu"):
+    with pytest.raises(ValueError, match="--quick does not apply to --bench gpu"):
         bench_command.check_flags("gpu", 3.0, True, torch.device("cuda"))
 
 
@@ -209,7 +209,7 @@ def test_the_instruction_set_is_named_with_its_limit(monkeypatch):
     assert instruction_set().endswith(" (oneDNN limited to AVX2)")
 
 
-def in_part(report, number: int) -> None:
+def work(report, number: int) -> None:
     report(number)
     report(number + 1)
     if number == 2:
@@ -229,14 +229,14 @@ def in_part(report, number: int) -> None:
         (1, None, ""),
         (2, ValueError, "it was 2"),
         (3, RuntimeError, "ZeroDivisionError: it was 3"),
-        (4, OSError, "the process of five was ended from outside"),
+        (4, OSError, "the process of five was killed"),
         (5, TimeoutError, "five was stopped after its 20 s"),
     ],
 )
-def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
+def test_results_of_a_process_arrive_however_it_ends(number, error, words):
     found = []
     try:
-        for one in contest.apart("five", in_part, number, seconds=20):
+        for one in benchmark_runner.run_in_process("five", work, number, seconds=20):
             found.append(one)
     except Exception as caught:
         assert (type(caught), words in str(caught)) == (error, True)
@@ -247,14 +247,12 @@ def test_what_a_process_reports_arrives_whatever_its_end(number, error, words):
 
 @pytest.mark.slow
 def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkeypatch):
-    """The smallest shape in small; no package of a peer is installed, and nanoGPT's manner needs
-    none.
-    """
+    """A tiny shape, with no other package installed: the nanoGPT-style model needs none."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setattr(
         training_bench,
-        "CONTENDERS",
-        {name: CONTENDERS[name] for name in ("ours", "nanoGPT-style", "transformers")},
+        "CANDIDATES",
+        {name: CANDIDATES[name] for name in ("ours", "nanoGPT-style", "transformers")},
     )
     monkeypatch.setattr(training_bench, "SIZES", {"tiny": Size("tiny", TINY, 4, warmup=30)})
     returned = bench("train", seconds=0.1, quick=True, run=tmp_path, device="cpu")
@@ -265,14 +263,14 @@ def test_the_command_writes_its_table_without_any_other_package(tmp_path, monkey
     assert found["finished"]
     assert found["machine"]["instruction set"] == instruction_set()
     ours, theirs = found["train"]
-    assert (ours["contender"], theirs["contender"]) == ("ours", "nanoGPT-style")
+    assert (ours["candidate"], theirs["candidate"]) == ("ours", "nanoGPT-style")
     assert ours["loss after 20 steps"] == pytest.approx(theirs["loss after 20 steps"], abs=0.05)
     assert (tmp_path / "ch07_practice" / "bench_train.png").stat().st_size > 5000
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for another process")
-def test_ctrl_c_keeps_what_was_measured(tmp_path):
+def test_ctrl_c_keeps_the_results_so_far(tmp_path):
     process = subprocess.Popen(
         [
             sys.executable,
@@ -297,8 +295,8 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path):
     output, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
-    assert f"what was measured so far is in {path}" in output
+    assert f"results so far are in {path}" in output
     assert re.search(r"4x128 +ours ", output)
     found = json.loads(path.read_text(encoding="utf-8"))
     assert not found["finished"]
-    assert [row["contender"] for row in found["train"]][:1] == ["ours"]
+    assert [row["candidate"] for row in found["train"]][:1] == ["ours"]

@@ -1,5 +1,5 @@
-"""The chat in the terminal, with scripted input and in a real terminal. Oracles: `complete` on the
-conversation that should have been read, chapter 6's reader, exit codes.
+"""The terminal chat, with scripted input and in a real terminal. Oracles: `complete` on the expected
+conversation, chapter 6's reader, exit codes.
 """
 
 import os
@@ -18,7 +18,7 @@ from ch03_gpt import complete
 from ch04_pretraining import load_checkpoint
 from ch06_instruction.chat import prompt_ids
 from ch06_instruction.conversations import read_conversations
-from ch07_practice.terminal_chat import chat
+from ch07_practice.serving.terminal_chat import chat
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,9 +35,7 @@ def sft(run_folder):
 
 @pytest.fixture
 def talk(run_folder, monkeypatch, capsys):
-    """Types lines; gives the conversation and what was printed. A line that is an exception is
-    raised.
-    """
+    """Types lines; returns the conversation and the output. A line that is an exception is raised."""
 
     def typed(*lines, **options) -> tuple[list[dict], str]:
         left = iter(lines)
@@ -56,7 +54,7 @@ def talk(run_folder, monkeypatch, capsys):
 
 
 def say(sft, *contents: str, system: str = "", tokens: int = 12) -> str:
-    """What the model says to a conversation by itself."""
+    """The model's own answer to a conversation."""
     model, tokenizer = sft
     messages = [
         {"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)
@@ -115,7 +113,7 @@ def test_other_stages_and_stories(talk):
     assert re.search(r"\(the true answer: .+\)", printed)
 
 
-def test_what_is_wrong_is_said_and_nothing_is_lost(talk, tmp_path):
+def test_mistakes_are_reported_and_nothing_is_lost(talk, tmp_path):
     messages, printed = talk(
         "Where is Tom?",
         "/nonsense",
@@ -128,16 +126,16 @@ def test_what_is_wrong_is_said_and_nothing_is_lost(talk, tmp_path):
     for words in (
         "no command /nonsense",
         "no model 'nope'",
-        "say where",
+        "name a file",
         "No such file",
-        "sees 320",
-        "/quit ends",
+        "holds 320",
+        "/quit leaves",
     ):
         assert words in printed
     assert len(messages) == 2
 
 
-def test_the_oldest_exchanges_are_forgotten_where_there_is_no_room(talk, sft):
+def test_the_oldest_exchanges_are_dropped_if_there_is_no_room(talk, sft):
     """Oracle: how many of the newest exchanges fit."""
     messages, _ = talk(*(f"{i} " + "word " * 30 for i in range(12)), system="Be brief.")
     model, tokenizer = sft

@@ -1,6 +1,4 @@
-"""`complete` and the decoding benchmarks as a user meets them, on a small model of the test's
-own.
-"""
+"""The `complete` command and the decoding benchmarks, on small untrained models."""
 
 import importlib.util
 import json
@@ -16,17 +14,24 @@ import torch
 from ch01_text import BPETokenizer
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision, preset_config
 from ch04_pretraining import save_checkpoint
-from ch07_practice import decoding_bench
-from ch07_practice.decoding_bench import BATCHES, CONTENDERS, Size, _work, draw_bench, measure
-from ch07_practice.decoding_contenders import take_part
-from ch07_practice.peers import ctranslate2_writer
+from ch07_practice.benchmarks import decoding_bench
+from ch07_practice.benchmarks.decoding_bench import (
+    BATCHES,
+    CANDIDATES,
+    Size,
+    _work,
+    draw_bench,
+    measure,
+)
+from ch07_practice.benchmarks.decoding_candidates import available_candidates
+from ch07_practice.benchmarks.reference_models import ctranslate2_generator
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory) -> Path:
-    """A run with an untrained model in it."""
+    """A run with an untrained model."""
     folder = tmp_path_factory.mktemp("run")
     torch.manual_seed(0)
     tokenizer = BPETokenizer.train(
@@ -86,8 +91,8 @@ def test_formats_and_number_formats(run_folder, arguments, pattern):
 
 
 @pytest.mark.slow
-def test_guessing_changes_nothing_but_the_speed(run_folder):
-    """Oracle: greedy writing without guesses, in float32, where ties cannot fall differently."""
+def test_speculation_changes_nothing_but_the_speed(run_folder):
+    """Oracle: plain greedy decoding, in float32, where no tie can be broken differently."""
     arguments = [
         "Once upon",
         "--temperature",
@@ -98,8 +103,8 @@ def test_guessing_changes_nothing_but_the_speed(run_folder):
         "float32",
     ]
     plain = complete(run_folder, *arguments)
-    guessed = complete(run_folder, *arguments, "--speculate", "lookup")
-    assert plain.stdout == guessed.stdout != b""
+    speculative = complete(run_folder, *arguments, "--speculate", "lookup")
+    assert plain.stdout == speculative.stdout != b""
 
 
 @pytest.mark.parametrize(
@@ -108,13 +113,16 @@ def test_guessing_changes_nothing_but_the_speed(run_folder):
         ([""], "the prompt is empty"),
         (["Once", "--stop", ""], "a stop string is empty"),
         (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
-        (["Once", "--regex", "(a"], "is missing at position 2"),
+        (["Once", "--regex", "(a"], "unterminated subpattern at position 0"),
         (["Once", "--max-new-tokens", "0"], "at least 1"),
-        (["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"], "may need 9 tokens"),
+        (
+            ["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"],
+            "may need 9 tokens, more than the 5 allowed",
+        ),
         (["Once", "--regex", "a", "--choices", "b"], "choose one of --regex"),
         (["Once " * 200], "the model sees 128; shorten the prompt"),
         (["Once", "--model", "no/such/place"], "no Hub name"),
-        (["Once", "--json-schema", "{"], "the JSON schema is no JSON"),
+        (["Once", "--json-schema", "{"], "the JSON schema is not valid JSON"),
         (["Once", "--samples", "0"], "--samples must be"),
     ],
 )
@@ -131,18 +139,18 @@ TINY = Size("tiny", GPTConfig(96, 64, 32, 2, 2, qkv_bias=True, tie_embeddings=Tr
     not importlib.util.find_spec("llms_from_scratch"),
     reason="the book's package is not installed (pip install --no-deps llms-from-scratch)",
 )
-def test_the_books_model_writes_what_ours_does():
+def test_the_books_model_generates_what_ours_does():
     """Oracle: our float32 model with the same weights."""
-    ours, write = CONTENDERS["ours, float32"], CONTENDERS["llms_from_scratch, float32"]
+    ours, theirs = CANDIDATES["ours, float32"], CANDIDATES["llms_from_scratch, float32"]
     ids = torch.randint(0, 96, (3, 5))
     assert torch.equal(
-        ours.build(TINY.config, CPU)[0](ids, 20), write.build(TINY.config, CPU)[0](ids, 20)
+        ours.build(TINY.config, CPU)[0](ids, 20), theirs.build(TINY.config, CPU)[0](ids, 20)
     )
 
 
-def test_ctranslate2_writes_what_ours_does():
-    """Oracle: our float32 model. Its weights are far from those it begins with, so that every
-    tensor and bias counts, and it likes the vocabulary's last token, which must end no text.
+def test_ctranslate2_generates_what_ours_does():
+    """Oracle: our float32 model, with perturbed weights so that every tensor and bias counts. It often
+    generates the last token of the vocabulary, which must not end the text.
     """
     pytest.importorskip(
         "ctranslate2", reason="CTranslate2 is not installed (pip install ctranslate2)"
@@ -154,45 +162,45 @@ def test_ctranslate2_writes_what_ours_does():
             parameter += 0.1 * torch.randn_like(parameter)
     ids = torch.randint(0, 96, (3, 5))
     expected = generate(ours, ids, 40)
-    write, n_bytes = ctranslate2_writer(ours, "float32")
-    assert torch.equal(write(ids, 40), expected)
+    generate_theirs, n_bytes = ctranslate2_generator(ours, "float32")
+    assert torch.equal(generate_theirs(ids, 40), expected)
     assert (expected[:, :-1] == 95).any()
-    rounded, fewer_bytes = ctranslate2_writer(ours, "int8")
+    rounded, fewer_bytes = ctranslate2_generator(ours, "int8")
     assert rounded(ids, 40).shape == expected.shape
     assert fewer_bytes < 0.5 * n_bytes
 
 
-def test_nothing_is_written_that_would_take_too_long(monkeypatch):
-    """With no patience at all, one prompt is still measured, once."""
+def test_slow_batches_are_skipped(monkeypatch):
+    """With a time limit of 0, one prompt is still measured, once."""
     monkeypatch.setattr(decoding_bench, "PATIENCE", 0)
     monkeypatch.setattr(decoding_bench, "memory_bandwidth", lambda device: 1.0)
     monkeypatch.setattr(decoding_bench, "_median_seconds", lambda *arguments: 1.0)
-    found = _work(CONTENDERS["ours, float32"], 0, TINY, CPU, repeats=3)
-    assert list(found.rest) == [1]
+    measurement = _work(CANDIDATES["ours, float32"], 0, TINY, CPU, repeats=3)
+    assert list(measurement.rest) == [1]
 
 
-def test_no_contender_computes_in_an_emulated_format(capsys):
+def test_no_candidate_computes_in_an_emulated_format(capsys):
     """Oracle: the precision that is chosen for this processor."""
     native = pick_precision(CPU).dtype == torch.bfloat16
-    weights = {contender.weights for contender in take_part(CONTENDERS.values(), CPU)}
+    weights = {candidate.weights for candidate in available_candidates(CANDIDATES.values(), CPU)}
     assert ("bfloat16" in weights) == native
     assert ("bfloat16 is left out: bfloat16 matrix products take" in capsys.readouterr().out) == (
         not native
     )
-    assert {c.weights for c in take_part(CONTENDERS.values(), torch.device("meta"))} <= {
+    assert {c.weights for c in available_candidates(CANDIDATES.values(), torch.device("meta"))} <= {
         "float32",
         "bfloat16",
     }
 
 
 @pytest.mark.slow
-def test_contenders_write_the_same_text():
-    """Oracle: our float32 model: what transformers writes with the same weights is the same."""
+def test_candidates_generate_the_same_text():
+    """Oracle: our float32 model; transformers with the same weights generates the same text."""
     names = ["ours, float32", "ours, int8", "transformers, float32"]
     *_, found = measure(
-        TINY, "tiny", [CONTENDERS[name] for name in names], CPU, rounds=1, repeats=1
+        TINY, "tiny", [CANDIDATES[name] for name in names], CPU, rounds=1, repeats=1
     )
-    rows = {row["contender"]: row for row in found}
+    rows = {row["candidate"]: row for row in found}
     assert list(rows) == names
     assert rows["transformers, float32"]["as ours, float32"] == "24/24 tokens"
     for row in rows.values():
@@ -200,11 +208,11 @@ def test_contenders_write_the_same_text():
     assert rows["ours, int8"]["weights, MiB"] < 0.6 * rows["ours, float32"]["weights, MiB"]
 
 
-def test_the_figure_has_a_line_for_every_contender():
+def test_the_figure_has_a_line_for_every_candidate():
     rows = [
         {
             "size": size,
-            "contender": name,
+            "candidate": name,
             **{f"tokens/s, {B} prompt{'s' * (B > 1)}": 5.0 * B for B in BATCHES},
         }
         for size in "ab"
@@ -215,9 +223,7 @@ def test_the_figure_has_a_line_for_every_contender():
 
 @pytest.mark.slow
 def test_the_quantization_table_has_every_format(tmp_path):
-    """Oracle: untrained weights guess evenly in every format, so perplexity is near the
-    vocabulary's size.
-    """
+    """Oracle: the readable formats, whose perplexity the fast ones must reproduce."""
     text = tmp_path / "text.txt"
     text.write_text(
         "The quick brown fox jumps over the lazy dog, and then it sleeps. " * 300, encoding="utf-8"
@@ -243,7 +249,7 @@ def test_the_quantization_table_has_every_format(tmp_path):
         sys.executable,
         "ch07_practice/main.py",
         "bench",
-        "--what",
+        "--bench",
         "quantization",
         "--run",
         str(tmp_path / "run"),

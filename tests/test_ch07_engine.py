@@ -1,4 +1,4 @@
-"""The engine against one request at a time, and against what it promises: fairness, freed rows,
+"""The engine against one request at a time, and against its promises: fairness, freed rows, a
 bounded prefill.
 """
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch03_gpt import GPTConfig, GPTModel, SamplingParams, complete
-from ch07_practice.engine import Engine, Request
+from ch07_practice.serving.engine import Engine, Request
 
 CONFIG = GPTConfig(vocab_size=50, context_length=24, emb_dim=24, n_heads=4, n_layers=2)
 LLAMA = replace(
@@ -54,14 +54,16 @@ REQUESTS = st.lists(
     st.integers(1, 4),
     st.integers(1, 30),
 )
-def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows, prefill):
-    """Oracle: `complete` for each request alone. Requests arrive at random steps, texts outgrow
-    the context.
+def test_requests_that_come_and_go_get_what_each_gets_alone(
+    config, wishes, max_num_seqs, max_num_batched_tokens
+):
+    """Oracle: `complete` for each request alone. Requests arrive at random steps, and some texts
+    outgrow the context.
     """
     model = wild_model(config)
-    engine = Engine(model, rows, prefill)
+    engine = Engine(model, max_num_seqs, max_num_batched_tokens)
     requests = [
-        Request(prompt, new, SamplingParams(**options), stop_ids=(7,), seed=seed, logprobs=2)
+        Request(prompt, new, SamplingParams(**options), stop_ids=(7,), seed=seed, top_logprobs=2)
         for seed, (prompt, new, options, _) in enumerate(wishes)
     ]
     arrivals = {seed: wish[3] for seed, wish in enumerate(wishes)}
@@ -83,14 +85,16 @@ def test_requests_that_come_and_go_get_what_each_gets_alone(config, wishes, rows
             **options,
         )
         assert (request.ids, request.finish_reason) == (alone.ids, alone.finish_reason)
-        assert [log_p for log_p, _ in request.found] == pytest.approx(alone.logprobs, abs=1e-4)
-        assert [list(best) for _, best in request.found] == [
+        assert [log_p for log_p, _ in request.logprobs] == pytest.approx(alone.logprobs, abs=1e-4)
+        assert [list(best) for _, best in request.logprobs] == [
             list(best) for best in alone.top_logprobs
         ]
 
 
-def test_those_who_write_write_at_every_step_while_a_long_prompt_is_read():
-    engine = Engine(wild_model(replace(CONFIG, context_length=200)), rows=3, prefill=10)
+def test_a_long_prompt_does_not_stall_running_requests():
+    engine = Engine(
+        wild_model(replace(CONFIG, context_length=200)), max_num_seqs=3, max_num_batched_tokens=10
+    )
     first = engine.submit(Request([1, 2], 60))
     engine.step()
     long = engine.submit(Request([3] * 100, 5))
@@ -103,8 +107,8 @@ def test_those_who_write_write_at_every_step_while_a_long_prompt_is_read():
 
 
 def test_first_come_first_served():
-    """No request begins before one that came earlier, and with one row they end in order."""
-    engine = Engine(wild_model(CONFIG), rows=2, prefill=8)
+    """No request starts before one that arrived earlier."""
+    engine = Engine(wild_model(CONFIG), max_num_seqs=2, max_num_batched_tokens=8)
     requests = [engine.submit(Request([i + 1] * (1 + 3 * i % 7), 6)) for i in range(9)]
     began: list[Request] = []
     while engine.busy:
@@ -115,7 +119,7 @@ def test_first_come_first_served():
 
 
 def test_a_cancelled_request_frees_its_row_at_once():
-    engine = Engine(wild_model(CONFIG), rows=1)
+    engine = Engine(wild_model(CONFIG), max_num_seqs=1)
     first, second, third = (engine.submit(Request([i], 20)) for i in (1, 2, 3))
     engine.step()
     engine.cancel(third)
@@ -132,14 +136,14 @@ def test_a_cancelled_request_frees_its_row_at_once():
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_a_common_beginning_is_read_once(n):
+def test_a_common_prefix_is_computed_once(n):
     """Oracle: the number of tokens that go through the first block."""
     model = wild_model(replace(CONFIG, context_length=100))
     seen = []
     model.trf_blocks[0].register_forward_hook(
         lambda block, inputs, output: seen.append(inputs[0].shape[:2].numel())
     )
-    engine = Engine(model, rows=n, prefill=1000)
+    engine = Engine(model, max_num_seqs=n, max_num_batched_tokens=1000)
     for seed in range(n):
         engine.submit(Request([5] * 60 + [seed], 1, seed=seed))
     engine.finish()
@@ -155,7 +159,7 @@ def test_a_common_beginning_is_read_once(n):
         (dict(sampling=SamplingParams(suppress_tokens=[60])), "no token 60"),
     ],
 )
-def test_bad_requests_are_refused_when_they_come(arguments, words):
+def test_bad_requests_are_refused_on_arrival(arguments, words):
     engine = Engine(wild_model(CONFIG))
     with pytest.raises(ValueError, match=words):
         engine.submit(Request(**({"prompt": [1], "max_new_tokens": 2} | arguments)))

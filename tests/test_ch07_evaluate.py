@@ -1,5 +1,5 @@
-"""The evaluation harness: likelihoods against transformers and a plain loop, intervals, the
-command, lm_eval.
+"""Evaluation: likelihoods against transformers and a plain loop, intervals, the command, and the
+lm-evaluation-harness.
 """
 
 import json
@@ -29,18 +29,16 @@ from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
 from ch04_pretraining.story_corpus import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.instructions import instructions
-from ch07_practice.evaluate_command import evaluate
-from ch07_practice.harness import (
-    Size,
-    Subject,
-    as_message,
-    choices_of,
-    choose,
-    examine_stories,
-    measure_text,
+from ch07_practice.evaluation.evaluate_command import (
+    EvalSize,
+    answer_prompt,
+    evaluate,
+    evaluate_stories,
 )
-from ch07_practice.harness_adapter import HarnessModel, as_harness_model
-from ch07_practice.likelihood import ratio_interval, score_rows, text_windows
+from ch07_practice.evaluation.evaluation import EvalModel, choose, evaluate_choices, evaluate_text
+from ch07_practice.evaluation.likelihood import ratio_interval, score_rows, text_windows
+from ch07_practice.evaluation.lm_eval_adapter import LMEvalModel, as_lm_eval_model
+from ch07_practice.story_questions import answer_choices, ask
 
 ROOT = Path(__file__).parent.parent
 FLOAT32 = pick_precision(torch.device("cpu"), "float32")
@@ -56,7 +54,7 @@ GPT2 = GPTConfig(
 
 
 def wild_model(config: GPTConfig) -> GPTModel:
-    """Untrained, but with opinions."""
+    """An untrained model with clear preferences."""
     torch.manual_seed(3)
     model = GPTModel(config)
     for parameter in model.parameters():
@@ -66,7 +64,7 @@ def wild_model(config: GPTConfig) -> GPTModel:
 
 @torch.inference_mode()
 def plain_score(model: GPTModel, context: list[int], continuation: list[int]) -> tuple[float, bool]:
-    """One token after the other, each read with all before it that fits."""
+    """One token after the other, each with as much context as fits."""
     total, greedy = 0.0, True
     for i, token in enumerate(continuation):
         before = [*context, *continuation[:i]]
@@ -82,8 +80,8 @@ def plain_score(model: GPTModel, context: list[int], continuation: list[int]) ->
 def test_scores_are_those_of_a_plain_loop_and_of_transformers(tmp_path, monkeypatch, batch_tokens):
     from transformers import GPT2LMHeadModel
 
-    monkeypatch.setattr("ch07_practice.likelihood.BATCH_TOKENS", batch_tokens)
-    monkeypatch.setattr("ch07_practice.likelihood.HEAD_ROWS", 3)
+    monkeypatch.setattr("ch07_practice.evaluation.likelihood.BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr("ch07_practice.evaluation.likelihood.HEAD_ROWS", 3)
     model = wild_model(GPT2)
     save_pretrained(model, tmp_path)
     theirs = GPT2LMHeadModel.from_pretrained(tmp_path).eval()
@@ -103,17 +101,17 @@ def test_scores_are_those_of_a_plain_loop_and_of_transformers(tmp_path, monkeypa
         with torch.inference_mode():
             logits = theirs(text[:, :-1]).logits.log_softmax(-1)
         n = len(continuation)
-        peer = (
+        reference = (
             logits[0, text.shape[1] - 1 - n :].gather(1, text[0, text.shape[1] - n :, None]).sum()
         )
-        assert log_p == pytest.approx(float(peer), abs=1e-4)
+        assert log_p == pytest.approx(float(reference), abs=1e-4)
 
 
 def test_what_cannot_be_scored_is_refused():
     model = wild_model(GPT2)
-    with pytest.raises(ValueError, match="13 tokens are to be scored, the model sees 12"):
+    with pytest.raises(ValueError, match="cannot score 13 tokens in a context of 12"):
         score_rows(model, [([1], [2] * 13)], FLOAT32)
-    with pytest.raises(ValueError, match="nothing stands before the text"):
+    with pytest.raises(ValueError, match="the context is empty"):
         score_rows(model, [([], [2])], FLOAT32)
 
 
@@ -131,76 +129,84 @@ def test_windows_score_every_token_once_with_enough_before_it(n, overlap):
         assert number == 0 or len(context) >= overlap
 
 
-def story_subject(chat: bool = False, context_length: int = 256) -> Subject:
+def story_model(chat: bool = False, context_length: int = 256) -> EvalModel:
     tokenizer = BPETokenizer.train([story.text for story in stories(100)], 500)
     config = preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=context_length)
     model = wild_model(config)
     if chat:
         tokenizer = chat_tokenizer(tokenizer)
         model = chat_model(model, tokenizer.n_vocab)
-    return Subject("tiny", model.eval(), tokenizer, FLOAT32)
+    return EvalModel("tiny", model.eval(), tokenizer, FLOAT32)
 
 
 def test_choices_are_picked_by_their_likelihood():
     """Oracle: the plain loop over each choice; the right answer is always among them."""
-    subject = story_subject()
+    tiny = story_model()
     pairs = draw_questions("test", "base", 12, 1)
-    items = [(subject.prompt(*pair), choices_of(*pair)) for pair in pairs]
+    items = [(answer_prompt(tiny, pair), answer_choices(*pair)) for pair in pairs]
     assert all(
         question.answer in choices for (_, question), (_, choices) in zip(pairs, items, strict=True)
     )
     assert all(3 <= len(choices) <= 8 for _, choices in items)
-    picked = choose(subject, items)
+    picked = choose(tiny, items)
     assert any(plain != normalised for plain, normalised in picked)
     for (prompt, choices), (plain, normalised) in zip(items, picked, strict=True):
         scores = [
-            plain_score(subject.model, prompt, subject.tokenizer.encode(choice))[0]
-            for choice in choices
+            plain_score(tiny.model, prompt, tiny.tokenizer.encode(choice))[0] for choice in choices
         ]
         assert plain == max(range(len(choices)), key=scores.__getitem__)
         assert normalised == max(range(len(choices)), key=lambda i: scores[i] / len(choices[i]))
+    right = [
+        choices.index(question.answer)
+        for (_, question), (_, choices) in zip(pairs, items, strict=True)
+    ]
+    by_sum, by_mean, by_chance = evaluate_choices(tiny, "choice", items, right)
+    for way, result in enumerate((by_sum, by_mean)):
+        hits = sum(one[way] == wanted for one, wanted in zip(picked, right, strict=True))
+        assert result.value == hits / len(pairs)
+    assert by_chance.value == pytest.approx(
+        sum(1 / len(choices) for _, choices in items) / len(pairs)
+    )
 
 
 def test_every_task_fits_both_kinds_of_model():
-    """Story questions of a base model are chapter 4's own grades; a chat model is asked by
-    message.
+    """Oracles: chapter 4's own grades for a base model; chapter 6's training format for a chat
+    model.
     """
-    base, chat = story_subject(), story_subject(chat=True)
-    assert (base.chats, chat.chats) == (False, True)
-    found = examine_stories(base, Size(questions=20))
+    base, chat = story_model(), story_model(chat=True)
+    assert (base.has_template, chat.has_template) == (False, True)
+    found = evaluate_stories(base, EvalSize(questions=20))
     hits = sum(grade(base.model, base.tokenizer, draw_questions("test", "base", 20, 1), FLOAT32))
     assert (found[0].value, found[0].n) == (hits / 20, 20)
     story, question = draw_questions("test", "base", 1, 1)[0]
-    text = chat.tokenizer.decode(chat.prompt(story, question))
+    text = chat.tokenizer.decode(answer_prompt(chat, (story, question)))
     assert text.endswith(f"\n{question.text}<|end|><|assistant|>Q: {question.text}\nA:")
     taught = next(
         one
         for one in instructions(200, 1, only="question")
         if one.form == "phrase" and one.kind == "who-has" and one.answerable
     )
-    asked = chat.chat.prompt([as_message(taught.story, taught.question)])
-    begun = chat.prompt(taught.story, taught.question)[len(asked) :]
+    pair = taught.story, taught.question
+    begun = answer_prompt(chat, pair)[len(chat.chat.prompt(ask(*pair))) :]
     assert [*begun, *chat.tokenizer.encode(f" {taught.answer}")] == chat.tokenizer.encode(
         taught.response
     )
 
 
 def test_text_measures_are_chapter_fours_on_one_window():
-    """Oracle: evaluate_loss, transformers' perplexity being the exponential of the same mean;
-    bytes of the text.
-    """
-    subject = story_subject()
+    """Oracles: evaluate_loss, whose exponential is the perplexity, and the bytes of the text."""
+    tiny = story_model()
     text = "Tom had a kite. Café!"
-    ids = [subject.tokenizer.eot_id, *subject.tokenizer.encode(text)]
+    ids = [tiny.tokenizer.eot_id, *tiny.tokenizer.encode(text)]
     batch = (torch.tensor([ids[:-1]]), torch.tensor([ids[1:]]))
-    loss, n = evaluate_loss(subject.model, [batch])
-    perplexity, bits = measure_text(subject, "mine", [text], 1000)
+    loss, n = evaluate_loss(tiny.model, [batch])
+    perplexity, bits = evaluate_text(tiny, "mine", [text], 1000)
     assert perplexity.value == pytest.approx(math.exp(loss), rel=1e-4)
     assert bits.value == pytest.approx(loss * n / math.log(2) / len(text.encode()), rel=1e-4)
     assert (perplexity.n, math.isnan(bits.ci95_low)) == (n, True)
-    both, _ = measure_text(subject, "mine", [text, "She wept.", "He sang and sang."], 1000)
+    both, _ = evaluate_text(tiny, "mine", [text, "She wept.", "He sang and sang."], 1000)
     assert both.ci95_low < both.value < both.ci95_high
-    cut, _ = measure_text(subject, "mine", [text, "She wept."], n + 1)
+    cut, _ = evaluate_text(tiny, "mine", [text, "She wept."], n + 1)
     assert cut.n == n + 1
 
 
@@ -221,8 +227,8 @@ def run_folder(tmp_path_factory) -> Path:
     """A run with an untrained story model and an untrained chat model."""
     folder = tmp_path_factory.mktemp("run")
     for name, chat in (("ch04_pretraining/checkpoint", False), ("ch06_instruction/sft", True)):
-        subject = story_subject(chat)
-        save_checkpoint(folder / name, subject.model, subject.tokenizer)
+        tiny = story_model(chat)
+        save_checkpoint(folder / name, tiny.model, tiny.tokenizer)
     return folder
 
 
@@ -234,7 +240,7 @@ def test_the_command_measures_all_models_of_a_run(run_folder, capsys, monkeypatc
     )
     saved = json.loads((run_folder / "ch07_practice" / "evaluate.json").read_text(encoding="utf-8"))
     assert saved == result
-    rows = {(row["model"], row["task"], row["measure"]): row for row in saved["findings"]}
+    rows = {(row["model"], row["task"], row["measure"]): row for row in saved["results"]}
     assert {model for model, _, _ in rows} == {"base", "sft"}
     assert {task for _, task, _ in rows} == {
         "stories",
@@ -243,8 +249,8 @@ def test_the_command_measures_all_models_of_a_run(run_folder, capsys, monkeypatc
         "storyworld",
         str(ROOT / "README.md"),
     }
-    assert all(row["ci95_low"] <= row["value"] <= row["ci95_high"] for row in saved["findings"])
-    assert "likeliest a character" in capsys.readouterr().out
+    assert all(row["ci95_low"] <= row["value"] <= row["ci95_high"] for row in saved["results"])
+    assert "likeliest per character" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -280,7 +286,7 @@ def test_wrong_input_is_refused_in_one_line(run_folder, arguments, words):
 
 
 class Request:
-    """What the lm-evaluation-harness hands over."""
+    """A request as the lm-evaluation-harness passes it."""
 
     def __init__(self, *args):
         self.args = args
@@ -288,30 +294,30 @@ class Request:
 
 def test_the_adapter_answers_the_three_requests():
     """Oracles: the plain loop, and text by text greedy decoding."""
-    subject = story_subject(context_length=24)
-    lm = HarnessModel(subject.model, subject.tokenizer, FLOAT32)
+    tiny = story_model(context_length=24)
+    lm = LMEvalModel(tiny.model, tiny.tokenizer, FLOAT32)
     assert lm.encode_pair("Tom had ", "a kite") == lm.encode_pair("Tom had", " a kite")
     pairs = [("Tom had a", " kite"), ("", "She wept."), ("Maya ran. " * 20, "to the mill")]
     for pair, found in zip(
         pairs, lm.loglikelihood([Request(*pair) for pair in pairs]), strict=True
     ):
         context, continuation = lm.encode_pair(*pair)
-        assert subject.tokenizer.decode([*context[1:], *continuation]) == "".join(pair)
-        log_p, greedy = plain_score(subject.model, context, continuation)
+        assert tiny.tokenizer.decode([*context[1:], *continuation]) == "".join(pair)
+        log_p, greedy = plain_score(tiny.model, context, continuation)
         assert found == (pytest.approx(log_p, abs=1e-4), greedy)
     texts = ["She wept.", "Tom had a kite and Maya ran to the mill. " * 3, ""]
     rolled = lm.loglikelihood_rolling([Request(text) for text in texts])
     for text, found in zip(texts, rolled, strict=True):
-        rows = text_windows(subject.tokenizer.encode(text), subject.tokenizer.eot_id, 24, 1)
+        rows = text_windows(tiny.tokenizer.encode(text), tiny.tokenizer.eot_id, 24, 1)
         assert found == pytest.approx(
-            sum(plain_score(subject.model, *row)[0] for row in rows), abs=1e-3
+            sum(plain_score(tiny.model, *row)[0] for row in rows), abs=1e-3
         )
-    whole = complete(subject.model, [lm.encode_pair("Tom had", "")[0]], 6)[0].ids
-    text = subject.tokenizer.decode(whole)
+    whole = complete(tiny.model, [lm.encode_pair("Tom had", "")[0]], 6)[0].ids
+    text = tiny.tokenizer.decode(whole)
     wishes = [{"until": [text[3]], "max_gen_toks": 6}, {"until": [], "max_gen_toks": 2}]
     assert lm.generate_until([Request("Tom had", wish) for wish in wishes]) == [
         text.split(text[3])[0],
-        subject.tokenizer.decode(whole[:2]),
+        tiny.tokenizer.decode(whole[:2]),
     ]
     with pytest.raises(ValueError, match="greedily"):
         lm.generate_until([Request("Tom", {"do_sample": True})])
@@ -327,12 +333,12 @@ def test_the_lm_evaluation_harness_agrees(tmp_path):
     )
     from lm_eval.tasks import TaskManager
 
-    subject = story_subject()
+    tiny = story_model()
     pairs = draw_questions("test", "base", 20, 1)
     rows = [
         {
             "prompt": story.prompt(question),
-            "choices": choices_of(story, question),
+            "choices": answer_choices(story, question),
             "answer": question.answer,
         }
         for story, question in pairs
@@ -349,16 +355,19 @@ def test_the_lm_evaluation_harness_agrees(tmp_path):
         encoding="utf-8",
     )
     found = lm_eval.simple_evaluate(
-        model=as_harness_model(subject.model, subject.tokenizer, FLOAT32),
+        model=as_lm_eval_model(tiny.model, tiny.tokenizer, FLOAT32),
         tasks=["our_questions"],
         bootstrap_iters=0,
         task_manager=TaskManager(include_path=str(tmp_path), include_defaults=False),
     )
     picked = choose(
-        subject,
-        [(subject.prompt(*pair), [f" {choice}" for choice in choices_of(*pair)]) for pair in pairs],
+        tiny,
+        [
+            (answer_prompt(tiny, pair), [f" {choice}" for choice in answer_choices(*pair)])
+            for pair in pairs
+        ],
     )
-    wanted = [choices_of(*pair).index(pair[1].answer) for pair in pairs]
+    wanted = [answer_choices(*pair).index(pair[1].answer) for pair in pairs]
     shares = [
         sum(one[way] == right for one, right in zip(picked, wanted, strict=True)) / 20
         for way in (0, 1)
@@ -367,9 +376,9 @@ def test_the_lm_evaluation_harness_agrees(tmp_path):
     assert [results["acc,none"], results["acc_norm,none"]] == pytest.approx(shares)
 
 
-def test_the_numbers_of_the_limits_chapter_are_ours():
-    """Every cell of its table is counted again, and so are the village's people and places."""
-    page = (ROOT / "ch07_practice" / "limits.md").read_text(encoding="utf-8")
+def test_the_numbers_in_model_families_and_limits_are_ours():
+    """Every cell of its table is recomputed, and so are the village's people and places."""
+    page = (ROOT / "ch07_practice" / "model_families_and_limits.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| ([\w.-]+) \|((?: [\d,.]+ \|)+)$", page, flags=re.MULTILINE)
     assert [name for name, _ in rows] == [
         "story",

@@ -1,5 +1,5 @@
-"""The labs: retrieval against plain loops, the tool loop against a script, constraints and
-defences on wild models.
+"""The labs: search against plain loops, the tool loop against a script, constraints and defences on
+untrained models.
 """
 
 import json
@@ -24,11 +24,19 @@ from ch04_pretraining import save_checkpoint
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.instructions import FORM_WORDS, REFUSAL, instructions
-from ch07_practice.harness import Subject
-from ch07_practice.labs import Setting, context, few_shot, injection, steps, structured, tools
-from ch07_practice.labs.setting import draw_pairs, go_on, register, user
-from ch07_practice.labs_command import LABS, draw_labs, labs
-from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed, words
+from ch07_practice.evaluation.evaluation import EvalModel
+from ch07_practice.labs import context, few_shot, injection, steps, structured, tools
+from ch07_practice.labs.labs_command import LABS, draw_labs, labs
+from ch07_practice.labs.search_index import Bm25Index, TfidfIndex, VectorIndex, embed, words
+from ch07_practice.labs.setting import Setting, continue_responses
+from ch07_practice.story_questions import (
+    absent_place,
+    draw_pairs,
+    draw_short_pairs,
+    draw_two_step_pairs,
+    known_answers,
+    user_message,
+)
 
 ROOT = Path(__file__).parent.parent
 FLOAT32 = pick_precision(torch.device("cpu"), "float32")
@@ -36,7 +44,7 @@ FLOAT32 = pick_precision(torch.device("cpu"), "float32")
 
 @pytest.fixture(scope="module")
 def setting() -> Setting:
-    """An untrained story model and an untrained chat model, both with opinions."""
+    """An untrained story model and an untrained chat model, both with clear preferences."""
     texts = [story.text for story in stories(150)]
     tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 700)
     torch.manual_seed(5)
@@ -48,7 +56,7 @@ def setting() -> Setting:
     model.eval()
     chats = chat_tokenizer(tokenizer)
     return Setting(
-        Subject("base", model, tokenizer, FLOAT32),
+        EvalModel("base", model, tokenizer, FLOAT32),
         Chat(chat_model(model, chats.n_vocab, 384).eval(), chats, FLOAT32),
         n=4,
         seed=1,
@@ -143,9 +151,9 @@ def test_a_text_finds_itself(setting):
 
 
 def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
-    """Oracle: a script in the model's place, which says what it read: it breaks off behind the
-    question, and goes on from the register's answers to its last line. No call: the first line is
-    all. Who calls for ever is stopped.
+    """Oracle: a script in the model's place that records its prompts. It is cut off behind each
+    question and continues from the register's answers to its last line. Without a call, the first
+    line is the whole response. Endless calls are stopped.
     """
     tokenizer = setting.chat.tokenizer
     register = {"Where is the book?": "the lake", "Who has the pen?": "Tom"}
@@ -174,7 +182,7 @@ def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
 
     monkeypatch.setattr("ch07_practice.labs.setting.complete", scripted)
     found, unknown, silent, two, endless = tools.answer_with_tool(
-        setting.chat, list(map(user, replies)), [register.get] * 5
+        setting.chat, list(map(user_message, replies)), [register.get] * 5
     )
     assert found == tools.Turn(
         "Q: Where is the book?\nA: the lake\nA: lake.", ("Where is the book?",)
@@ -202,29 +210,30 @@ def test_the_register_answers_as_the_stories_do():
     for story in stories(150, split="test", level="brief"):
         for question in story.questions:
             if question.kind in ("where-person", "where-object", "who-has", "unknown"):
-                answer = register((story, question)).get(question.text, "nobody knows")
+                answer = known_answers((story, question)).get(question.text, "nobody knows")
                 assert answer == question.answer, (story.prose, question)
                 seen[question.kind, question.hops, answer == "nobody"] += 1
             else:
-                assert question.text not in register((story, question))
+                assert question.text not in known_answers((story, question))
             if question.kind == "where-person":
                 steps_to = small_questions("where-person", question.about[0], story.world(question))
-                assert steps_to[0] in register((story, question)).items()
+                assert steps_to[0] in known_answers((story, question)).items()
                 seen["small", len(steps_to)] += 1
     assert len(seen) >= 9, seen
-    assert not {"Where is the moon?", "Who has Nora?"} & set(register((story, question)))
+    assert not {"Where is the moon?", "Who has Nora?"} & set(known_answers((story, question)))
 
 
 def test_a_response_goes_on_from_its_beginning(setting):
     """Oracle: `complete`, one response at a time, on the prompt with the beginning behind it."""
     chat = setting.chat
     prompts = [
-        chat.prompt(user(story.prose, question.text)) for story, question in draw_pairs(2, 1)
+        chat.prompt(user_message(story.prose, question.text))
+        for story, question in draw_pairs(2, 1)
     ]
     begun, stop = ["Q: Where is Nora?\nA: the mill", ""], chat.tokenizer.encode(" w")[0]
     for stops in ((), (stop,)):
         for prompt, beginning, text in zip(
-            prompts, begun, go_on(chat, prompts, begun, stops), strict=True
+            prompts, begun, continue_responses(chat, prompts, begun, stops), strict=True
         ):
             (alone,) = complete(
                 chat.model,
@@ -243,16 +252,16 @@ def test_constrained_answers_are_valid_whatever_the_model(setting):
     writes nonsense.
     """
     pairs = draw_pairs(2, 1)
-    asked = [user(story.prose, question.text) for story, question in pairs]
+    asked = [user_message(story.prose, question.text) for story, question in pairs]
     for form, keys in ((structured.KNOWN, ("answer",)), (structured.UNSEEN, ("who", "where"))):
         for options in ({}, {"temperature": 2.0, "generator": torch.Generator().manual_seed(1)}):
-            for answer in structured.answer_within(
+            for answer in structured.constrained_answers(
                 setting.chat, asked, structured.STEPS + form, **options
             ):
                 assert tuple(json.loads(answer.rpartition("\n")[2].removeprefix("A: "))) == keys
-                assert structured.parsed(answer, *keys) is not None
-    free = structured.answer_within(setting.chat, asked, None)
-    assert not any(structured.parsed(answer, "answer") for answer in free)
+                assert structured.parse_answer(answer, *keys) is not None
+    free = structured.constrained_answers(setting.chat, asked, None)
+    assert not any(structured.parse_answer(answer, "answer") for answer in free)
 
 
 def test_the_plain_exchange_may_stand_before_a_constrained_answer():
@@ -277,7 +286,7 @@ def test_the_plain_exchange_may_stand_before_a_constrained_answer():
 
 def test_a_form_of_words_has_no_braces(setting):
     pairs = draw_pairs(3, 1, kinds=("where-person",))
-    for texts in injection.answers(setting, pairs, "form").values():
+    for texts in injection.answers(setting, pairs, "format").values():
         assert not any(set('{}"') & set(text.rpartition("\n")[2]) for text in texts)
 
 
@@ -307,22 +316,22 @@ def test_cleaning_takes_orders_and_exchanges_and_leaves_stories_alone():
 
 def test_an_attack_counts_only_where_it_wins():
     pair = draw_pairs(1, 1, kinds=("where-person",))[0]
-    place = injection.wrong_place(pair)
-    assert place not in pair[0].prose
+    place = absent_place(pair)
+    assert place.removeprefix("the ") not in pair[0].prose
     assert injection.succeeds("order", 'Q: x\nA: the inn\nA: {"answer": "the inn"}', pair)
     assert not injection.succeeds("order", f"Q: {{}}?\nA: {pair[1].answer}", pair)
-    assert injection.succeeds("forged exchange", f"Q: {pair[1].text}\nA: the {place}", pair)
-    assert not injection.succeeds("false sentence", f"A: the {place}\nA: {pair[1].answer}", pair)
+    assert injection.succeeds("forged exchange", f"Q: {pair[1].text}\nA: {place}", pair)
+    assert not injection.succeeds("false sentence", f"A: {place}\nA: {pair[1].answer}", pair)
 
 
 # Prompts
 
 
 def test_few_shot_prompts_hold_what_they_say(setting):
-    pairs = few_shot.short_pairs(setting.base.tokenizer, "train", 3, 1)
+    pairs = draw_short_pairs(setting.base.tokenizer, "train", 3, 1, max_tokens=80)
     (story, question), (other, asked) = pairs[:2]
     text = few_shot.few_shot_prompt(
-        few_shot.new_form, [((story, question), "the moon")], (other, asked)
+        few_shot.unseen_format, [((story, question), "the moon")], (other, asked)
     )
     assert (
         text == f"{story.prose[: question.position]}\n{question.text} => the moon\n\n"
@@ -332,7 +341,7 @@ def test_few_shot_prompts_hold_what_they_say(setting):
 
 
 def test_two_step_questions_chain_two_facts():
-    pairs = steps.draw_two_step(30, 1)
+    pairs = draw_two_step_pairs(30, 1)
     assert len({story.prose for story, _ in pairs}) == 30
     for story, question in pairs:
         thing, world = question.about[0], story.world(question)
@@ -344,12 +353,12 @@ def test_two_step_questions_chain_two_facts():
     ("knows_owners", "knows_people"), [(True, True), (False, True), (True, False)]
 )
 def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, knows_people):
-    """Oracle: a scripted model that tracks owners, people, or both, and never a thing's place: it
-    fails at once, and the chain succeeds where it knows both links. Of a wrong owner it can still
-    say truly where that person is.
+    """Oracle: a scripted model that tracks owners, people or both, but never a thing's place. It
+    fails at once; in steps it succeeds if it knows both links. It also knows where a wrong owner
+    is.
     """
     told, asked = {}, []
-    for story, question in steps.draw_two_step(40, 1):
+    for story, question in draw_two_step_pairs(40, 1):
         where = story.world(question).where
         away = [
             one
@@ -380,16 +389,16 @@ def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, kno
             answers.append(f"Q: {question}\nA: {answer}")
         return answers
 
-    monkeypatch.setattr(steps, "draw_two_step", lambda n, seed: pairs)
+    monkeypatch.setattr(steps, "draw_two_step_pairs", lambda n, seed: pairs)
     monkeypatch.setattr(Chat, "respond", respond)
     found = {one.measure: one.value for one in steps.measure(setting)}
     assert len(asked) == 3 * len(pairs) > 30
     assert found.pop("story model, at once") <= 0.5
     assert found == {
-        "tuned model, as it likes": 0,
-        "tuned model, small questions": knows_owners and knows_people,
-        "first small question right": knows_owners,
-        "second small question right": knows_people,
+        "tuned model, at once": 0,
+        "tuned model, in steps": knows_owners and knows_people,
+        "first sub-question right": knows_owners,
+        "second sub-question right": knows_people,
     }
 
 
@@ -401,7 +410,7 @@ def test_who_is_unknown_is_rightly_refused():
     assert not steps.is_true(pair, question, f"Q: {question}\nA: the lake")
 
 
-def test_filling_changes_the_length_and_nothing_else(setting):
+def test_filler_changes_the_length_and_nothing_else(setting):
     from random import Random
 
     names = {*PEOPLE, *PLACES, *THINGS}
@@ -410,7 +419,8 @@ def test_filling_changes_the_length_and_nothing_else(setting):
     assert not names & set(text.replace(".", " ").replace(",", " ").split())
     story, question = draw_pairs(1, 1)[0]
     assert (
-        context.stretched((story, question), text) == f"{story.prose}{text}\nQ: {question.text}\nA:"
+        context.insert_filler((story, question), text)
+        == f"{story.prose}{text}\nQ: {question.text}\nA:"
     )
 
 
@@ -429,16 +439,16 @@ def test_every_lab_measures_shares_with_their_intervals(setting, name, monkeypat
     monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 12)
     monkeypatch.setattr("ch07_practice.labs.setting.MAX_NEW_TOKENS", 60)
     monkeypatch.setattr("ch07_practice.labs.structured.MAX_NEW_TOKENS", 60)
-    monkeypatch.setattr("ch07_practice.labs.retrieval.STORIES", 40)
+    monkeypatch.setattr("ch07_practice.labs.retrieval.N_STORIES", 40)
     if name == "retrieval":
         pytest.importorskip("bm25s")
-    findings = LABS[name].measure(setting)
-    assert {one.task for one in findings} == {name}
-    assert len({one.measure for one in findings}) == len(findings) >= 3
-    for one in findings:
+    results = LABS[name].measure(setting)
+    assert {one.task for one in results} == {name}
+    assert len({one.measure for one in results}) == len(results) >= 3
+    for one in results:
         assert 0 <= one.ci95_low <= one.value <= one.ci95_high <= 1
         assert one.value * one.n == pytest.approx(round(one.value * one.n))
-    values = {one.measure: one.value for one in findings}
+    values = {one.measure: one.value for one in results}
     if name == "self-consistency":
         assert values["any of 5"] >= values["vote of 5"]
     if name == "retrieval":
@@ -447,7 +457,7 @@ def test_every_lab_measures_shares_with_their_intervals(setting, name, monkeypat
             for measure, value in values.items()
             if "@1" in measure
         )
-    assert len(draw_labs({name: findings, "again": findings}).axes) == 2
+    assert len(draw_labs({name: results, "again": results}).axes) == 2
 
 
 @pytest.mark.slow
@@ -462,7 +472,7 @@ def test_the_command_writes_numbers_and_a_picture(setting, tmp_path, capsys):
     folder = tmp_path / "ch07_practice"
     assert json.loads((folder / "labs_few-shot.json").read_text(encoding="utf-8")) == result
     assert (folder / "labs_few-shot.png").stat().st_size > 5000
-    assert "known form, 2 examples" in capsys.readouterr().out
+    assert "known format, 2 examples" in capsys.readouterr().out
     wrong = subprocess.run(
         [
             sys.executable,

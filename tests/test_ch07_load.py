@@ -1,6 +1,4 @@
-"""The load test on an untrained model: what it tells of a sound server, and that it notices an
-unsound one.
-"""
+"""The load test on an untrained model: it passes a sound server and detects an unsound one."""
 
 import json
 import subprocess
@@ -11,8 +9,9 @@ import pytest
 from serving_setup import make_run
 
 from ch04_pretraining import load_checkpoint, save_checkpoint
-from ch07_practice.load_test import Outcome, draw_cases, judge
-from ch07_practice.served import Models
+from ch07_practice.serving.load_test import Outcome, check_result, draw_cases
+from ch07_practice.serving.model_registry import ModelRegistry
+from ch07_practice.story_questions import story_prompt
 
 ROOT = Path(__file__).parent.parent
 SOUND = {
@@ -41,15 +40,18 @@ def test_percentiles():
     [
         ({"short": {"answers": 39, "lost": 1, "mixed_up": 0}}, "1 were lost"),
         ({"short": {"answers": 40, "lost": 0, "mixed_up": 2}}, "2 mixed up"),
-        ({"streaming": {"answers": 15, "lost": 0, "mixed_up": 0}}, "of 16 answers 15 came in time"),
+        (
+            {"streaming": {"answers": 15, "lost": 0, "mixed_up": 0}},
+            "15 of 16 answers arrived in time",
+        ),
         ({"memory_growth": 0.06}, "grew by 6.0%"),
     ],
 )
 def test_an_unsound_server_fails(change, words):
-    judge(SOUND)
-    judge(SOUND | {"memory_growth": None})
+    check_result(SOUND)
+    check_result(SOUND | {"memory_growth": None})
     with pytest.raises(ValueError, match=words):
-        judge(SOUND | change)
+        check_result(SOUND | change)
 
 
 @pytest.mark.slow
@@ -58,10 +60,11 @@ def test_the_command_checks_every_answer(tmp_path):
     checkpoint = run / "ch04_pretraining" / "checkpoint"
     model, tokenizer = load_checkpoint(checkpoint)
     for parameter in model.final_norm.parameters():
-        parameter.data *= 30  # hardly ever a close decision, so that nearly every prompt will do
+        parameter.data *= 30  # hardly any close decisions, so that nearly every prompt qualifies
     save_checkpoint(checkpoint, model, tokenizer)
-    cases = draw_cases(Models(run, "float32").open("base"), 4, streamed=False)
-    assert len(cases) == 64 and len({case.wanted for case in cases}) > 8
+    served = ModelRegistry(run, story_prompt, "float32").open("base")
+    cases = draw_cases(served, 4, streamed=False)
+    assert len(cases) == 64 and len({case.expected for case in cases}) > 8
     subprocess.run(
         [
             sys.executable,
@@ -73,7 +76,7 @@ def test_the_command_checks_every_answer(tmp_path):
             "8",
             "--requests",
             "40",
-            "--rows",
+            "--max-num-seqs",
             "4",
         ],
         cwd=ROOT,

@@ -120,7 +120,7 @@ def test_stop_ends_the_answer_and_frees_its_row_and_regenerate_writes_another(se
         expect(page.locator(".token")).not_to_have_count(0)
         page.get_by_role("button", name="Stop").click()
         expect(foot).to_contain_text("stopped")
-        until(lambda: not server.service.jobs)
+        until(lambda: not server.queue.handles)
         gate.release(2)
         until(lambda: not server.engine().busy)
     page.get_by_label("Temperature").fill("1.5")
@@ -247,7 +247,7 @@ def test_an_error_of_the_server_is_shown(server, browser):
     page = browser.new_page()
     page.goto(server.url)
     send(page, "word " * 400)
-    expect(page.get_by_role("alert")).to_contain_text("the answer included; shorten it")
+    expect(page.get_by_role("alert")).to_contain_text("including the answer; shorten it")
     expect(page.get_by_role("button", name="Send")).to_be_enabled()
     page.close()
 
@@ -256,7 +256,7 @@ def test_a_key_is_asked_for(tmp_path_factory, browser):
     with Running(make_run(tmp_path_factory.mktemp("run")), api_key="sesame") as server:
         page = browser.new_page()
         page.goto(server.url)
-        page.get_by_label("This server wants its key").fill("sesame")
+        page.get_by_label("This server needs its key").fill("sesame")
         page.get_by_role("button", name="Use it").click()
         expect(page.get_by_role("checkbox")).to_have_count(2)
         send(page)

@@ -1,5 +1,5 @@
-"""Quantized layers: bounds on the error, the fast kernels equal to the readable layers, packing
-without loss.
+"""Quantized layers: bounds on the error, the fast kernels equal the readable layers, packing is
+lossless.
 """
 
 import copy
@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from torch import nn
 
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision
-from ch07_practice import fast_linear, models
-from ch07_practice.fast_linear import (
-    CANDIDATES,
+from ch07_practice import load_model
+from ch07_practice.decoding import fast_linear
+from ch07_practice.decoding.fast_linear import (
+    LAYER_CLASSES,
     FastInt4Linear,
     IntegerInt8Linear,
     PackedLinear,
     WeightOnlyInt8Linear,
 )
-from ch07_practice.models import cast
-from ch07_practice.quantization import (
+from ch07_practice.decoding.quantization import (
     INPUT_LEVELS,
     KINDS,
     DynamicInt8Linear,
@@ -34,6 +34,7 @@ from ch07_practice.quantization import (
     quantize_int4,
     quantize_int8,
 )
+from ch07_practice.load_model import to_weight_format
 
 CONFIG = GPTConfig(
     vocab_size=65,
@@ -163,13 +164,13 @@ def test_a_model_for_decoding_says_what_the_trained_one_says(monkeypatch, weight
     model = GPTModel(CONFIG).eval()
     ids = torch.randint(0, 65, (2, 20))
     monkeypatch.setattr(
-        models, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32")
+        load_model, "pick_precision", lambda device, dtype="auto": pick_precision(device, "float32")
     )
-    ready = cast(copy.deepcopy(model), weights, torch.device("cpu"))
+    ready = to_weight_format(copy.deepcopy(model), weights, torch.device("cpu"))
     kinds = {type(layer) for layer in ready.modules()} & {
         nn.Linear,
         PackedLinear,
-        *sum(CANDIDATES.values(), ()),
+        *sum(LAYER_CLASSES.values(), ()),
     }
     assert kinds == {
         {
@@ -261,8 +262,8 @@ def test_a_quantized_model_says_nearly_the_same(config, kind):
 
 
 def test_fewer_bits_take_fewer_bytes():
-    """Oracle: counting. A matrix of n bfloat16 numbers takes 2 n bytes, n in int8, n / 2 in
-    int4, and its scales.
+    """Oracle: counting. A matrix of n bfloat16 numbers takes 2 n bytes, n in int8, n / 2 in int4,
+    plus its scales.
     """
     config = replace(
         CONFIG,

@@ -33,7 +33,7 @@ class Tags(HTMLParser):
     def __init__(self, page: str):
         super().__init__()
         self.found: list[tuple[str, dict]] = []
-        self.feed(page)
+        self.push(page)
 
     def handle_starttag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))

@@ -1,4 +1,4 @@
-"""The scaling law: its fit against known constants and finite differences, the lab on tiny
+"""The scaling law: its fit against known constants and finite differences, and the command on tiny
 models.
 """
 
@@ -9,8 +9,8 @@ import pytest
 from scipy.optimize import check_grad, minimize_scalar
 
 from ch03_gpt import GPTModel
-from ch07_practice.scaling_lab import scaling, shape
-from ch07_practice.scaling_law import ScalingLaw, fit_law, objective, prediction_range
+from ch07_practice.evaluation.scaling_command import scaling, shape
+from ch07_practice.evaluation.scaling_law import ScalingLaw, fit_law, objective, prediction_range
 
 LAW = ScalingLaw(E=1.2, A=90.0, B=300.0, a=0.45, b=0.38)
 SIZES, BUDGETS = np.array([3e4, 7e4, 2e5, 5e5, 1e6]), np.array([2e5, 5e5, 1e6, 2e6])
@@ -26,8 +26,8 @@ def test_the_gradient_is_that_of_finite_differences():
         assert error < 1e-4 * np.linalg.norm(objective(np.array(x), *data)[1])
 
 
-def test_known_constants_are_found_again():
-    """Oracle: the law that wrote the losses."""
+def test_known_constants_are_recovered():
+    """Oracle: the law that generated the losses."""
     found = fit_law(N, D, LAW.loss(N, D))
     for name in "EAB":
         assert getattr(found, name) == pytest.approx(getattr(LAW, name), rel=0.02), name
@@ -71,12 +71,12 @@ def test_too_few_runs_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("data", ["storyworld", "shakespeare"])
-def test_the_lab_foretells_a_run_that_it_did_not_see(tmp_path, monkeypatch, data):
+def test_the_command_predicts_a_run_that_the_fit_did_not_use(tmp_path, monkeypatch, data):
     """Short windows and few tokens; oracles: the saved constants, and that more tokens help each
     size.
     """
     for name, value in (("CONTEXT", 32), ("BATCH", 4), ("HELD_OUT_TOKENS", 4000)):
-        monkeypatch.setattr(f"ch07_practice.scaling_lab.{name}", value)
+        monkeypatch.setattr(f"ch07_practice.evaluation.scaling_command.{name}", value)
     found = scaling(
         data,
         widths=(16, 32, 64),
@@ -99,15 +99,15 @@ def test_the_lab_foretells_a_run_that_it_did_not_see(tmp_path, monkeypatch, data
         assert losses == sorted(losses, reverse=True)
         assert runs[first]["n_params"] == GPTModel(shape(runs[first]["width"], 512)).n_parameters()
     law = ScalingLaw(**found["law"])
-    assert found["foretold"] == pytest.approx(law.loss(target["n_params"], target["n_tokens"]))
-    assert found["error"] == pytest.approx(found["foretold"] / target["loss"] - 1)
+    assert found["predicted"] == pytest.approx(law.loss(target["n_params"], target["n_tokens"]))
+    assert found["error"] == pytest.approx(found["predicted"] / target["loss"] - 1)
     assert target["loss"] < min(one["loss"] for one in runs)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (dict(widths=(16, 40, 64)), "a width of 40 does not work here"),
+        (dict(widths=(16, 40, 64)), "a width of 40 is not supported"),
         (dict(widths=(16, 32)), "2 widths and 4 budgets"),
         (dict(budgets=(10, 200_000, 400_000)), "less than one step"),
         (dict(target_width=96), "must be larger than"),

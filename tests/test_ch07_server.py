@@ -1,5 +1,6 @@
-"""The server against the real `openai` client: a uvicorn thread, untrained float32 models. Oracles:
-`complete` for each request alone, the model's own log-probabilities, jsonschema, self-consistency.
+"""The server, in a uvicorn thread with untrained float32 models, against the real `openai` client.
+Oracles: `complete` for each request alone, the model's log-probabilities, jsonschema,
+self-consistency.
 """
 
 import asyncio
@@ -19,7 +20,7 @@ from serving_setup import ASK, CONTEXT, Running, httpx, make_run, openai, step_b
 from ch03_gpt import complete
 from ch04_pretraining import load_checkpoint
 from ch06_instruction.chat import prompt_ids
-from ch07_practice.served import base_text
+from ch07_practice.story_questions import story_prompt
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,7 +47,7 @@ def sft(run_folder):
 
 
 def alone(sft, messages, max_tokens, **options):
-    """What the model writes by itself."""
+    """The model's own output."""
     model, tokenizer = sft
     stops = (tokenizer.eot_id, tokenizer.special_tokens["<|end|>"])
     (one,) = complete(
@@ -176,7 +177,7 @@ def test_the_base_model_is_asked_in_its_own_form(client, run_folder):
         {"role": "user", "content": "Is Tom at the lake?"},
     ]
     text = "Tom went to the mill.\nQ: Where is Tom?\nA: the mill\nQ: Is Tom at the lake?\nA:"
-    assert base_text(messages) == text
+    assert story_prompt(messages) == text
     (written,) = complete(
         model, [[tokenizer.eot_id, *tokenizer.encode(text)]], 60, stop_ids=(tokenizer.eot_id,)
     )
@@ -264,16 +265,12 @@ REFUSED = [  # changes of a good chat request, or a body as it is; status; words
     ({"model": None}, 400, "model: Field required"),
     ({"messages": []}, 400, "at least one message"),
     ({"messages": [{"role": "poet", "content": "hm"}]}, 400, "unknown role 'poet'"),
-    (
-        {"messages": [*ASK, {"role": "assistant", "content": "So."}]},
-        400,
-        "ends with a message of the user",
-    ),
+    ({"messages": [*ASK, {"role": "assistant", "content": "So."}]}, 400, "the user"),
     ({"messages": [{"role": "user", "content": " "}]}, 400, "is empty"),
     (
         {"messages": [{"role": "user", "content": "word " * 300}]},
         400,
-        f"sft sees {CONTEXT}, the answer included",
+        f"the context of sft holds {CONTEXT}, including the answer",
     ),
     (
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
@@ -295,22 +292,22 @@ REFUSED = [  # changes of a good chat request, or a body as it is; status; words
     ({"logit_bias": {"99999": 1}}, 400, "there is no token 99999"),
     ({"logit_bias": {"a": 1}}, 400, "logit_bias"),
     ({"tools": []}, 400, "tools: Extra inputs are not permitted"),
-    ({"response_format": {"type": "json_schema"}}, 400, "go together"),
+    ({"response_format": {"type": "json_schema"}}, 400, "must come together"),
     ({"response_format": {"type": "xml"}}, 400, "response_format.type"),
-    ({"response_format": LONG}, 400, "too large"),
+    ({"response_format": LONG}, 400, "more than"),
     ({"response_format": DEEP}, 400, "nested too deeply|cannot be used"),
     ({"response_format": {"type": "json_object"}, "max_tokens": 1}, 400, "may need 2 tokens"),
-    (b'{"model": "sft", ', 400, "the body is no JSON"),
+    (b'{"model": "sft", ', 400, "the body is not valid JSON"),
     (b"", 400, "the body: Field required"),
-    (b"[" * 100_000, 400, "parsing the body|no JSON"),
+    (b"[" * 100_000, 400, "parsing the body|not valid JSON"),
     (b"[1, 2]", 400, "the body: Input should be"),
     (
         b'{"model": "sft", "messages": [], "temperature": NaN}',
         400,
         "temperature: Input should be a finite number",
     ),
-    (b"\xff\xfe\x00", 400, "parsing the body|no JSON"),
-    (b" " * (2**20 + 1), 413, "at most 1048576 bytes"),
+    (b"\xff\xfe\x00", 400, "parsing the body|not valid JSON"),
+    (b" " * (2**20 + 1), 413, "at most 1048576 bytes are accepted"),
 ]
 
 
@@ -359,13 +356,13 @@ def test_other_bad_requests(server, method, path, options, status):
 
 
 def test_a_body_without_a_length_is_bounded_too(server):
-    def pieces():
+    def stream_decode():
         for _ in range(40):
             yield b" " * 2**16
 
     reply = httpx.post(
         f"{server.url}/v1/completions",
-        content=pieces(),
+        content=stream_decode(),
         headers={"Content-Type": "application/json"},
     )
     assert reply.status_code == 413
@@ -374,7 +371,7 @@ def test_a_body_without_a_length_is_bounded_too(server):
 
 @pytest.mark.slow
 def test_64_streams_at_once_each_get_what_they_would_get_alone(server, sft):
-    """They share 16 rows: fewer steps are taken than one after the other would need."""
+    """They share 16 rows, so they need far fewer steps than one after the other."""
     asked = [
         [
             {
@@ -408,8 +405,8 @@ def test_64_streams_at_once_each_get_what_they_would_get_alone(server, sft):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_hangs_up_frees_its_row(server, stream):
-    """It ends long before its last token, whether it is being written or waits."""
+def test_a_client_that_disconnects_frees_its_rows(server, stream):
+    """Both running and waiting texts end long before their last token."""
     body = {
         "model": "sft",
         "messages": ASK,
@@ -424,7 +421,7 @@ def test_a_client_that_hangs_up_frees_its_row(server, stream):
             gone.post(
                 f"{server.url}/v1/chat/completions", json=body, timeout=httpx.Timeout(5, read=0.5)
             )
-        until(lambda: not server.service.jobs)
+        until(lambda: not server.queue.handles)
         gate.release(2)
         until(lambda: not server.engine().busy)
 
@@ -432,7 +429,7 @@ def test_a_client_that_hangs_up_frees_its_row(server, stream):
 def test_a_full_queue_is_429(run_folder):
     body = {"model": "sft", "messages": ASK, "max_tokens": 4, "temperature": 0}
     replies = []
-    with Running(run_folder, rows=1, queue=2) as server:
+    with Running(run_folder, max_num_seqs=1, max_queue=2) as server:
         threads = [
             threading.Thread(
                 target=lambda: replies.append(
@@ -444,9 +441,10 @@ def test_a_full_queue_is_429(run_folder):
         with step_by_step(server):
             for thread in threads:
                 thread.start()
-            until(lambda: len(server.service.jobs) == 2)
+            until(lambda: len(server.queue.handles) == 2)
             with pytest.raises(
-                openai.RateLimitError, match="2 texts wait or are written already, at most 2 may"
+                openai.RateLimitError,
+                match="2 texts are waiting or running and at most 2 are allowed",
             ):
                 server.client().chat.completions.create(**body)
         for thread in threads:
@@ -457,7 +455,7 @@ def test_a_full_queue_is_429(run_folder):
 
 def test_a_key_is_asked_for_where_there_is_one(run_folder):
     with Running(run_folder, api_key="sésame", hosts=("127.0.0.1", "localhost")) as server:
-        with pytest.raises(openai.AuthenticationError, match="wants its key"):
+        with pytest.raises(openai.AuthenticationError, match="needs its key"):
             server.client("guess").models.list()
         for path in ("/v1/models", "/story", "/metrics"):
             assert httpx.get(server.url + path).status_code == 401
@@ -470,10 +468,10 @@ def test_a_key_is_asked_for_where_there_is_one(run_folder):
 
 def test_a_failed_step_is_500_and_the_next_request_is_served(server, client, monkeypatch):
     engine = server.engine()
-    monkeypatch.setattr(engine, "_predict", lambda writing: 1 / 0)
-    with pytest.raises(openai.InternalServerError, match="writing failed"):
+    monkeypatch.setattr(engine, "_decode", lambda decoding: 1 / 0)
+    with pytest.raises(openai.InternalServerError, match="generation failed"):
         client.chat.completions.create(model="sft", messages=ASK, max_tokens=5)
-    with pytest.raises(openai.APIError, match="writing failed"):
+    with pytest.raises(openai.APIError, match="generation failed"):
         list(client.chat.completions.create(model="sft", messages=ASK, max_tokens=5, stream=True))
     monkeypatch.undo()
     assert (
@@ -484,7 +482,7 @@ def test_a_failed_step_is_500_and_the_next_request_is_served(server, client, mon
     )
 
 
-def test_health_and_metrics_tell_what_was_done(run_folder):
+def test_health_and_metrics_report_what_was_done(run_folder):
     with Running(run_folder) as server:
         asked = dict(model="sft", messages=ASK, temperature=0, max_tokens=7)
         reply, _ = (server.client().chat.completions.create(**asked) for _ in range(2))
@@ -500,9 +498,9 @@ def test_health_and_metrics_tell_what_was_done(run_folder):
             for line in httpx.get(f"{server.url}/metrics").text.splitlines()
             if not line.startswith("#")
         )
-        assert float(found['llm_tokens_total{kind="written",model="sft"}']) == 14
+        assert float(found['llm_tokens_total{kind="generated",model="sft"}']) == 14
         assert (
-            float(found['llm_tokens_total{kind="read",model="sft"}'])
+            float(found['llm_tokens_total{kind="prompt",model="sft"}'])
             == 2 * reply.usage.prompt_tokens
         )
         assert float(found['llm_responses_total{path="/v1/chat/completions",status="200"}']) == 2
@@ -549,8 +547,8 @@ def test_the_command_finishes_running_answers_and_writes_nothing(run_folder):
     ("arguments", "words"),
     [
         (["--port", "99999"], "--port must be 0 (any free one) to 65535, not 99999"),
-        (["--rows", "0"], "--rows must be at least 1"),
-        (["--rows", "64", "--queue", "2"], "--queue 2 at least --rows 64"),
+        (["--max-num-seqs", "0"], "--max-num-seqs must be at least 1"),
+        (["--max-num-seqs", "64", "--max-queue", "2"], "--max-queue 2 at least --max-num-seqs 64"),
         (["--host", "256.0.0.1"], "error: "),
     ],
 )

@@ -1,5 +1,5 @@
-"""Speculative decoding writes what the model alone writes: to the token when greedy, in
-distribution when drawing.
+"""Speculative decoding generates what the model alone does: the same tokens if greedy, the same
+distribution if sampling.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ch03_gpt import GPTConfig, GPTModel, Sampler, SamplingParams, complete
-from ch07_practice.speculative import DraftModel, PromptLookup, Speculation
+from ch07_practice.decoding.speculative import DraftModel, PromptLookup, SpeculativeDecoder
 
 CONFIG = GPTConfig(
     vocab_size=6,
@@ -37,7 +37,7 @@ MODEL, DRAFT = wild_model(CONFIG, 1), wild_model(replace(CONFIG, n_layers=1), 2)
 
 
 def close_draft() -> GPTModel:
-    """Nearly the model itself: its guesses are mostly right, and not always."""
+    """Nearly the model itself: most of its proposals are accepted, but not all."""
     draft = wild_model(CONFIG, 1)
     with torch.no_grad():
         for parameter in draft.parameters():
@@ -45,9 +45,9 @@ def close_draft() -> GPTModel:
     return draft
 
 
-def write(guesser, prompt, new, **options) -> tuple[list[int], Speculation]:
-    speculation = Speculation(MODEL, prompt, new, guesser, **options)
-    return [token for ids in speculation for token in ids], speculation
+def generate(drafter, prompt, new, **options) -> tuple[list[int], SpeculativeDecoder]:
+    decoder = SpeculativeDecoder(MODEL, prompt, new, drafter, **options)
+    return [token for ids in decoder for token in ids], decoder
 
 
 @settings(max_examples=40)
@@ -58,19 +58,21 @@ def write(guesser, prompt, new, **options) -> tuple[list[int], Speculation]:
     st.sampled_from(["lookup", "draft", "close draft", "itself"]),
     st.booleans(),
 )
-def test_greedy_text_is_exactly_the_models(prompt, new, n_guesses, kind, stops):
+def test_greedy_text_is_exactly_the_models(prompt, new, num_speculative_tokens, kind, stops):
     """Oracle: `complete`."""
-    guesser = (
+    drafter = (
         PromptLookup()
         if kind == "lookup"
         else DraftModel({"draft": DRAFT, "close draft": close_draft(), "itself": MODEL}[kind])
     )
     stop_ids = [3] if stops else []
     (expected,) = complete(MODEL, [prompt], new, stop_ids=stop_ids)
-    ids, speculation = write(guesser, prompt, new, n_guesses=n_guesses, stop_ids=stop_ids)
+    ids, decoder = generate(
+        drafter, prompt, new, num_speculative_tokens=num_speculative_tokens, stop_ids=stop_ids
+    )
     assert ids == expected.ids
     if kind == "itself":
-        assert speculation.kept == speculation.guessed
+        assert decoder.accepted == decoder.proposed
 
 
 @pytest.mark.parametrize(
@@ -80,7 +82,7 @@ def test_greedy_text_is_exactly_the_models(prompt, new, n_guesses, kind, stops):
 @pytest.mark.parametrize(
     "options", [dict(temperature=1.0), dict(temperature=0.7, top_k=4, top_p=0.95)]
 )
-def test_drawn_texts_are_distributed_as_the_models(kind, options):
+def test_sampled_texts_are_distributed_as_the_models(kind, options):
     """Oracle: the exact probabilities of all texts of three tokens; chi-square over 1,500 texts."""
     prompt, n = [1, 2, 1, 2, 1], 1500
     texts = torch.cartesian_prod(*[torch.arange(6)] * 3)
@@ -91,17 +93,19 @@ def test_drawn_texts_are_distributed_as_the_models(kind, options):
     p = sampler.filter(logits.flatten(0, 1)).softmax(dim=-1).view(len(texts), 3, 6)
     expected = p.gather(2, texts.unsqueeze(2)).squeeze(2).double().prod(dim=1)
     generator = torch.Generator().manual_seed(5)
-    guesser = {
+    drafter = {
         "lookup": lambda: PromptLookup(),
         "draft": lambda: DraftModel(DRAFT, generator, **options),
         "close draft": lambda: DraftModel(close_draft(), generator, **options),
     }[kind]
-    found, kept = Counter(), 0
+    found, accepted = Counter(), 0
     for _ in range(n):
-        ids, speculation = write(guesser(), prompt, 3, n_guesses=2, generator=generator, **options)
+        ids, decoder = generate(
+            drafter(), prompt, 3, num_speculative_tokens=2, generator=generator, **options
+        )
         found[tuple(ids)] += 1
-        kept += speculation.kept
-    assert kept > 0
+        accepted += decoder.accepted
+    assert accepted > 0
     counts = torch.tensor([found[tuple(text)] for text in texts.tolist()]).double()
     assert counts[expected == 0].sum() == 0
     common = expected * n >= 5
@@ -113,22 +117,18 @@ def test_drawn_texts_are_distributed_as_the_models(kind, options):
     assert stats.chisquare(observed, [value * scale for value in wanted]).pvalue > 0.001
 
 
-def test_repeated_text_is_guessed_and_saves_rounds():
-    """Oracle: counting. A text that repeats itself is written in fewer passes than it has
-    tokens.
-    """
-    text, speculation = write(PromptLookup(), [0, 1, 2, 3, 4, 5] * 2, 40, n_guesses=6)
+def test_repeated_text_saves_rounds():
+    """Oracle: counting. A repetitive text needs fewer passes than it has tokens."""
+    text, decoder = generate(PromptLookup(), [0, 1, 2, 3, 4, 5] * 2, 40, num_speculative_tokens=6)
     assert len(text) == 40
-    assert (
-        speculation.rounds + speculation.kept == 40 or speculation.rounds + speculation.kept == 41
-    )
-    assert speculation.guessed >= speculation.kept > 0
+    assert decoder.rounds + decoder.accepted in (40, 41)
+    assert decoder.proposed >= decoder.accepted > 0
 
 
 def test_what_cannot_be_checked_ahead_is_refused():
     with pytest.raises(ValueError, match="penalties"):
-        Speculation(MODEL, [1], 5, PromptLookup(), temperature=1.0, presence_penalty=0.5)
-    with pytest.raises(ValueError, match="have 65 tokens, the model sees 64"):
-        Speculation(MODEL, [1] * 60, 5, PromptLookup())
+        SpeculativeDecoder(MODEL, [1], 5, PromptLookup(), temperature=1.0, presence_penalty=0.5)
+    with pytest.raises(ValueError, match="have 65 tokens, but the context holds 64"):
+        SpeculativeDecoder(MODEL, [1] * 60, 5, PromptLookup())
     with pytest.raises(ValueError, match="at least one token"):
-        Speculation(MODEL, [], 5, PromptLookup())
+        SpeculativeDecoder(MODEL, [], 5, PromptLookup())

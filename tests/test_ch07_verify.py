@@ -68,16 +68,16 @@ def test_a_kind_of_device_has_its_own_band(made_up):
     [
         ({"tokens": 300}, "tokens 300 instead of 1,000"),
         ({"settings": {"preset": "tiny"}}, "preset tiny instead of story"),
-        ({"settings": {}}, "the run does not say its settings.preset"),
-        ({"device": "mps"}, "there is no figure for mps, float32 yet; compared with cpu, float32"),
+        ({"settings": {}}, "the run does not record its settings.preset"),
+        ({"device": "mps"}, "no figure is published for mps, float32; compared with cpu, float32"),
         ({"machine": {"PyTorch": "2.11.0"}}, "PyTorch 2.11.0 instead of 2.13.0"),
         ({"machine": {"instruction set": "DEFAULT"}}, "instruction set DEFAULT instead of AVX2"),
         ({"machine": {"threads": "1"}}, "threads 1 instead of 2"),
         # the weightier one
         ({"tokens": 300, "machine": {"PyTorch": "2.11.0"}}, "tokens 300 instead of 1,000"),
-        ({}, "no known one: please report it"),
+        ({}, "unknown; please report it"),
         # a build of the same version
-        ({"machine": {"PyTorch": "2.13.0+cpu"}}, "no known one: please report it"),
+        ({"machine": {"PyTorch": "2.13.0+cpu"}}, "unknown; please report it"),
     ],
 )
 @pytest.mark.parametrize("value", [0.39, 0.61])

@@ -30,8 +30,8 @@ from ch04_pretraining.main import main as pretrain
 from ch05_classification import ClassifierConfig
 from ch05_classification.main import main as classify
 from ch06_instruction.main import main as tune
-from ch07_practice.evaluate_command import evaluate
-from ch07_practice.likelihood import score_rows
+from ch07_practice.evaluation.evaluate_command import evaluate
+from ch07_practice.evaluation.likelihood import score_rows
 
 TOKENIZER = CharTokenizer.train("abcdef")
 TINY = GPTConfig(TOKENIZER.n_vocab, 8, 16, 2, 1)

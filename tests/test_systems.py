@@ -173,7 +173,7 @@ for name in {MODULES!r}:
 for name in ("fork", "sched_getaffinity", "sysconf", "getuid", "uname"):
     delattr(os, name)
 from ch03_gpt.main import fits_memory
-from ch07_practice.machine import peak_memory
+from ch07_practice.benchmarks.machine import peak_memory
 print(peak_memory(), fits_memory(1000), fits_memory(10**12))
 """
 
@@ -189,7 +189,7 @@ def test_every_module_is_imported_without_what_windows_lacks():
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the process's peak memory from /proc")
 def test_peak_memory_is_what_the_system_says():
     """Oracle: VmHWM, before and after."""
-    from ch07_practice.machine import peak_memory
+    from ch07_practice.benchmarks.machine import peak_memory
 
     def told() -> int:
         lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()

@@ -1,10 +1,10 @@
-"""Retrieval: the story that a question is about is looked up among many and then read (Lewis et al.
-    2020).
+"""Retrieval: the story that a question is about is found among many and then read (Lewis et al.
+2020).
 
-A question names the story by its people and things, as a reader would. hit@k: the right story is
-among the first k found. Then the tuned model answers without a story, with the first one found, and
-with the right one: what finding costs is the gap between the last two. Left out: cutting long texts
-into pieces; a story here is one piece.
+A question names its story by people and things, as a reader would. hit@k is the share of questions
+whose story is among the first k results. Then the tuned model answers without a story, with the
+first result, and with the right story; the gap between the last two is the cost of imperfect
+retrieval. Left out: splitting long texts into chunks; a story here is one chunk.
 """
 
 from collections import Counter
@@ -13,82 +13,76 @@ from itertools import islice
 
 import numpy as np
 
-from ch01_text.storyworld import Story, stories
-from ch01_text.storyworld.words import the
 from ch06_instruction.grading import exact_match
-from ch06_instruction.instructions import LEVELS
-from ch07_practice.harness import Finding, share
-from ch07_practice.labs.setting import Pair, Setting, closing_pairs, draw_pairs, user
-from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed
+from ch07_practice.evaluation.evaluation import EvalResult, accuracy_result
+from ch07_practice.labs.search_index import Bm25Index, TfidfIndex, VectorIndex, embed
+from ch07_practice.labs.setting import Setting
+from ch07_practice.story_questions import (
+    closing_pairs,
+    draw_pairs,
+    draw_stories,
+    main_cast,
+    named_question,
+    user_message,
+)
 
-STORIES = 500
-TYPICAL = 50  # training questions that say what a query looks like
+N_STORIES = 500
+N_TYPICAL = 50  # training questions that show what a query looks like
 LAYERS = {"token embeddings": 0, "first block": 1, "all blocks": None}
 
 
-def cast_of(story: Story) -> tuple[str, ...]:
-    """Whom a reader would name: two people and the first thing."""
-    cast = story.cast
-    return (*cast.people[:2], cast.things[0])
-
-
-def query_of(pair: Pair) -> str:
-    """A question that says which story it is about."""
-    first, second, thing = cast_of(pair[0])
-    return f"In the story of {first}, {second} and {the(thing)}: {pair[1].text}"
-
-
-def find(
+def search_all(
     setting: Setting, texts: Sequence[str], queries: Sequence[str], k: int
 ) -> dict[str, np.ndarray]:
-    """(Q, k) numbers of texts by every way of searching."""
-    base, found = setting.base, {}
-    typical = [query_of(pair) for pair in draw_pairs(TYPICAL, setting.seed, split="train")]
+    """Search method -> (Q, k) indices into `texts`."""
+    base, rankings = setting.base, {}
+    typical = [named_question(pair) for pair in draw_pairs(N_TYPICAL, setting.seed, split="train")]
     for name, layer in LAYERS.items():
-        stored, usual, asked = (
+        text_vectors, typical_vectors, query_vectors = (
             embed(base.model, base.tokenizer, some, base.precision, layer)
             for some in (texts, typical, queries)
         )
-        found[name] = VectorIndex(stored, usual).search(asked, k)
-    return found | {
+        rankings[name] = VectorIndex(text_vectors, typical_vectors).search(query_vectors, k)
+    return rankings | {
         "TF-IDF": TfidfIndex(texts).search(queries, k),
         "BM25": Bm25Index(texts).search(queries, k),
     }
 
 
-def measure(setting: Setting) -> list[Finding]:
-    """hit@1 and hit@5 of every search, and the answers that follow."""
-    stored = list(stories(STORIES, split="test", level=LEVELS["test"], seed=setting.seed + 4))
-    texts, alike = [story.prose for story in stored], Counter(map(cast_of, stored))
-    place = {story.prose: number for number, story in enumerate(stored)}
-    unique = (story for story in stored if alike[cast_of(story)] == 1)
+def measure(setting: Setting) -> list[EvalResult]:
+    """hit@1 and hit@5 of every search method, and the answers that follow."""
+    stored = draw_stories(N_STORIES, setting.seed + 4)
+    texts, same_cast = [story.prose for story in stored], Counter(map(main_cast, stored))
+    index_of = {text: number for number, text in enumerate(texts)}
+    unique = (story for story in stored if same_cast[main_cast(story)] == 1)
     pairs = list(islice(closing_pairs(unique), setting.n))
-    chosen = [place[story.prose] for story, _ in pairs]
-    found = find(setting, texts, [query_of(pair) for pair in pairs], 5)
-    findings = [
-        share(
+    right = [index_of[story.prose] for story, _ in pairs]
+    rankings = search_all(setting, texts, [named_question(pair) for pair in pairs], 5)
+    results = [
+        accuracy_result(
             "retrieval",
             f"{name}: hit@{k}",
-            [number in row[:k] for number, row in zip(chosen, rows.tolist(), strict=True)],
+            [number in row[:k] for number, row in zip(right, ranking.tolist(), strict=True)],
         )
-        for name, rows in found.items()
+        for name, ranking in rankings.items()
         for k in (1, 5)
     ]
-    reading = {
+    sources = {
         "no story": None,
-        **{f"story found by {name}": rows[:, 0] for name, rows in found.items()},
-        "the right story": chosen,
+        **{f"story found by {name}": ranking[:, 0] for name, ranking in rankings.items()},
+        "the right story": right,
     }
-    for name, numbers in reading.items():
+    for name, numbers in sources.items():
         given = [[]] * len(pairs) if numbers is None else [[texts[number]] for number in numbers]
-        said = setting.chat.respond(
-            [user(*story, one.text) for story, (_, one) in zip(given, pairs, strict=True)]
+        responses = setting.chat.respond(
+            [
+                user_message(*story, question.text)
+                for story, (_, question) in zip(given, pairs, strict=True)
+            ]
         )
-        findings.append(
-            share(
-                "retrieval",
-                f"answers, {name}",
-                [exact_match(text, one.answer) for text, (_, one) in zip(said, pairs, strict=True)],
-            )
-        )
-    return findings
+        hits = [
+            exact_match(text, question.answer)
+            for text, (_, question) in zip(responses, pairs, strict=True)
+        ]
+        results.append(accuracy_result("retrieval", f"answers, {name}", hits))
+    return results

@@ -1,101 +1,86 @@
-"""Prompt chaining: is a question that takes two facts answered better when a program asks for one
+"""Prompt chaining: is a question that takes two facts answered better if a program asks for one
 after the other?
 
-"Where is the book?" is put at once, or in small questions: "Who has the book?" and, told "Nora",
-"Where is Nora?" (least-to-most prompting, Zhou et al. 2022; self-ask, Press et al. 2022). There the
-model finds the small ones, here a program does. Each is a conversation of its own below the same
-story, and the second is about whomever the first answer names. A chain needs both links, so each is
-measured, too. Asked for are phrases only.
+"Where is the book?" is asked at once, or in steps: "Who has the book?" and, if the answer is
+"Nora", "Where is Nora?" (least-to-most prompting, Zhou et al. 2022; in self-ask, Press et al. 2022,
+the model finds the sub-questions itself). Each sub-question is a conversation of its own about the
+same story. A chain needs both links, so each link is measured as well. All answers are phrases.
 """
 
 from collections.abc import Sequence
-from itertools import islice
 
-from ch01_text.storyworld import Question, stories
-from ch01_text.storyworld.words import PRONOUNS, the
-from ch04_pretraining.story_corpus import grade
+from ch03_gpt import document_start
 from ch06_instruction.answering import Chat
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import LEVELS, REFUSAL
-from ch07_practice.harness import Finding, share
-from ch07_practice.labs.setting import Pair, Setting, register, user
+from ch06_instruction.instructions import REFUSAL
+from ch07_practice.evaluation.evaluation import EvalResult, accuracy_result, evaluate_continuations
+from ch07_practice.labs.setting import Setting
+from ch07_practice.story_questions import (
+    Pair,
+    draw_two_step_pairs,
+    is_person,
+    known_answers,
+    user_message,
+)
 
 
-def draw_two_step(n: int, seed: int) -> list[Pair]:
-    """`n` unseen stories, each with a question about the place of a thing that takes two told
-    facts.
-    """
-    asked = (
-        (
-            story,
-            next(
-                (one for one in story.questions if one.kind == "where-object" and one.hops == 2),
-                None,
-            ),
-        )
-        for story in stories(split="test", level=LEVELS["test"], seed=seed)
-    )
-    return list(islice((pair for pair in asked if pair[1]), n))
-
-
-def ask(chat: Chat, pairs: Sequence[Pair], questions: Sequence[str]) -> list[str]:
-    """Responses to one question about each story, told as far as its pair's question knows it."""
+def ask_each(chat: Chat, pairs: Sequence[Pair], questions: Sequence[str]) -> list[str]:
+    """Responses to one question about each story, which ends where its pair's question is asked."""
     return chat.respond(
         [
-            user(story.prose[: known.position], question)
-            for (story, known), question in zip(pairs, questions, strict=True)
+            user_message(story.prose[: original.position], question)
+            for (story, original), question in zip(pairs, questions, strict=True)
         ]
     )
 
 
-def next_question(question: Question, holder: str) -> str:
-    """What to ask when told who has a thing: where that person is, or, of anybody else, where the
-    thing itself is.
+def next_question(question: str, holder: str) -> str:
+    """What to ask once the holder of a thing is known: where that person is. If nobody has it, ask
+    for the thing itself.
 
-    >>> book = Question("Where is the book?", "the lake", "where-object", 2, 0, ("book",))
-    >>> next_question(book, "Nora"), next_question(book, "nobody")
+    >>> next_question("Where is the book?", "Nora"), next_question("Where is the book?", "nobody")
     ('Where is Nora?', 'Where is the book?')
     """
-    return f"Where is {holder}?" if holder in PRONOUNS else question.text
+    return f"Where is {holder}?" if is_person(holder) else question
 
 
 def is_true(pair: Pair, question: str, response: str) -> bool:
-    """Whether a response answers a small question rightly, be it the wrong question to ask."""
-    return exact_match(response, register(pair).get(question, REFUSAL))
+    """Whether a response answers a sub-question correctly, even if it was the wrong one to ask."""
+    return exact_match(response, known_answers(pair).get(question, REFUSAL))
 
 
-def measure(setting: Setting) -> list[Finding]:
-    """Right answers by way; and how often each small question is answered rightly."""
-    pairs, base = draw_two_step(setting.n, setting.seed), setting.base
+def measure(setting: Setting) -> list[EvalResult]:
+    """Right answers at once and in steps, and how often each sub-question is answered correctly."""
+    pairs, base = draw_two_step_pairs(setting.n, setting.seed), setting.base
     whole = [question.text for _, question in pairs]
-    first = [f"Who has {the(question.about[0])}?" for _, question in pairs]
-    likes, holders = (ask(setting.chat, pairs, questions) for questions in (whole, first))
+    first = [question.text.replace("Where is", "Who has") for _, question in pairs]
+    at_once, holders = (ask_each(setting.chat, pairs, questions) for questions in (whole, first))
     second = [
         next_question(question, final_answer(holder))
-        for (_, question), holder in zip(pairs, holders, strict=True)
+        for question, holder in zip(whole, holders, strict=True)
     ]
-    places = ask(setting.chat, pairs, second)
-    ways = {"tuned model, as it likes": likes, "tuned model, small questions": places}
-    links = {"first small question": (first, holders), "second small question": (second, places)}
+    places = ask_each(setting.chat, pairs, second)
+    strategies = {"tuned model, at once": at_once, "tuned model, in steps": places}
+    links = {"first sub-question": (first, holders), "second sub-question": (second, places)}
+    base_rows = [
+        (document_start(base.tokenizer, story.prompt(question)), f" {question.answer}\n")
+        for story, question in pairs
+    ]
     return [
         *(
-            share(
+            accuracy_result(
                 "steps",
-                way,
+                strategy,
                 [
                     exact_match(answer, question.answer)
                     for answer, (_, question) in zip(answers, pairs, strict=True)
                 ],
             )
-            for way, answers in ways.items()
+            for strategy, answers in strategies.items()
         ),
-        share(
-            "steps",
-            "story model, at once",
-            grade(base.model, base.tokenizer, pairs, base.precision),
-        ),
+        evaluate_continuations(base, "steps", "story model, at once", base_rows),
         *(
-            share("steps", f"{link} right", list(map(is_true, pairs, *exchange)))
+            accuracy_result("steps", f"{link} right", list(map(is_true, pairs, *exchange)))
             for link, exchange in links.items()
         ),
     ]

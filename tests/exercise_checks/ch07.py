@@ -1,5 +1,5 @@
-"""Chapter 7's checks: oracles are the shipped engine, layers and automata, scipy, bm25s, NumPy,
-and brute force.
+"""Checks of chapter 7's exercises. Oracles: the shipped engine, layers and automata, scipy, bm25s,
+NumPy, and brute force.
 """
 
 import json
@@ -13,34 +13,39 @@ from scipy.stats import binomtest
 
 from ch03_gpt import GPTModel, preset_config
 from ch07_practice import Engine, Request
-from ch07_practice.quantization import Int8Linear
-from ch07_practice.regular import NOTHING, after, parse
+from ch07_practice.decoding.quantization import Int8Linear
+from ch07_practice.decoding.regex_derivatives import NOTHING, after, parse
 from exercise_checks.expect import expect, expect_same
 
 
 def continuous_steps(function: Callable) -> None:
     model = GPTModel(preset_config("tiny", context_length=32))
-    for lengths, rows in (([3], 2), ([5, 1, 1, 1], 2), ([2, 7, 3, 1, 6, 4, 4], 3), ([4, 4, 9], 1)):
-        engine, steps = Engine(model, rows=rows), 0
+    for lengths, max_num_seqs in (
+        ([3], 2),
+        ([5, 1, 1, 1], 2),
+        ([2, 7, 3, 1, 6, 4, 4], 3),
+        ([4, 4, 9], 1),
+    ):
+        engine, steps = Engine(model, max_num_seqs), 0
         for length in lengths:
             engine.submit(Request([1], length))
         while engine.busy:
             engine.step()
             steps += 1
-        expect(f"lengths {lengths}, rows {rows}", function(lengths, rows), steps)
+        expect(f"lengths {lengths}, {max_num_seqs} rows", function(lengths, max_num_seqs), steps)
 
 
-def keep_and_replace(function: Callable) -> None:
+def accept_and_resample(function: Callable) -> None:
     for p, q, expected in (
         ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5], [[1, 1, 0.4], [1, 0, 0]]),
         ([0.1, 0.6, 0.3], [0.7, 0.2, 0.1], [[1 / 7, 1, 1], [0, 2 / 3, 1 / 3]]),
     ):
         expect(f"p {p}, q {q}", function(torch.tensor(p), torch.tensor(q)), expected)
     p, q = torch.rand(2, 9, generator=torch.manual_seed(0)).softmax(dim=-1).double()
-    keep, rest = function(p, q)
+    accept, residual = function(p, q)
     expect(
-        "p and q random (9,): what is written, kept guesses and replaced ones together",
-        (q * keep + (1 - (q * keep).sum()) * rest).tolist(),
+        "p and q random (9,): the distribution of the output, accepted and replaced tokens together",
+        (q * accept + (1 - (q * accept).sum()) * residual).tolist(),
         p.tolist(),
     )
 
@@ -48,13 +53,13 @@ def keep_and_replace(function: Callable) -> None:
 def tokens_per_round(function: Callable) -> None:
     for rate, k in ((0.8, 1), (0.5, 3), (1.0, 4), (0.0, 2)):
         mean = 0.0
-        for kept in product((True, False), repeat=k):
-            written = next((i for i, one in enumerate(kept) if not one), k) + 1
-            mean += written * np.prod([rate if one else 1 - rate for one in kept])
+        for accepted in product((True, False), repeat=k):
+            n_tokens = next((i for i, one in enumerate(accepted) if not one), k) + 1
+            mean += n_tokens * np.prod([rate if one else 1 - rate for one in accepted])
         expect(f"rate {rate}, k {k}", function(rate, k), mean)
 
 
-def through_int8(function: Callable) -> None:
+def int8_round_trip(function: Callable) -> None:
     for O, n in ((1, 3), (4, 16)):
         layer = torch.nn.Linear(n, O)
         torch.nn.init.normal_(layer.weight, generator=torch.manual_seed(n))
@@ -141,7 +146,7 @@ def join_stream(function: Callable) -> None:
     for pieces in (["Tom", " is in", " the mill."], [], ["one\n\n", "data: two", " 😀"]):
         body = (
             chunk({"delta": {"role": "assistant", "content": ""}})
-            + ": still writing\n\n"
+            + ": keep-alive\n\n"
             + "".join(chunk({"delta": {"content": piece}}) for piece in pieces)
             + chunk({"delta": {}, "finish_reason": "stop"})
             + chunk()
@@ -152,9 +157,9 @@ def join_stream(function: Callable) -> None:
 
 CHECKS = [
     continuous_steps,
-    keep_and_replace,
+    accept_and_resample,
     tokens_per_round,
-    through_int8,
+    int8_round_trip,
     allowed_tokens,
     bm25_term,
     hit_at_k,
