@@ -19,8 +19,8 @@ KINDS = """where-person 15 where-object 60 who-has 60 what-has 12 before 4 with 
     feel 4
     why 4 wants 1 unknown 6"""
 # For chapter 6 to learn from: more of what takes two steps, and of who has a thing.
-TWO_STEP_KINDS = """where-person 12 where-object 160 who-has 100 what-has 6 before 16 with 8 yes-
-    no 1 count 1 feel 3
+TWO_STEP_KINDS = """where-person 12 where-object 160 who-has 100 what-has 6 before 16 with 8
+    yes-no 1 count 1 feel 3
     why 2 wants 1 unknown 4"""
 
 
