@@ -1,23 +1,59 @@
 """The command line and the run folder, the same for every chapter.
 
-A chapter's `main(...)` is an ordinary function; `command_line(main)` makes flags of its keyword
-arguments and turns bad input into one line and a non-zero exit code. What a chapter makes goes to
-`<run>/<chapter>/`, so that the next chapter finds it there.
+A chapter's `main(...)` is an ordinary function; `command_line(main)` makes flags of its parameters
+and turns bad input into one line and a non-zero exit code. A chapter writes its results to
+`<run>/<chapter>/`, where the next chapter finds them.
 """
 
+import inspect
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 from ch01_text.saving import replacing
 
+if TYPE_CHECKING:
+    from tyro.constructors import ConstructorRegistry
+
 
 def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> None:
-    """Run `main` with flags made from its signature and docstring; a dict offers one subcommand a
-    key.
+    """Parse the command line and call `main`; a dict offers one subcommand per key.
+
+    Flags, their types and defaults come from the signature of `main`, their help from its
+    docstring. A stage with more than a few settings keeps them in one frozen dataclass, the
+    parameter `config`: the comment above a field is its flag's help, and `__post_init__` checks the
+    values. Keyword-only fields form a second group, "more options", in --help.
+
+        @dataclass(frozen=True)
+        class TrainConfig:
+            # What to learn from: shakespeare, or a UTF-8 file.
+            data: str = "shakespeare"
+            # Number of updates; by default what suits the text.
+            steps: int | None = None
+
+            _: KW_ONLY  # the everyday flags stand above, the others below
+
+            # Sequences per batch.
+            batch_size: int = 16
+
+            def __post_init__(self):
+                check_positive(self, "steps", "batch_size")
+
+        def main(
+            config: Annotated[TrainConfig, arg(name="")] = TrainConfig(),  # arg: from tyro.conf
+            *,
+            run: Path = Path("runs/default"),
+        ) -> dict: ...
+
+    The command line is then `--data --steps --batch-size --run`, and a call from Python
+    `main(TrainConfig(steps=3), run=folder)`. `arg(name="")` drops the prefix "config."; without it
+    a second dataclass keeps its own, as in `--dpo.beta`.
 
     Bad input (ValueError, OSError) ends in one line and exit code 1, Ctrl-C in exit code 130. A
     character that the console or pipe cannot show is printed as "?".
@@ -25,12 +61,13 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
     import tyro
 
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # Python does the like for stderr on its own
+        sys.stdout.reconfigure(errors="replace")  # Python does this for stderr by default
     try:
-        if callable(main):
-            tyro.cli(main)
-        else:
+        if isinstance(main, dict):
             tyro.extras.subcommand_cli_from_dict(main)
+        else:
+            config = inspect.signature(main).parameters.get("config")
+            tyro.cli(main, registry=config and _two_groups(config.default))
     except (ValueError, OSError) as error:
         from_system = isinstance(error, OSError) and error.filename and error.strerror
         words = f"{error.filename}: {error.strerror}" if from_system else str(error)
@@ -40,10 +77,55 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
         sys.exit(130)
 
 
-def chapter_folder(run: str | Path, chapter: str) -> Path:
-    """Create `<run>/<chapter>` and return it; raise OSError with a remedy where that is
-    impossible.
+def _two_groups(default: object) -> "ConstructorRegistry":
+    """tyro's rule for the dataclass of `default`, with its keyword-only fields in a group of their
+    own.
+
+    tyro makes a group of each nested structure, so the keyword-only fields pretend to be one.
     """
+    from tyro.conf import OmitArgPrefixes
+    from tyro.constructors import (
+        ConstructorRegistry,
+        StructConstructorSpec,
+        StructFieldSpec,
+        StructTypeInfo,
+    )
+
+    class More:
+        """Settings that are seldom changed."""
+
+    config = type(default)
+    spec = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(config, default, False))
+    seldom = {field.name for field in fields(default) if field.kw_only}
+    more = StructFieldSpec("more", Annotated[More, OmitArgPrefixes], More())
+    specs = {
+        config: StructConstructorSpec(
+            lambda more, **everyday: config(**everyday, **more),
+            (*(field for field in spec.fields if field.name not in seldom), more),
+        ),
+        More: StructConstructorSpec(
+            dict, tuple(field for field in spec.fields if field.name in seldom)
+        ),
+    }
+    registry = ConstructorRegistry()
+    registry.struct_rule(lambda info: specs.get(info.type))
+    return registry
+
+
+def check_positive(config: object, *names: str) -> None:
+    """ValueError, in the words of the command line, if a field is no positive number; None is fine.
+
+    For the `__post_init__` of a config.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 < value < math.inf:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(f"{flag} must be a positive number, not {value}")
+
+
+def chapter_folder(run: str | Path, chapter: str) -> Path:
+    """Create `<run>/<chapter>` and return it; OSError with a remedy if that is impossible."""
     folder = Path(run) / chapter
     try:
         folder.mkdir(parents=True, exist_ok=True)
