@@ -21,9 +21,8 @@ from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
 from ch04_pretraining.questions import TEST_SETS, confidence_interval, draw_questions, grade
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import SPECIALS, Message
-from ch06_instruction.evaluation import ask_base, examine
-from ch06_instruction.grading import exact_match, summarize_answers
-from ch06_instruction.instructions import instructions
+from ch06_instruction.grading import exact_match
+from ch06_instruction.storyworld_tasks import evaluate_instructions, instructions, summarize_answers
 from ch07_practice.likelihood import ratio_interval, score_rows, text_windows
 
 
@@ -192,7 +191,7 @@ def examine_instructions(subject: Subject, size: Size) -> list[Finding]:
     4's form.
     """
     asked = list(instructions(size.questions, size.seed, only="question"))
-    rows, _ = (examine if subject.chats else ask_base)(subject.chat, asked)
+    rows, _ = evaluate_instructions(subject.chat, asked, pretrained=not subject.chats)
     summary = summarize_answers(rows)
     found = [
         ("exact match", summary),

@@ -22,7 +22,7 @@ from ch04_pretraining import run_checkpoint
 from ch04_pretraining.checkpoint import find_checkpoint
 from ch06_instruction.chat import END, SPECIALS, Message, check_conversation, prompt_ids
 from ch06_instruction.grading import final_answer
-from ch06_instruction.instructions import LEVELS
+from ch06_instruction.storyworld_tasks import LEVELS
 from ch07_practice.constrained import Pattern, Vocabulary, json_expression
 from ch07_practice.engine import Engine
 from ch07_practice.models import open_model

@@ -12,7 +12,7 @@ from random import Random
 from ch01_text.storyworld import question_lines, stories
 from ch01_text.storyworld.questions import MAIN_KINDS
 from ch03_gpt import document_start
-from ch06_instruction.instructions import LEVELS
+from ch06_instruction.storyworld_tasks import LEVELS
 from ch07_practice.harness import Finding, choices_of, share
 from ch07_practice.labs.setting import Pair, Setting
 

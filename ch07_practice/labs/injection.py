@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from ch01_text.storyworld import question_lines
 from ch01_text.storyworld.words import PLACES, the
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import FORM_WORDS
+from ch06_instruction.storyworld_tasks import FORM_WORDS
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Pair, Setting, draw_pairs, user
 from ch07_practice.labs.structured import STEPS, answer_within

@@ -16,7 +16,7 @@ import numpy as np
 from ch01_text.storyworld import Story, stories
 from ch01_text.storyworld.words import the
 from ch06_instruction.grading import exact_match
-from ch06_instruction.instructions import LEVELS
+from ch06_instruction.storyworld_tasks import LEVELS
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Pair, Setting, closing_pairs, draw_pairs, user
 from ch07_practice.retrieval import Bm25Index, TfidfIndex, VectorIndex, embed

@@ -13,7 +13,7 @@ from ch01_text.storyworld.words import PRONOUNS, the
 from ch03_gpt import complete
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import END
-from ch06_instruction.instructions import LEVELS
+from ch06_instruction.storyworld_tasks import LEVELS
 from ch07_practice.harness import Subject
 
 Pair = tuple[Story, Question]

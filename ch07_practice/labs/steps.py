@@ -16,7 +16,7 @@ from ch01_text.storyworld.words import PRONOUNS, the
 from ch04_pretraining.questions import grade
 from ch06_instruction.answering import Chat
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import LEVELS, REFUSAL
+from ch06_instruction.storyworld_tasks import LEVELS, REFUSAL
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Pair, Setting, register, user
 
