@@ -30,7 +30,13 @@ from appendix_a.plots import draw_paths, draw_profile, draw_training
 from appendix_a.training import OptimizerName
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import Precision, pick_device, pick_precision
-from ch04_pretraining.parallel import Strategy, average, is_first_process, n_processes, processes
+from ch04_pretraining.parallel import (
+    Strategy,
+    all_reduce_mean,
+    get_world_size,
+    init_distributed,
+    is_rank_zero,
+)
 
 CHAPTER = "appendix_a"
 
@@ -64,7 +70,7 @@ def learn(
     optimizer = make_optimizer(settings["optimizer"], module.parameters(), settings["lr"])
     began = time.perf_counter()
     losses = train(module, loader, optimizer, settings["epochs"], shared_cross_entropy, precision)
-    losses = average(losses).cpu()
+    losses = all_reduce_mean(losses).cpu()
     seconds = time.perf_counter() - began
     learned = plain_copy(network)
     accuracy = compute_accuracy(learned, test_loader)
@@ -76,11 +82,11 @@ def learn(
         "steps": len(losses),
         "rows_per_s": settings["epochs"] * settings["rows"] / seconds,
         "seconds": seconds,
-        "processes": n_processes(),
+        "processes": get_world_size(),
         "device": str(precision.device),
         **settings,
     }
-    if is_first_process():
+    if is_rank_zero():
         path = chapter_folder(folder.parent, folder.name) / "network.safetensors"
         save_network(learned, path)
         features, labels = test_loader.dataset.features, test_loader.dataset.labels
@@ -140,10 +146,10 @@ def main(
     if compile and (reason := missing_compiler()):
         raise ValueError(f"--compile cannot work: {reason}")
     folder = Path(run) / CHAPTER
-    with processes(strategy, pick_device(device)) as where:
+    with init_distributed(strategy, pick_device(device)) as where:
         metrics = learn(settings, pick_precision(where, dtype), strategy, compile, folder)
         paths = {name: descend(name, rate, 60) for name, rate in RATES.items()}
-        if is_first_process():
+        if is_rank_zero():
             draw_paths(paths).savefig(folder / "optimizer_paths.png", dpi=110)
         for name in ("accuracy", "train_accuracy", "loss", "steps", "rows_per_s", "processes"):
             print(f"{name.replace('_', ' '):<16}{metrics[name]:,.6g}")

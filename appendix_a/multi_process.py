@@ -17,7 +17,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Sampler
 
 from appendix_a.network import NeuralNetwork
-from ch04_pretraining.parallel import Strategy, average, process_part, whole
+from ch04_pretraining.parallel import (
+    Strategy,
+    all_reduce_mean,
+    full_tensor,
+    get_rank_and_world_size,
+)
 
 
 def ddp_setup(
@@ -57,7 +62,7 @@ def share_batches(loader: DataLoader) -> DataLoader:
 
     ValueError where a batch has fewer rows than there are processes.
     """
-    rank, world_size = process_part()
+    rank, world_size = get_rank_and_world_size()
     smallest = min(
         len(loader.dataset) % loader.batch_size or loader.batch_size, len(loader.dataset)
     )
@@ -79,7 +84,7 @@ def shared_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     size.
     """
     rows = torch.tensor(float(len(labels)), device=logits.device)
-    return F.cross_entropy(logits, labels, reduction="sum") / average(rows)
+    return F.cross_entropy(logits, labels, reduction="sum") / all_reduce_mean(rows)
 
 
 def distribute(network: NeuralNetwork, strategy: Strategy) -> nn.Module:
@@ -102,6 +107,6 @@ def plain_copy(network: NeuralNetwork) -> NeuralNetwork:
     """
     copy = NeuralNetwork(network.sizes[0], network.sizes[-1], network.sizes[1:-1])
     copy.load_state_dict(
-        {name: whole(tensor).cpu() for name, tensor in network.state_dict().items()}
+        {name: full_tensor(tensor).cpu() for name, tensor in network.state_dict().items()}
     )
     return copy.eval()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ch01_text.corpora import Download, fetch
+from ch01_text.text_datasets import Download, fetch
 
 MNIST = Download(
     "mnist.npz",

@@ -1,8 +1,8 @@
-"""From token ids to training batches: the book's sliding window, and the fast path that training
-uses.
+"""From token ids to batches: the book's sliding window, the fast path that training uses, and rows
+of different lengths.
 
-The fast path keeps all ids in one array (memory-mapped if it comes from a file, so that a corpus
-may be larger than memory) and cuts a batch of windows out of it with one gather.
+The fast path keeps all ids in one array, memory-mapped if it comes from a file, so that a data set
+may be larger than memory, and copies the windows of a batch out of it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,18 +11,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, Dataset
 
 from ch01_text.bpe import BPETokenizer, gpt2_tokenizer
 from ch01_text.saving import replacing
+from ch01_text.tokenizer import Tokenizer
 
 Batch = tuple[Tensor, Tensor]
-IGNORE = -100  # PyTorch's default target that counts for no loss
+IGNORE = -100  # the target that cross-entropy skips (PyTorch's default)
 
 
 class GPTDataset(Dataset):
     """Windows of `max_length` ids, `stride` apart; item i is (inputs, targets), int64 (T,) views
-    each, the targets shifted by one. ValueError where the text is shorter than one window.
+    each, the targets shifted by one. ValueError if the text is shorter than one window.
 
     `text` is a string, encoded here (`<|endoftext|>` counts as the special token), or ids.
     """
@@ -30,7 +32,7 @@ class GPTDataset(Dataset):
     def __init__(
         self,
         text: str | list[int] | Tensor,
-        tokenizer=None,
+        tokenizer: Tokenizer | None = None,
         max_length: int = 256,
         stride: int = 128,
     ):
@@ -57,7 +59,7 @@ GPTDatasetV1 = GPTDataset  # the book's name
 
 
 def check_length(n_tokens: int, context_length: int) -> None:
-    """ValueError where a text has no whole window and its next token."""
+    """ValueError if a text is too short for one window and its next token."""
     if n_tokens < context_length + 1:
         raise ValueError(
             f"the text has {n_tokens} tokens, one window needs {context_length + 1}; "
@@ -67,7 +69,7 @@ def check_length(n_tokens: int, context_length: int) -> None:
 
 def create_dataloader(
     text: str | list[int] | Tensor,
-    tokenizer=None,
+    tokenizer: Tokenizer | None = None,
     batch_size: int = 4,
     max_length: int = 256,
     stride: int = 128,
@@ -89,8 +91,8 @@ def create_dataloader(
     )
 
 
-def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
-    """Texts -> one array of ids, uint16 where the vocabulary allows it, else uint32;
+def encode_documents(tokenizer: Tokenizer, documents: list[str]) -> np.ndarray:
+    """Texts -> one array of ids, uint16 if the vocabulary allows it, else uint32, with
     `<|endoftext|>` after every document.
     """
     if isinstance(tokenizer, BPETokenizer):
@@ -103,8 +105,8 @@ def encode_documents(tokenizer, documents: list[str]) -> np.ndarray:
 
 
 def document_starts(tokens: np.ndarray, eot_id: int) -> np.ndarray:
-    """Positions of each `<|endoftext|>` that a document follows: windows that begin there show a
-    model how a document begins, so that it can begin one from `<|endoftext|>` alone.
+    """Positions of every `<|endoftext|>` that is followed by a document. Windows that begin there
+    teach a model to begin a document from `<|endoftext|>` alone.
     """
     return np.flatnonzero(tokens[:-1] == eot_id)
 
@@ -116,7 +118,7 @@ def save_tokens(path: str | Path, tokens: np.ndarray) -> None:
 
 
 def open_tokens(path: str | Path) -> np.ndarray:
-    """Open a `.npy` file of ids without reading it: pages come in as windows are drawn."""
+    """Open a `.npy` file of ids without reading it: pages are loaded as windows are drawn."""
     return np.load(path, mmap_mode="r")
 
 
@@ -124,11 +126,12 @@ class RandomWindows:
     """Endless batches (inputs, targets), int64 (B, T) each on `device`, of windows drawn by
     `generator`.
 
-    `tokens`: one array, or several (shards), of which a window lies in one. Windows begin anywhere,
-    or only at `starts` of a single array (documents, say). `lesson=(n, k)`: the first n batches are
-    drawn from the first k starts only, where the easy texts are. `part=(i, n)`: of every batch
-    drawn, keep the i-th of n equal parts, for the i-th of n processes. Inputs and targets are views
-    of one (B, T + 1) buffer that is copied to the device once. ValueError where no window fits.
+    `tokens` is one array or several shards; a window never spans two shards. Windows begin
+    anywhere, or only at `starts` (of documents, for example) in a single array. With
+    `curriculum=(n, k)` the first n batches are drawn from the first k starts, the easy texts. Of
+    `world_size` processes with the same generator, each keeps its `rank`-th part of every batch.
+    Inputs and targets are views of one (B, T + 1) buffer, copied to the device once. ValueError if
+    no window fits.
     """
 
     def __init__(
@@ -139,14 +142,15 @@ class RandomWindows:
         generator: torch.Generator,
         starts: np.ndarray | None = None,
         device: torch.device | str = "cpu",
-        lesson: tuple[int, int] = (0, 0),
-        part: tuple[int, int] = (0, 1),
+        curriculum: tuple[int, int] = (0, 0),
+        rank: int = 0,
+        world_size: int = 1,
     ):
         shards = [tokens] if isinstance(tokens, np.ndarray) else list(tokens)
         check_length(max(map(len, shards)), context_length)
-        if batch_size % part[1]:
+        if batch_size % world_size:
             raise ValueError(
-                f"{part[1]} processes cannot share a batch of {batch_size} evenly; choose a"
+                f"{world_size} processes cannot share a batch of {batch_size} evenly; choose a"
                 " multiple"
             )
         self.shards = [shard for shard in shards if len(shard) > context_length]
@@ -159,9 +163,9 @@ class RandomWindows:
             )
         self.context_length = context_length
         self.batch_size = batch_size
-        self.lesson = lesson
-        self.part = part
-        self.drawn = 0  # batches
+        self.curriculum = curriculum
+        self.rank, self.world_size = rank, world_size
+        self.n_drawn = 0  # batches
         self.generator, self.device = generator, torch.device(device)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -173,24 +177,19 @@ class RandomWindows:
         return self.shards[shard][start : start + self.context_length + 1]
 
     def __next__(self) -> Batch:
-        lesson_batches, lesson_starts = self.lesson
-        choices = (
-            self.ends[-1]
-            if self.starts is None
-            else lesson_starts
-            if self.drawn < lesson_batches
-            else len(self.starts)
-        )
-        self.drawn += 1
-        drawn = torch.randint(int(choices), (self.batch_size,), generator=self.generator).numpy()
-        i, n = self.part
-        drawn = (
-            drawn.reshape(n, -1)[i] if self.starts is None else self.starts[drawn.reshape(n, -1)[i]]
-        )
-        # (B, T + 1)
-        buffer = torch.from_numpy(
-            np.stack([self._window(number) for number in drawn]).astype(np.int64)
-        )
+        easy_batches, easy_starts = self.curriculum
+        if self.starts is None:
+            n_choices = int(self.ends[-1])
+        else:
+            n_choices = easy_starts if self.n_drawn < easy_batches else len(self.starts)
+        self.n_drawn += 1
+        # every process draws the whole batch, so that the generators stay in step
+        drawn = torch.randint(n_choices, (self.batch_size,), generator=self.generator).numpy()
+        drawn = drawn.reshape(self.world_size, -1)[self.rank]
+        if self.starts is not None:
+            drawn = self.starts[drawn]
+        windows = np.stack([self._window(number) for number in drawn]).astype(np.int64)
+        buffer = torch.from_numpy(windows)  # (B, T + 1)
         if self.device.type == "cuda":
             buffer = buffer.pin_memory()
         buffer = buffer.to(self.device, non_blocking=True)
@@ -198,12 +197,12 @@ class RandomWindows:
 
     def state_dict(self) -> dict:
         """What decides the next batches."""
-        return {"generator": self.generator.get_state(), "drawn": self.drawn}
+        return {"generator": self.generator.get_state(), "n_drawn": self.n_drawn}
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on as the saved one would have."""
+        """Continue with the batches that would have followed."""
         self.generator.set_state(state["generator"])
-        self.drawn = state["drawn"]
+        self.n_drawn = state["n_drawn"]
 
 
 def sequential_windows(
@@ -212,8 +211,7 @@ def sequential_windows(
     """Batches (inputs, targets), int64 (B, T) each, that predict every token but the first exactly
     once.
 
-    The last window is filled up with targets of IGNORE. ValueError where there is nothing to
-    predict.
+    The last window is padded, with targets of IGNORE. ValueError if there is nothing to predict.
     """
     if len(tokens) < 2:
         raise ValueError(
@@ -226,12 +224,37 @@ def sequential_windows(
         )
         inputs, targets = chunk[:-1], chunk[1:]
         missing = -len(inputs) % T
-        if len(inputs) < T:  # a single short window needs no filling up
+        if len(inputs) < T:  # a single short window needs no padding
             missing = 0
         inputs = torch.nn.functional.pad(inputs, (0, missing))
         targets = torch.nn.functional.pad(targets, (0, missing), value=IGNORE)
         width = min(T, len(inputs))
         yield inputs.view(-1, width).to(device), targets.view(-1, width).to(device)
+
+
+def right_pad(
+    rows: Sequence[Sequence[int]], value: int = 0, device: torch.device | str = "cpu"
+) -> Tensor:
+    """Rows of ids -> (B, longest), int64, padded with `value` on the right.
+
+    >>> right_pad([[1, 2, 3], [4]])
+    tensor([[1, 2, 3],
+            [4, 0, 0]])
+    """
+    tensors = [torch.as_tensor(row, dtype=torch.long) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=value).to(device)
+
+
+def batches_by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Row numbers in batches, the shortest rows first: rows of one batch have about the same
+    length, so that little is spent on padding.
+
+    >>> list(batches_by_length([30, 5, 31, 4], batch_size=2))
+    [[3, 1], [0, 2]]
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for first in range(0, len(order), batch_size):
+        yield order[first : first + batch_size]
 
 
 def create_dataloader_v1(
@@ -242,7 +265,7 @@ def create_dataloader_v1(
     shuffle: bool = True,
     drop_last: bool = True,
     num_workers: int = 0,
-    tokenizer=None,
+    tokenizer: Tokenizer | None = None,
 ) -> DataLoader:
     """The book's name of `create_dataloader`; GPT-2's tokenizer by default."""
     return create_dataloader(

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from ch01_text import (
     BPETokenizer,
     CharTokenizer,
+    Tokenizer,
     WordTokenizer,
     gpt2_tokenizer,
     load_documents,
@@ -25,8 +26,8 @@ CHAPTER = "ch01_text"
 SPEED_SAMPLE = 2_000_000  # characters
 
 
-def measure(name: str, tokenizer, text: str) -> dict:
-    """One row of the comparison: how `tokenizer` cuts a text that it was not trained on."""
+def compare_one(name: str, tokenizer: Tokenizer, text: str) -> dict:
+    """One row of the comparison: how `tokenizer` encodes a text that it was not trained on."""
     started = time.perf_counter()
     ids = tokenizer.encode(text)
     seconds = time.perf_counter() - started
@@ -42,13 +43,15 @@ def measure(name: str, tokenizer, text: str) -> dict:
     }
 
 
-def compare(tokenizers: dict[str, object], text: str) -> pd.DataFrame:
-    """A row for each tokenizer, on the same text."""
-    return pd.DataFrame([measure(name, tokenizer, text) for name, tokenizer in tokenizers.items()])
+def compare(tokenizers: dict[str, Tokenizer], text: str) -> pd.DataFrame:
+    """One row per tokenizer, on the same text."""
+    return pd.DataFrame(
+        [compare_one(name, tokenizer, text) for name, tokenizer in tokenizers.items()]
+    )
 
 
 def compression_by_size(tokenizer: BPETokenizer, text: str) -> pd.DataFrame:
-    """Characters per token when only the first so many tokens of a trained encoding are used."""
+    """Characters per token with the first 256, 512, 1024, ... tokens of a trained encoding."""
     rows = []
     n = len(tokenizer.tokens)
     for size in [*(2**i for i in range(8, 16) if 2**i < n), n]:
@@ -88,7 +91,7 @@ def show_tokens(tokenizer: BPETokenizer, text: str) -> str:
 
 
 def find_gpt2() -> BPETokenizer | None:
-    """GPT-2's tokenizer if it is at hand; a line says so if not."""
+    """GPT-2's tokenizer, or None, with a printed reason, if it cannot be loaded."""
     try:
         return gpt2_tokenizer()
     except OSError as error:
@@ -97,7 +100,7 @@ def find_gpt2() -> BPETokenizer | None:
 
 
 def main(
-    data: str = "shakespeare",
+    data: str | Path = "shakespeare",
     vocab_size: int = 4096,
     run: Path = Path("runs/default"),
     seed: int = 1337,
@@ -109,10 +112,10 @@ def main(
         data: shakespeare, storyworld, tinyshakespeare, the-verdict, or a UTF-8 file or folder.
         vocab_size: Number of tokens to learn, the 256 bytes and the end-of-text token included.
         run: Folder of the run; results and the tokenizer go to RUN/ch01_text.
-        seed: Accepted as in every chapter; learning an encoding draws no random numbers.
+        seed: Accepted as in every chapter; training an encoding draws no random numbers.
         device: Accepted as in every chapter; tokenizing runs on the CPU.
     """
-    began = time.perf_counter()
+    began, data = time.perf_counter(), str(data)
     documents = load_documents(data)
     train_documents, held_out = split_documents(documents)
     held_out_text = "\n\n".join(held_out)

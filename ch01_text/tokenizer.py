@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self, runtime_checkable
 
 from ch01_text.run import write_atomically
 
@@ -22,6 +22,36 @@ FILE_NAME = "tokenizer.json"
 def as_documents(text: str | Iterable[str]) -> Iterable[str]:
     """A single text counts as one document."""
     return [text] if isinstance(text, str) else text
+
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """What every tokenizer of this project can do; code that takes one needs no more."""
+
+    @classmethod
+    def train(
+        cls,
+        text: str | Iterable[str],
+        vocab_size: int,
+        special_tokens: tuple[str, ...] = (END_OF_TEXT,),
+    ) -> Self: ...
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self: ...
+
+    def save(self, folder: str | Path) -> None: ...
+
+    def encode(
+        self, text: str, allowed_special: Collection[str] | str = frozenset()
+    ) -> list[int]: ...
+
+    def decode(self, ids: Iterable[int]) -> str: ...
+
+    @property
+    def n_vocab(self) -> int: ...
+
+    @property
+    def eot_id(self) -> int: ...
 
 
 def split_at_specials(text: str, specials: Collection[str]) -> list[str]:

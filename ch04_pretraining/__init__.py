@@ -1,8 +1,9 @@
 """Chapter 4: the training loop, checkpoints, pretrained weights, loss curves.
 
-Its modules, in the order in which to read them: training, loss, chunked_loss, answer_loss, muon,
-optimizer, schedule, corpus, recipes, checkpoint, parallel, allocator, probe, plots,
-tensorboard_log, memorisation, questions, experiment, pretrained, book.
+Its modules, in the order in which to read them: training, loss, muon, optimizer, schedule, dataset,
+config, checkpoint, parallel, allocator, layer_monitor, plots, tensorboard_log, memorisation,
+trainer, pretrain, pretrained, book. story_corpus and intervals measure what the story model
+understands.
 """
 
 from ch04_pretraining.book import (
@@ -15,24 +16,32 @@ from ch04_pretraining.book import (
     train_model_simple,
 )
 from ch04_pretraining.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
-from ch04_pretraining.corpus import Corpus, load_corpus
-from ch04_pretraining.loss import IGNORE, bits_per_byte, evaluate_loss, next_token_loss
+from ch04_pretraining.config import RECIPES, PretrainConfig, fill_in
+from ch04_pretraining.dataset import TokenDataset, load_dataset
+from ch04_pretraining.intervals import wilson_interval
+from ch04_pretraining.layer_monitor import LayerMonitor
+from ch04_pretraining.loss import bits_per_byte, evaluate_loss, next_token_loss, token_losses
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
+from ch04_pretraining.pretrain import pretrain
 from ch04_pretraining.pretrained import (
     from_pretrained,
     run_checkpoint,
     save_pretrained,
     tokenizer_of,
 )
-from ch04_pretraining.schedule import SCHEDULES, trapezoid, warmup_cosine
-from ch04_pretraining.training import Progress, train
+from ch04_pretraining.schedule import SCHEDULES, warmup_cosine, warmup_stable_decay
+from ch04_pretraining.trainer import Trainer
+from ch04_pretraining.training import TrainState, train
 
 __all__ = [
-    "IGNORE",
+    "RECIPES",
     "SCHEDULES",
-    "Corpus",
-    "Progress",
+    "LayerMonitor",
+    "PretrainConfig",
+    "TokenDataset",
+    "TrainState",
+    "Trainer",
     "bits_per_byte",
     "calc_loss_batch",
     "calc_loss_loader",
@@ -40,24 +49,28 @@ __all__ = [
     "draw_losses",
     "draw_samples",
     "evaluate_loss",
+    "fill_in",
     "find_checkpoint",
     "from_pretrained",
     "generate",
     "load_checkpoint",
-    "load_corpus",
+    "load_dataset",
     "load_weights_into_gpt",
     "make_optimizers",
     "next_token_loss",
     "plot_losses",
+    "pretrain",
     "run_checkpoint",
     "save_checkpoint",
     "save_pretrained",
     "set_learning_rate",
     "text_to_token_ids",
     "token_ids_to_text",
+    "token_losses",
     "tokenizer_of",
     "train",
     "train_model_simple",
-    "trapezoid",
     "warmup_cosine",
+    "warmup_stable_decay",
+    "wilson_interval",
 ]

@@ -1,9 +1,9 @@
-"""Keep the memory that a training step frees, for the next step.
+"""Let the C library keep the memory that a training step frees, for the next step.
 
-glibc gives every large block that is freed back to the system at once. A step frees and asks for
-the same hundreds of megabytes again, and the system hands them out in pages that it has to clear
-first: on a CPU a tenth to a half of the time of a step (speed.md). Nothing but the process's own
-memory is affected.
+By default glibc returns every large freed block to the system at once. A training step frees and
+requests the same hundreds of megabytes again and again, and each time the system hands out pages
+that it has to clear first: on a CPU a tenth to a half of the time of a step (speed.md). Only this
+process's memory is affected.
 """
 
 import ctypes
@@ -12,10 +12,8 @@ import sys
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from glibc's malloc.h
 
 
-def keep_freed_memory() -> bool:
-    """Tell the C library to keep freed blocks for the life of this process; False where it has
-    no such switch.
-    """
+def disable_malloc_trim() -> bool:
+    """Keep freed blocks for the life of this process; False if the C library has no such switch."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc has it, musl does not

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ch03_gpt import GPTModel, stream
 from ch04_pretraining.loss import evaluate_loss, next_token_loss
 from ch04_pretraining.pretrained import load_gpt2_tensors
-from ch04_pretraining.training import Progress, train
+from ch04_pretraining.training import TrainState, train
 
 
 def text_to_token_ids(text: str, tokenizer) -> Tensor:
@@ -82,7 +82,7 @@ def train_model_simple(
     """
     train_losses, val_losses, tokens_seen = [], [], []
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(progress: TrainState) -> dict:
         if (progress.step - 1) % eval_freq == 0:
             train_losses.append(calc_loss_loader(train_loader, model, device, eval_iter))
             val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))

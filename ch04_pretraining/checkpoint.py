@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from ch01_text import RandomWindows, load_tokenizer
 from ch01_text.saving import find_whole, replacing
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining.parallel import is_first_process, like, whole
-from ch04_pretraining.training import Progress
+from ch04_pretraining.parallel import full_tensor, is_rank_zero, shard_like
+from ch04_pretraining.training import TrainState
 
 MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json")
 TRAIN_STATE = "train_state.pt"
@@ -32,7 +32,7 @@ def model_tensors(model: GPTModel) -> dict[str, torch.Tensor]:
     """
     tied = model.out_head.weight is model.tok_emb.weight
     return {
-        name: whole(tensor).contiguous()
+        name: full_tensor(tensor).contiguous()
         for name, tensor in model.state_dict().items()
         if not (tied and name == "out_head.weight")
     }
@@ -47,7 +47,7 @@ def save_checkpoint(
     written, on a full disk for example; what stood there before is untouched then.
     """
     tensors = model_tensors(model)
-    if not is_first_process():
+    if not is_rank_zero():
         return
     folder = Path(folder)
     try:
@@ -131,7 +131,7 @@ def plain_copy(model: GPTModel) -> GPTModel:
     """`model` itself where it is whole in this process, else a whole copy (all processes must
     ask for it).
     """
-    if all(whole(p) is p for p in model.parameters()):
+    if all(full_tensor(p) is p for p in model.parameters()):
         return model
     copy = GPTModel(model.config)
     load_tensors(copy, model_tensors(model))
@@ -139,13 +139,13 @@ def plain_copy(model: GPTModel) -> GPTModel:
 
 
 def training_state(
-    optimizers: list[Optimizer], batches: RandomWindows, progress: Progress, settings: dict
+    optimizers: list[Optimizer], batches: RandomWindows, progress: TrainState, settings: dict
 ) -> dict:
     """Everything beside the weights that the next step depends on, and the settings of the run."""
     return {
         "settings": settings,
         "optimizers": [
-            _map_state(optimizer.state_dict(), lambda index, tensor: whole(tensor))
+            _map_state(optimizer.state_dict(), lambda index, tensor: full_tensor(tensor))
             for optimizer in optimizers
         ],
         "batches": batches.state_dict(),
@@ -181,19 +181,19 @@ def read_training_state(folder: str | Path) -> dict:
 
 def restore_training_state(
     state: dict, optimizers: list[Optimizer], batches: RandomWindows
-) -> Progress:
+) -> TrainState:
     """Put optimizers, batches and random generators back to where the checkpoint was saved."""
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         optimizer.load_state_dict(
-            _map_state(saved, lambda index, tensor, of=parameters: like(of[index], tensor))
+            _map_state(saved, lambda index, tensor, of=parameters: shard_like(of[index], tensor))
         )
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
     device = optimizers[0].param_groups[0]["params"][0].device
-    return Progress(
+    return TrainState(
         **state["progress"]
         | {"pending": [sums.to(device) for sums in state["progress"]["pending"]]}
     )

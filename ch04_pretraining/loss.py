@@ -5,28 +5,37 @@ tokens differ; means of means do not. Targets of IGNORE count for nothing.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ch01_text import IGNORE
 from ch03_gpt import Precision
 
-IGNORE = -100
 Batch = tuple[Tensor, Tensor]
+# (model, batch) -> (sum of losses, number of tokens), both as scalar tensors
+LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+
+
+def token_losses(model: nn.Module, batch: Batch) -> Tensor:
+    """(inputs (B, T), targets (B, T)) -> the loss of each target in nats, (B, T) float32; 0 for
+    IGNORE.
+    """
+    inputs, targets = batch
+    logits = model(inputs)  # (B, T, V)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
+    )
+    return losses.view_as(targets)
 
 
 def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """(inputs (B, T), targets (B, T)) -> (sum of the losses in nats, number of targets),
     scalars.
     """
-    inputs, targets = batch
-    logits = model(inputs)  # (B, T, V)
-    total = F.cross_entropy(
-        logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="sum"
-    )
-    return total, (targets != IGNORE).sum()
+    return token_losses(model, batch).sum(), (batch[1] != IGNORE).sum()
 
 
 @torch.inference_mode()
@@ -34,11 +43,11 @@ def evaluate_loss(
     model: nn.Module,
     batches: Iterable[Batch],
     precision: Precision | None = None,
-    loss_fn=next_token_loss,
+    loss_fn: LossFunction = next_token_loss,
 ) -> tuple[float, int]:
     """Return (mean loss in nats per token, number of tokens) over all of `batches`.
 
-    ValueError where they hold no token.
+    No gradients are computed. ValueError if there is no token in them.
     """
     was_training = model.training
     model.eval()

@@ -22,13 +22,13 @@ def ngram_hashes(tokens: np.ndarray, n: int = 8) -> np.ndarray:
     return hashes
 
 
-def share_seen(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int = 8) -> float:
+def ngram_overlap(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int = 8) -> float:
     """The share of the runs of `n` tokens in `texts` that occur in a training shard as well, in [0,
     1].
 
     ValueError where no text is that long.
 
-    >>> share_seen([np.arange(5, 15)], [np.arange(14)], n=8)
+    >>> ngram_overlap([np.arange(5, 15)], [np.arange(14)], n=8)
     0.6666666666666666
     """
     runs = np.concatenate([ngram_hashes(text, n) for text in texts])

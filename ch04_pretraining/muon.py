@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ch04_pretraining.parallel import like, whole
+from ch04_pretraining.parallel import full_tensor, shard_like
 
 # Jordan's coefficients: any s in (0, 1] ends between about 0.7 and 1.2
 A, B, C = 3.4445, -4.7750, 2.0315
@@ -114,9 +114,10 @@ class Muon(Optimizer):
         averages = [self.state[p]["momentum_buffer"] for p in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov
-        updates = orthogonalize(torch.stack([whole(a) for a in ahead]).to(self.dtype))
+        updates = orthogonalize(torch.stack([full_tensor(a) for a in ahead]).to(self.dtype))
         updates = [
-            like(p, u) for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
+            shard_like(p, u)
+            for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
         ]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         # a tall matrix's update is lengthened, as in its authors' code

@@ -1,9 +1,9 @@
 """Several processes, one training run: torch.distributed behind two strategies.
 
-ddp (Li et al. 2020): every process holds the whole model and averages the gradients. fsdp (Zhao et
-al. 2023): every process holds a part of each weight, its gradient and its optimizer state, and
-gathers a block's weights when it is needed. `torchrun` starts the processes; each takes its part of
-every batch, so that N processes do what one would do with the same batch.
+ddp (Li et al. 2020): every process holds the whole model, and gradients are averaged. fsdp (Zhao et
+al. 2023): every process holds a shard of each weight, its gradient and its optimizer state, and
+gathers a block's weights when it needs them. `torchrun` starts the processes; each takes its part
+of every batch, so that N processes do what one would do with the same batch.
 """
 
 import contextlib
@@ -22,51 +22,49 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ch03_gpt import GPTModel
 
-# what a process waits for another, which may have a large corpus to tokenize
-PATIENCE = timedelta(hours=6)
+# how long processes wait for each other: rank zero may have a large data set to tokenize
+TIMEOUT = timedelta(hours=6)
 Strategy = Literal["single", "ddp", "fsdp"]
 
 
-def process_part() -> tuple[int, int]:
-    """(number of this process, number of processes): which part of a batch it takes."""
+def get_rank_and_world_size() -> tuple[int, int]:
+    """(number of this process, number of processes); (0, 1) without torch.distributed."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def is_first_process() -> bool:
-    """Is this the process that prints and writes? A process on its own is."""
-    return process_part()[0] == 0
+def is_rank_zero() -> bool:
+    """Is this the process that prints and writes files? A single process is."""
+    return get_rank_and_world_size()[0] == 0
 
 
-def n_processes() -> int:
-    return process_part()[1]
+def get_world_size() -> int:
+    return get_rank_and_world_size()[1]
 
 
-def average(sums: Tensor) -> Tensor:
+def all_reduce_mean(tensor: Tensor) -> Tensor:
     """The mean of a tensor over all processes, in place."""
     if dist.is_initialized():
-        dist.all_reduce(sums)
-        sums /= dist.get_world_size()
-    return sums
+        dist.all_reduce(tensor)
+        tensor /= dist.get_world_size()
+    return tensor
 
 
 @contextlib.contextmanager
-def first_process_first() -> Iterator[None]:
-    """Let the first process through alone, then the others: what it left on disk they only need
-    to read.
-    """
-    if not is_first_process():
+def rank_zero_first() -> Iterator[None]:
+    """Run the block in rank zero first and then in the others, which find its files on disk."""
+    if not is_rank_zero():
         dist.barrier()
     yield
-    if is_first_process() and dist.is_initialized():
+    if is_rank_zero() and dist.is_initialized():
         dist.barrier()
 
 
 @contextlib.contextmanager
-def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device]:
-    """Join the processes that torchrun started; yields the device of this one. Only the first one
-    prints.
+def init_distributed(strategy: Strategy, device: torch.device) -> Iterator[torch.device]:
+    """Join the process group that torchrun started and yield the device of this process. Only rank
+    zero prints.
 
-    ValueError where strategy and torchrun do not go together.
+    ValueError if strategy and torchrun do not go together.
     """
     started_by_torchrun = "TORCHELASTIC_RUN_ID" in os.environ
     if strategy == "single":
@@ -85,7 +83,7 @@ def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
     try:
         with contextlib.ExitStack() as stack:
             if dist.get_rank() > 0:
@@ -98,8 +96,8 @@ def processes(strategy: Strategy, device: torch.device) -> Iterator[torch.device
 
 
 class LossModule(nn.Module):
-    """Model and loss function as one module, because gradients are shared when the outermost
-    forward is left.
+    """Model and loss function as one module: DDP and FSDP hook the outermost forward, so the loss
+    must be computed inside it.
     """
 
     def __init__(self, model: GPTModel, loss_fn):
@@ -110,22 +108,22 @@ class LossModule(nn.Module):
         return self.loss_fn(self.model, batch)
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The whole of a tensor of which each process holds a part; any other tensor as it is."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor; any other tensor is returned as it is."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """`tensor` cut and spread as `parameter` is, if it has that shape; otherwise as it is."""
+def shard_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """Shard `tensor` as `parameter` is if it has its shape; otherwise return it as it is."""
     if isinstance(parameter, DTensor) and tensor.shape == parameter.shape:
         return distribute_tensor(tensor, parameter.device_mesh, parameter.placements)
     return tensor
 
 
 def parallelize(model: GPTModel, loss_fn, strategy: Strategy):
-    """Return (module, loss function) for `train`: what runs forward, and how its loss is asked for.
+    """Return (module, loss function) for `train`.
 
-    fsdp replaces the parameters of `model` by its part of them, so make optimizers afterwards.
+    fsdp replaces the parameters of `model` by their shards, so make optimizers afterwards.
     """
     if strategy == "single":
         return model, loss_fn

@@ -69,9 +69,9 @@ def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None
 
 
 def draw_dashboard(log: list[dict]) -> Figure:
-    """Six looks at a training log: loss against time, learning rate, gradient norm with the share
-    of clipped steps, and, where a `Probe` has looked, each layer's gradient norm, update-to-weight
-    ratio and output size.
+    """Six views of a training log: loss against time, learning rate, gradient norm with the share
+    of clipped steps, and, if a `LayerMonitor` measured them, each layer's gradient norm,
+    update-to-weight ratio and output size.
     """
     figure = Figure(figsize=(14, 7.5), layout="constrained")
     loss, rate, norm, layer_norm, ratio, activation = figure.subplots(2, 3).flat

@@ -28,11 +28,11 @@ def warmup_cosine(warmup: float = 0.05, final: float = 0.1) -> Schedule:
     return multiplier
 
 
-def trapezoid(warmup: float = 0.05, decay: float = 0.7, final: float = 0.0) -> Schedule:
-    """Rise linearly, stay at the peak, fall linearly to `final` over the last `decay` share
-    ("warm-up, stable, decay", Hu et al. 2024, MiniCPM, section 4).
+def warmup_stable_decay(warmup: float = 0.05, decay: float = 0.7, final: float = 0.0) -> Schedule:
+    """Rise linearly, stay at the peak, fall linearly to `final` over the last `decay` share (WSD:
+    Hu et al. 2024, MiniCPM, section 4).
 
-    >>> schedule = trapezoid(warmup=0.1, decay=0.5)
+    >>> schedule = warmup_stable_decay(warmup=0.1, decay=0.5)
     >>> [schedule(p) for p in (0.05, 0.3, 0.75, 1.0)]
     [0.5, 1.0, 0.5, 0.0]
     """
@@ -45,4 +45,4 @@ def trapezoid(warmup: float = 0.05, decay: float = 0.7, final: float = 0.0) -> S
     return multiplier
 
 
-SCHEDULES: dict[str, Callable[[], Schedule]] = {"trapezoid": trapezoid, "cosine": warmup_cosine}
+SCHEDULES: dict[str, Callable[[], Schedule]] = {"wsd": warmup_stable_decay, "cosine": warmup_cosine}

@@ -1,8 +1,9 @@
-"""The one training loop, for every chapter: the loss is an argument.
+"""The one training loop of all chapters: the loss is an argument.
 
-A step is visible from top to bottom: learning rate, micro-batches, clipping, update. Losses and
-gradient norms stay on the device until a log step, so nothing waits for it in between. Of several
-processes each calls `train` with its part of every batch; sums are averaged over them.
+The step is visible from top to bottom: learning rate, micro-batches, clipping, update. Losses and
+gradient norms stay on the device until a log step, so that nothing waits for the device in between.
+With several processes, each calls `train` with its part of every batch, and sums are averaged over
+them.
 """
 
 import math
@@ -18,37 +19,35 @@ from torch.optim import Optimizer
 from tqdm import tqdm
 
 from ch03_gpt import Precision, pick_precision
-from ch04_pretraining.allocator import keep_freed_memory
-from ch04_pretraining.loss import Batch, next_token_loss
+from ch04_pretraining.allocator import disable_malloc_trim
+from ch04_pretraining.layer_monitor import LayerMonitor
+from ch04_pretraining.loss import Batch, LossFunction, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
-from ch04_pretraining.parallel import average, n_processes, whole
-from ch04_pretraining.probe import Probe
-from ch04_pretraining.schedule import Schedule, trapezoid
-
-LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+from ch04_pretraining.parallel import all_reduce_mean, full_tensor, get_world_size
+from ch04_pretraining.schedule import Schedule, warmup_stable_decay
 
 
 @dataclass
-class Progress:
-    """How far a training run is: what its log shows and what a checkpoint must keep of it."""
+class TrainState:
+    """How far a training run has come: its counters and its log. A checkpoint keeps it."""
 
     step: int = 0
     tokens: int = 0
     seconds: float = 0.0  # spent training, without evaluation and saving
     clipped: int = 0  # steps whose gradient was clipped
-    log: list[dict] = field(default_factory=list)  # one entry a log step
+    log: list[dict] = field(default_factory=list)  # one entry per log step
     # (loss sum, tokens, norm) of steps not yet logged
     pending: list[Tensor] = field(default_factory=list)
 
     def share(self, steps: int | None, seconds: float | None, ahead: int = 0) -> float:
-        """The share of the plan that is done, in [0, 1], when `ahead` more steps will be over."""
+        """The share of the plan, in [0, 1], that is done after `ahead` more steps."""
         by_steps = (self.step + ahead) / steps if steps else 0.0
         by_time = self.seconds / seconds if seconds else 0.0
         return min(1.0, max(by_steps, by_time))
 
     def check(self) -> None:
-        """ValueError where the loss or gradient of a step since the last log entry is infinite
-        or NaN.
+        """ValueError if the loss or gradient of a step since the last log entry is infinite or
+        NaN.
         """
         losses, _, norms = torch.stack(self.pending).T.tolist() if self.pending else ([], [], [])
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
@@ -96,13 +95,14 @@ def _announce(description: str, steps: int, seconds_per_step: float) -> None:
         )
 
 
-def divide_and_clip(
+def average_and_clip_grads(
     parameters: list[nn.Parameter], n_tokens: Tensor, max_norm: float | None
 ) -> Tensor:
-    """Turn summed gradients into means over `n_tokens`, shorten them to `max_norm` where they are
-    longer (Pascanu et al. 2013), and return the norm of the means before clipping."""
+    """Divide summed gradients by `n_tokens`, clip their norm to `max_norm` (Pascanu et al. 2013),
+    and return the norm of the means before clipping.
+    """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norm = whole(nn.utils.get_total_norm(gradients)) / n_tokens
+    norm = full_tensor(nn.utils.get_total_norm(gradients)) / n_tokens
     factor = 1.0 / n_tokens
     if max_norm is not None:
         factor = factor * torch.clamp(max_norm / (norm + 1e-6), max=1.0)
@@ -119,10 +119,10 @@ def train_step(
     max_norm: float | None,
     precision: Precision,
 ) -> tuple[Tensor, int]:
-    """Do one update on the next `grad_accumulation` batches.
+    """Update the weights once, on the next `grad_accumulation` batches.
 
-    Returns a (3,) tensor (sum of losses, number of target tokens, gradient norm) that is still on
-    the device, and the number of input tokens.
+    Returns a (3,) tensor (sum of losses, number of target tokens, gradient norm), still on the
+    device, and the number of input tokens.
     """
     parameters = [p for group in optimizers for g in group.param_groups for p in g["params"]]
     loss_sum = count_sum = 0.0
@@ -135,8 +135,8 @@ def train_step(
         loss_sum = loss_sum + loss.detach().float()
         count_sum = count_sum + count.float()
         n_inputs += batch[0].numel()
-    loss_sum, count_sum = average(torch.stack((loss_sum, count_sum)))
-    norm = divide_and_clip(parameters, count_sum, max_norm)
+    loss_sum, count_sum = all_reduce_mean(torch.stack((loss_sum, count_sum)))
+    norm = average_and_clip_grads(parameters, count_sum, max_norm)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -157,23 +157,26 @@ def train(
     precision: Precision | None = None,
     log_every: int = 10,
     on_log: Callable[[dict], None] | None = None,
-    progress: Progress | None = None,
-    evaluate: Callable[[Progress], dict] | None = None,
-    save: Callable[[Progress], None] | None = None,
+    state: TrainState | None = None,
+    evaluate: Callable[[TrainState], dict] | None = None,
+    save: Callable[[TrainState], None] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-    probe: Probe | None = None,
+    monitor: LayerMonitor | None = None,
     description: str = "training",
-) -> Progress:
+) -> TrainState:
     """Train `model` in place on `batches` of device tensors until `steps` or `seconds` are over.
 
-    `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors; a step averages
+    `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors. A step averages
     over all tokens of its `grad_accumulation` micro-batches, so that splitting a batch changes
-    nothing. At every log step `evaluate(progress)` may return findings to add to the log entry;
-    where it does, `save(progress)` follows. Neither counts as training time. `on_log(entry)` gets
-    each entry. `progress` continues an earlier run. `should_stop()` is asked after every step; it
-    saves and returns early. `probe` looks into the layers at log steps. ValueError where neither
-    `steps` nor `seconds` is given, and, with the step and the likely cause, where the loss stops
-    being finite.
+    nothing.
+
+    At every log step `evaluate(state)` may return findings, which join the log entry; if it does,
+    `save(state)` follows. Neither counts as training time. `on_log(entry)` receives each entry.
+    `should_stop()` is asked after every step; if it says yes, `train` saves and returns early.
+    `monitor` measures the layers at log steps. Pass the `state` of an earlier run to continue it.
+
+    ValueError if neither `steps` nor `seconds` is given, and, with the step and the likely cause,
+    if the loss stops being finite.
     """
     if not steps and not seconds:
         raise ValueError("say how long to train: steps, seconds, or both")
@@ -181,53 +184,51 @@ def train(
         raise ValueError(f"grad_accumulation must be at least 1, not {grad_accumulation}")
     precision = precision or pick_precision(next(model.parameters()).device, "float32")
     optimizers = optimizers or make_optimizers(model, dtype=precision.dtype)
-    schedule = schedule or trapezoid()
-    progress = progress or Progress()
+    schedule = schedule or warmup_stable_decay()
+    state = state or TrainState()
     if precision.device.type == "cpu":
-        keep_freed_memory()
+        disable_malloc_trim()
     step = partial(
         train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision
     )
     model.train()
-    stopped, begun = False, (progress.step, progress.seconds)
+    stopped, begun = False, (state.step, state.seconds)
     with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
-        while progress.share(steps, seconds) < 1 and not stopped:
+        while state.share(steps, seconds) < 1 and not stopped:
             started = time.perf_counter()
-            set_learning_rate(optimizers, schedule(progress.share(steps, seconds, ahead=1)))
+            set_learning_rate(optimizers, schedule(state.share(steps, seconds, ahead=1)))
             layers = {}
-            if probe is not None and (progress.step + 1) % log_every == 0:
-                sums, n_inputs, layers = probe.measure(step)
+            if monitor is not None and (state.step + 1) % log_every == 0:
+                sums, n_inputs, layers = monitor.measure(step)
             else:
                 sums, n_inputs = step()
-            progress.pending.append(sums)
-            progress.step += 1
-            progress.tokens += n_inputs * n_processes()
-            progress.seconds += time.perf_counter() - started
+            state.pending.append(sums)
+            state.step += 1
+            state.tokens += n_inputs * get_world_size()
+            state.seconds += time.perf_counter() - started
             stopped = should_stop()
-            if steps and progress.step == begun[0] + 5:
-                _announce(description, steps - progress.step, (progress.seconds - begun[1]) / 5)
-            if progress.step % log_every == 0 or progress.share(steps, seconds) >= 1:
-                progress.check()
+            if steps and state.step == begun[0] + 5:
+                _announce(description, steps - state.step, (state.seconds - begun[1]) / 5)
+            if state.step % log_every == 0 or state.share(steps, seconds) >= 1:
+                state.check()
                 entry = (
-                    progress.summarize(max_norm)
-                    | {"lr": optimizers[0].param_groups[0]["lr"]}
-                    | layers
+                    state.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]} | layers
                 )
-                findings = evaluate(progress) if evaluate else {}
-                progress.log.append(entry | findings)
+                findings = evaluate(state) if evaluate else {}
+                state.log.append(entry | findings)
                 if on_log:
-                    on_log(progress.log[-1])
-                bar.update(round(100 * progress.share(steps, seconds), 1) - bar.n)
+                    on_log(state.log[-1])
+                bar.update(round(100 * state.share(steps, seconds), 1) - bar.n)
                 bar.set_postfix_str(
-                    f"step {progress.step:,}, loss {entry['train_loss']:.3f}, "
-                    f"{progress.tokens / progress.seconds:,.0f} tokens/s"
+                    f"step {state.step:,}, loss {entry['train_loss']:.3f}, "
+                    f"{state.tokens / state.seconds:,.0f} tokens/s"
                 )
                 if save and findings and not stopped:
-                    save(progress)
+                    save(state)
         if save and stopped:
-            progress.check()
-            save(progress)
-    return progress
+            state.check()
+            save(state)
+    return state
 
 
 _BAR = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"

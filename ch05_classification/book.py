@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from ch03_gpt import GPTModel
-from ch04_pretraining import Progress, evaluate_loss, train
+from ch04_pretraining import TrainState, evaluate_loss, train
 from ch05_classification.sms import BOOK_SEED
 
 
@@ -99,7 +99,7 @@ def train_classifier_simple(
     accuracies: tuple[list[float], list[float]] = [], []
     loaders = train_loader, val_loader
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(progress: TrainState) -> dict:
         if (progress.step - 1) % eval_freq == 0:
             for values, loader in zip(losses, loaders, strict=True):
                 batches = [(x.to(device), y.to(device)) for x, y in islice(loader, eval_iter)]

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ch01_text.corpora import read_text_file
+from ch01_text.text_datasets import read_text_file
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 FOLDS = 10  # a split is made of tenths

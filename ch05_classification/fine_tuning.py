@@ -137,7 +137,7 @@ def fit(
         log_every=every,
         evaluate=evaluate,
         optimizers=make_optimizers(classifier, "adamw", plan.lr, weight_decay=plan.weight_decay),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
         precision=precision,
         should_stop=lambda: waited >= plan.patience,
         description=description,

@@ -3,9 +3,9 @@ function.
 
 Its modules, in the order in which to read them: chat, batches, log_probs, chat_datasets,
 contamination, config, sft, grading, answering, evaluation, preferences, reward_model, rewards,
-best_of_n, preference_losses, policy, dpo, rollouts, advantages, policy_losses, grpo, ppo, replay,
-pipeline, sft_from_file, judge, plots, book. The storyworld's instructions are in storyworld_tasks,
-which nothing else here imports.
+best_of_n, preference_losses, policy, dpo, rollouts, advantages, policy_losses, grpo, ppo, pipeline,
+sft_from_file, judge, plots, book. storyworld_tasks writes the instructions about stories; only main
+imports it.
 """
 
 from ch06_instruction.advantages import (

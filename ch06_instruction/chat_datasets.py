@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ch01_text import fetch
-from ch01_text.corpora import read_text_file
+from ch01_text.text_datasets import read_text_file
 from ch06_instruction.chat import Message, check_conversation
 
 TEMPLATE = (

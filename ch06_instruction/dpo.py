@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.batches import IGNORED, collate
 from ch06_instruction.config import DPOConfig
@@ -81,7 +81,7 @@ def train_dpo(
     pad_id: int,
     precision: Precision,
     seed: int = 0,
-) -> Progress:
+) -> TrainState:
     """Train `model` in place; its weights at the start are the reference. ValueError if there is no
     pair.
     """
@@ -104,6 +104,6 @@ def train_dpo(
         log_every=max(1, steps // 20),
         precision=precision,
         optimizers=make_optimizers(model, "adamw", config.lr, weight_decay=0.0),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
         description=config.loss,
     )

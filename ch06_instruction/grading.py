@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ch04_pretraining.questions import confidence_interval
+from ch04_pretraining import wilson_interval
 
 
 def final_answer(response: str) -> str:
@@ -56,7 +56,7 @@ def grade(responses: Sequence[str], answers: Sequence[str]) -> pd.DataFrame:
 
 def accuracy_with_ci(hits: pd.Series) -> dict:
     """The fraction of True, with its 95 % interval and the number of rows."""
-    low, high = confidence_interval(int(hits.sum()), len(hits))
+    low, high = wilson_interval(int(hits.sum()), len(hits))
     return {"exact_match": float(hits.mean()), "ci95_low": low, "ci95_high": high, "n": len(hits)}
 
 

@@ -88,6 +88,6 @@ def train_grpo(
         precision=chat.precision,
         description="grpo",
         optimizers=make_optimizers(chat.model, "adamw", config.lr, weight_decay=0.0),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return PolicyTraining(progress, log)

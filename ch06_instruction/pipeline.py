@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import (
     find_checkpoint,
@@ -36,7 +37,6 @@ from ch06_instruction.dpo import train_dpo
 from ch06_instruction.grpo import train_grpo
 from ch06_instruction.ppo import train_ppo
 from ch06_instruction.preferences import encode_pairs
-from ch06_instruction.replay import encode_replay
 from ch06_instruction.reward_model import RewardModel, evaluate_reward_model, train_reward_model
 from ch06_instruction.rewards import RewardFn
 from ch06_instruction.rollouts import sample_pairs
@@ -51,7 +51,8 @@ class AlignmentData:
 
     conversations: Sequence[Conversation] = ()  # SFT
     validation: Sequence[Conversation] = ()
-    replay: Sequence[str] = ()  # pretraining documents among the conversations
+    # old data among the new, against forgetting: (tokenizer, context_length) -> rows
+    replay: Callable[[BPETokenizer, int], list[EncodedChat]] | None = None
     pairs: Sequence[Preference] = ()  # the reward model
     test_pairs: Sequence[Preference] = ()
     prompts: Sequence[Prompt] = ()  # DPO, PPO and GRPO sample responses to these
@@ -138,7 +139,9 @@ class AlignmentPipeline:
         """Instruction tuning on the conversations, with replay among them."""
         chat = self.base()
         chats = encode_all(chat, self.data.conversations)
-        replay = encode_replay(chat.tokenizer, self.data.replay, chat.model.config.context_length)
+        replay = []
+        if self.data.replay:
+            replay = self.data.replay(chat.tokenizer, chat.model.config.context_length)
         validation = encode_all(chat, self.data.validation)
         began = time.perf_counter()
         progress = train_sft(

@@ -122,6 +122,6 @@ def train_ppo(
             *make_optimizers(model.policy, "adamw", config.lr, weight_decay=0.0),
             *make_optimizers(model.critic, "adamw", config.critic_lr, weight_decay=0.0),
         ],
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return PolicyTraining(progress, log)

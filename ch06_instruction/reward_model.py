@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import calibration_error
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
@@ -89,7 +89,7 @@ def train_reward_model(
     pad_id: int,
     precision: Precision,
     seed: int = 0,
-) -> tuple[RewardModel, Progress]:
+) -> tuple[RewardModel, TrainState]:
     """Train a reward model that starts from `model`, which stays unchanged."""
     torch.manual_seed(seed)
     reward_model = RewardModel(model).to(precision.device)
@@ -104,7 +104,7 @@ def train_reward_model(
         precision=precision,
         description="reward model",
         optimizers=make_optimizers(reward_model, "adamw", config.lr),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
     )
     return reward_model, progress
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ch03_gpt import GPTModel
-from ch04_pretraining import Progress
+from ch04_pretraining import TrainState
 from ch06_instruction.answering import Chat
 from ch06_instruction.batches import IGNORED, collate
 from ch06_instruction.chat import END, Prompt, with_response
@@ -45,7 +45,7 @@ class Rollouts:
 class PolicyTraining:
     """What happened: the training loop's progress and a summary of each rollout."""
 
-    progress: Progress
+    progress: TrainState
     rollouts: list[dict]  # reward, kl, words and, if asked for, accuracy
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, Progress, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import merge_lora, replace_linear_with_lora
 from ch06_instruction.batches import Batch, chat_batches, collate
 from ch06_instruction.chat import EncodedChat
@@ -65,7 +65,7 @@ def train_sft(
     pad_id: int,
     precision: Precision,
     seed: int = 0,
-) -> Progress:
+) -> TrainState:
     """Train `model` in place on conversations; the log has the validation loss ten times.
 
     LoRA's adapters are merged at the end: the model has the layers that it had before.
@@ -76,7 +76,7 @@ def train_sft(
     steps = max(1, round(config.epochs * len(chats) / config.batch_size))
     generator = np.random.default_rng(seed)
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(progress: TrainState) -> dict:
         loss = mean_response_loss(model, validation, pad_id, precision)
         model.train()
         return {"val_loss": loss}
@@ -98,7 +98,7 @@ def train_sft(
             config.weight_decay,
             precision.dtype,
         ),
-        schedule=SCHEDULES["trapezoid"](),
+        schedule=SCHEDULES["wsd"](),
         precision=precision,
         description="instruction tuning",
     )

@@ -9,7 +9,7 @@ state of a story, so a program can check it. Test instructions use unseen casts 
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
@@ -19,6 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ch01_text import BPETokenizer
 from ch01_text.storyworld import (
     UNKNOWN,
     Question,
@@ -32,9 +33,9 @@ from ch01_text.storyworld import (
 )
 from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
 from ch01_text.storyworld.world import World
-from ch04_pretraining.corpus import story_documents
+from ch04_pretraining.story_corpus import AnswerLoss, answer_mask, story_documents
 from ch06_instruction.answering import Chat
-from ch06_instruction.chat import Message, Prompt
+from ch06_instruction.chat import EncodedChat, Message, Prompt
 from ch06_instruction.chat_datasets import Preference
 from ch06_instruction.evaluation import evaluate_base_model, evaluate_greedy
 from ch06_instruction.grading import accuracy_with_ci, exact_match, final_answer
@@ -676,15 +677,35 @@ def ask_about_a_stranger(rng: Random, text: str) -> str:
 
 
 def replay_documents(n: int, seed: int) -> list[str]:
-    """`n` texts like chapter 4's, half of them plain and half stories, for `replay`.
+    """`n` texts like chapter 4's, half of them plain and half stories.
 
-    They ask more often what chapter 4 asks seldom: what takes two steps, and about strangers.
+    A network that learns something new forgets what it no longer sees (McCloskey and Cohen 1989);
+    mixing in some of the old data is called replay, or rehearsal (Robins 1995). These texts ask
+    more often what chapter 4 asks seldom: what takes two steps, and about strangers.
     """
     rng = Random(f"rehearsal/{seed}")
     return [
         ask_about_a_stranger(rng, text) if rng.random() < STRANGER_RATE else text
         for text in story_documents("train", {"plain": n // 2, REPLAY_LEVEL: n - n // 2}, seed)
     ]
+
+
+def encode_replay(
+    tokenizer: BPETokenizer, documents: Iterable[str], context_length: int
+) -> list[EncodedChat]:
+    """Documents as ids, cut at the end of the context.
+
+    Only the answers ("A: ...", to the end of the line) are learned: nothing else in a story can be
+    predicted.
+    """
+    answers, rows = AnswerLoss(tokenizer), []
+    for text in documents:
+        whole = [tokenizer.eot_id, *tokenizer.encode(text)]
+        ids = whole[: context_length + 1]
+        predicts_answer = answer_mask(torch.tensor([ids]), answers.newline, answers.mark)[0]
+        mask = [False, *predicts_answer[:-1].tolist()]  # from inputs to the ids that they predict
+        rows.append(EncodedChat(ids, mask, len(whole) > len(ids)))
+    return rows
 
 
 # Everything for the pipeline
@@ -708,9 +729,9 @@ class StoryworldData:
     def validation(self) -> list[list[Message]]:
         return _as_messages(conversations(200, self.seed + 1))
 
-    @cached_property
-    def replay(self) -> list[str]:
-        return replay_documents(self.n_replay, self.seed + 3)
+    def replay(self, tokenizer: BPETokenizer, context_length: int) -> list[EncodedChat]:
+        documents = replay_documents(self.n_replay, self.seed + 3)
+        return encode_replay(tokenizer, documents, context_length)
 
     @cached_property
     def pairs(self) -> list[Preference]:

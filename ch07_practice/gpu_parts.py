@@ -20,11 +20,11 @@ import torch
 from ch01_text import RandomWindows, sequential_windows
 from ch03_gpt import GPTConfig, GPTModel, flops_per_token, matmul_peak, pick_precision
 from ch04_pretraining import evaluate_loss, train
-from ch04_pretraining.chunked_loss import chunked_next_token_loss
-from ch04_pretraining.corpus import load_corpus
+from ch04_pretraining.dataset import load_dataset
+from ch04_pretraining.loss import next_token_loss
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.schedule import warmup_cosine
-from ch04_pretraining.training import Progress, train_step
+from ch04_pretraining.training import TrainState, train_step
 from ch07_practice.contest import wait_for
 from ch07_practice.report import find_stages
 from ch07_practice.training_bench import GPU_SIZES, text_tokens
@@ -66,7 +66,7 @@ def gpt2_speed(
             train_step,
             model,
             batches,
-            chunked_next_token_loss,
+            next_token_loss,
             make_optimizers(model, "adamw", lr=6e-4),
             grad_accumulation,
             1.0,
@@ -106,7 +106,7 @@ def characters(
     that its README states) or the steps are over; the seconds count from the first step and include
     the validations.
     """
-    corpus = load_corpus(data, "char", config.vocab_size, ROOT, seed=0)
+    corpus = load_dataset(data, "char", config.vocab_size, ROOT, seed=0)
     torch.manual_seed(0)
     model = GPTModel(replace(config, vocab_size=corpus.tokenizer.n_vocab)).to(device)
     precision, T = pick_precision(device), config.context_length
@@ -115,7 +115,7 @@ def characters(
     )
     losses, began = [], time.perf_counter()
 
-    def evaluate(progress: Progress) -> dict:
+    def evaluate(progress: TrainState) -> dict:
         if progress.step % every:
             return {}
         windows = sequential_windows(corpus.val, T, batch_size, device)
@@ -133,7 +133,7 @@ def characters(
     train(
         model,
         batches,
-        chunked_next_token_loss,
+        next_token_loss,
         steps=steps,
         optimizers=make_optimizers(model, "adamw", lr=1e-3),
         schedule=warmup_cosine(warmup=0.02, final=0.1),

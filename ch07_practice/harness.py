@@ -11,14 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from ch01_text import load_documents, split_documents
-from ch01_text.corpora import TEXT_NAMES
 from ch01_text.storyworld import Question, Story, question_lines
 from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
 from ch01_text.storyworld.words import the
+from ch01_text.text_datasets import TEXT_NAMES
 from ch03_gpt import GPTModel, Precision, document_start
-from ch04_pretraining import bits_per_byte
-from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
-from ch04_pretraining.questions import TEST_SETS, confidence_interval, draw_questions, grade
+from ch04_pretraining import bits_per_byte, wilson_interval
+from ch04_pretraining.story_corpus import (
+    HELD_OUT_STORIES,
+    TEST_SETS,
+    draw_questions,
+    grade,
+    story_documents,
+)
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import SPECIALS, Message
 from ch06_instruction.grading import exact_match
@@ -95,7 +100,7 @@ class Finding:
 
 def share(task: str, measure: str, hits: Sequence[bool]) -> Finding:
     """The share of hits, with Wilson's interval."""
-    low, high = confidence_interval(sum(hits), len(hits))
+    low, high = wilson_interval(sum(hits), len(hits))
     return Finding(task, measure, sum(hits) / len(hits), max(0.0, low), min(1.0, high), len(hits))
 
 

@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from ch01_text import encode_documents, load_documents, sequential_windows, split_documents
 from ch03_gpt import GPTModel, generate, pick_precision
-from ch04_pretraining import evaluate_loss, load_checkpoint
-from ch04_pretraining.corpus import HELD_OUT_STORIES, story_documents
-from ch04_pretraining.questions import confidence_interval, draw_questions, grade
+from ch04_pretraining import evaluate_loss, load_checkpoint, wilson_interval
+from ch04_pretraining.story_corpus import HELD_OUT_STORIES, draw_questions, grade, story_documents
 from ch07_practice.contest import Rows, native, print_table
 from ch07_practice.fast_linear import CANDIDATES
 from ch07_practice.machine import instruction_set
@@ -85,7 +84,7 @@ def quantization_table(
             }
             if pairs:
                 hits = sum(grade(model, tokenizer, pairs, plain))
-                low, high = confidence_interval(hits, len(pairs))
+                low, high = wilson_interval(hits, len(pairs))
                 row |= {"answers": hits / len(pairs), "ci95_low": low, "ci95_high": high}
             rows.append(row | {"instruction set": instruction_set(cpu)})
             save(rows)

@@ -33,7 +33,7 @@ from ch01_text import (
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_device, pick_precision, preset_config
 from ch04_pretraining import evaluate_loss, make_optimizers, train
-from ch04_pretraining.corpus import story_documents
+from ch04_pretraining.story_corpus import story_documents
 from ch07_practice.scaling_law import ScalingLaw, fit_law, prediction_range
 
 VOCABULARY = 512

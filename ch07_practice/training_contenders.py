@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_precision
-from ch04_pretraining.allocator import keep_freed_memory
-from ch04_pretraining.chunked_loss import chunked_next_token_loss
+from ch04_pretraining.allocator import disable_malloc_trim
+from ch04_pretraining.loss import next_token_loss
 from ch04_pretraining.optimizer import make_optimizers
 from ch04_pretraining.training import train_step
 from ch07_practice.contest import installed
@@ -24,15 +24,15 @@ Step = Callable[[], Tensor]
 
 
 def _ours(model: GPTModel, batches: Iterator, precision: Precision, optimizer: str) -> Step:
-    keep_freed_memory()
+    disable_malloc_trim()
     lr = {"lr": LR} if optimizer == "adamw" else {}
     optimizers = make_optimizers(model, optimizer, **lr, dtype=precision.dtype)
     model.train()
 
     def step() -> Tensor:
-        loss, count, _ = train_step(
-            model, batches, chunked_next_token_loss, optimizers, 1, 1.0, precision
-        )[0]
+        loss, count, _ = train_step(model, batches, next_token_loss, optimizers, 1, 1.0, precision)[
+            0
+        ]
         return loss / count
 
     return step
@@ -83,7 +83,7 @@ class Contender:
         if self.peer is None:
             return _ours(ours.to(device), batches, precision, self.optimizer)
         if self.keep_memory:
-            keep_freed_memory()
+            disable_malloc_trim()
         return _theirs(self.peer(ours).to(device), batches, precision)
 
 

@@ -24,7 +24,7 @@ from appendix_b.small_talk import KINDS, small_talk, talk_batch
 from appendix_b.tensor import Tensor
 from appendix_b.text_models import TextPlan, contenders, text_loss, train_text, windows_of
 from appendix_b.training import Plan, batches, fit, logits_of, measure
-from ch01_text import corpora
+from ch01_text import DOWNLOADS
 
 ROOT = Path(__file__).parent.parent
 
@@ -126,7 +126,7 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
     """A local file of the right name but another content is refused; nothing is downloaded."""
     (tmp_path / "mnist.npz").write_bytes(b"not it")
     monkeypatch.setenv("LLM_COMPANION_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="is not the file it should be"):
+    with pytest.raises(ValueError, match="is not the expected file"):
         load_images("mnist", 0)
     path = tmp_path / "small.npz"
     arrays = {
@@ -142,7 +142,7 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
     assert (train.x.max(), test.x.min()) == (1, -1)
     assert cnn(28, 10, generator())(Tensor(train.x)).shape == (3, 10)
     assert len(MNIST.sha256) == 64
-    assert MNIST not in corpora.DOWNLOADS.values()
+    assert MNIST not in DOWNLOADS.values()
 
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "transformer"])

@@ -15,12 +15,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import ch01_text.corpora as corpora
+import ch01_text.text_datasets as text_datasets
 from ch01_text import (
+    IGNORE,
+    BPETokenizer,
     CharTokenizer,
     GPTDataset,
     GPTDatasetV1,
     RandomWindows,
+    Tokenizer,
+    WordTokenizer,
+    batches_by_length,
     create_dataloader,
     create_dataloader_v1,
     document_starts,
@@ -29,11 +34,11 @@ from ch01_text import (
     load_documents,
     load_text,
     open_tokens,
+    right_pad,
     save_tokens,
     sequential_windows,
     split_documents,
 )
-from ch01_text.data import IGNORE
 
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(1, 9))
@@ -126,13 +131,13 @@ def test_random_windows_are_slices_of_the_text(tmp_path, dtype):
     assert positions == set(range(193))  # every window can be drawn, the last one included
 
 
-def test_a_lesson_comes_first_and_is_not_repeated_after_resuming():
+def test_the_curriculum_comes_first_and_is_not_repeated_after_resuming():
     """Oracle: where each window begins; and the batches of the one that was never stopped."""
     tokens, starts = np.arange(100), np.arange(0, 90, 10)
 
     def begin(seed: int = 0) -> RandomWindows:
         return RandomWindows(
-            tokens, 4, 8, torch.Generator().manual_seed(seed), starts=starts, lesson=(5, 3)
+            tokens, 4, 8, torch.Generator().manual_seed(seed), starts=starts, curriculum=(5, 3)
         )
 
     whole = begin()
@@ -144,6 +149,32 @@ def test_a_lesson_comes_first_and_is_not_repeated_after_resuming():
         next(stopped)
     other.load_state_dict(stopped.state_dict())
     assert all(torch.equal(next(other)[0][:, 0], expected) for expected in first[7:])
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 99), max_size=6), min_size=1, max_size=5), st.integers(-9, 0)
+)
+def test_right_pad_against_a_loop(rows, value):
+    longest = max(map(len, rows))
+    padded = right_pad(rows, value)
+    assert padded.dtype == torch.int64
+    assert padded.tolist() == [row + [value] * (longest - len(row)) for row in rows]
+
+
+@given(st.lists(st.integers(0, 20), max_size=12), st.integers(1, 5))
+def test_batches_by_length_hold_every_row_once_in_the_order_of_lengths(lengths, batch_size):
+    batches = list(batches_by_length(lengths, batch_size))
+    rows = [row for batch in batches for row in batch]
+    assert sorted(rows) == list(range(len(lengths)))
+    assert [lengths[row] for row in rows] == sorted(lengths)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+
+
+def test_every_tokenizer_has_the_protocols_methods():
+    for kind in (BPETokenizer, CharTokenizer, WordTokenizer):
+        tokenizer = kind.train("to be or not to be", 260)
+        assert isinstance(tokenizer, Tokenizer)
+    assert not isinstance("to be", Tokenizer)
 
 
 def test_windows_at_document_starts_only():
@@ -288,10 +319,10 @@ def test_a_folder_is_its_files_in_order(tmp_path):
 def test_real_files_are_found_and_checked(real_data, monkeypatch, tmp_path):
     assert len(load_text("the-verdict")) == 20_479
     assert len(load_text("tinyshakespeare")) == 1_115_394
-    assert all(fetch(name).parent == real_data for name in corpora.DOWNLOADS)
+    assert all(fetch(name).parent == real_data for name in text_datasets.DOWNLOADS)
     (tmp_path / "the-verdict.txt").write_text("something else", encoding="utf-8")
     monkeypatch.setenv("LLM_COMPANION_DATA", str(tmp_path))
-    with pytest.raises(ValueError, match="is not the file it should be"):
+    with pytest.raises(ValueError, match="is not the expected file"):
         fetch("the-verdict")
 
 
@@ -318,19 +349,19 @@ def web(tmp_path, monkeypatch):
     url = f"http://127.0.0.1:{server.server_port}/"
 
     def declare(file, path, content):
-        return corpora.Download(
+        return text_datasets.Download(
             file, url + path, hashlib.sha256(content).hexdigest(), "none", "a test"
         )
 
     monkeypatch.setattr(
-        corpora,
+        text_datasets,
         "DOWNLOADS",
         {
             "story": declare("story.txt", "story.txt", b"Once upon a time"),
             "wrong": declare("story.txt", "story.txt", b"no"),
             "zipped": declare("member", "all.zip", b"inside"),
             "wrongly-zipped": declare("member", "all.zip", b"no"),
-            "gone": corpora.Download(
+            "gone": text_datasets.Download(
                 "x.txt", "http://127.0.0.1:9/x.txt", "0" * 64, "none", "a test"
             ),
         },

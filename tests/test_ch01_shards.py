@@ -20,12 +20,12 @@ from ch01_text import (
     BPETokenizer,
     CharTokenizer,
     RandomWindows,
-    corpus_files,
     open_tokens,
     sample_texts,
-    shards,
+    text_files,
+    token_shards,
 )
-from ch01_text.shards import cut, stream_pieces, tokenize_files
+from ch01_text.token_shards import cut, stream_pieces, tokenize_files
 
 DOCUMENTS = [
     f"Document {i}.\nIt has {'very ' * (i % 7)}many lines.\n" * (1 + i % 5) for i in range(40)
@@ -35,9 +35,9 @@ DOCUMENTS = [
 @pytest.fixture
 def small_pieces(monkeypatch):
     """Limits so small that every document is cut and there are many batches and shards."""
-    monkeypatch.setattr(shards, "PIECE", 64)
-    monkeypatch.setattr(shards, "BATCH", 200)
-    monkeypatch.setattr(shards, "SHARD", 500)
+    monkeypatch.setattr(token_shards, "PIECE", 64)
+    monkeypatch.setattr(token_shards, "BATCH", 200)
+    monkeypatch.setattr(token_shards, "SHARD", 500)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_every_document_is_in_the_shards_once(small_pieces, corpus, tmp_path, ki
     tokenizer = (
         BPETokenizer.train(DOCUMENTS, 300) if kind == "bpe" else CharTokenizer.train(DOCUMENTS)
     )
-    index = tokenize_files(corpus_files(corpus), tokenizer, tmp_path / "tokens")
+    index = tokenize_files(text_files(corpus), tokenizer, tmp_path / "tokens")
     train, val = (
         documents_of(tokenizer, tmp_path / "tokens", index[split]) for split in ("train", "val")
     )
@@ -86,17 +86,17 @@ def test_every_document_is_in_the_shards_once(small_pieces, corpus, tmp_path, ki
 
 def test_a_corpus_is_tokenized_once(corpus, tmp_path):
     tokenizer, folder = CharTokenizer.train(DOCUMENTS), tmp_path / "tokens"
-    tokenize_files(corpus_files(corpus), tokenizer, folder)
+    tokenize_files(text_files(corpus), tokenizer, folder)
     written = (folder / "index.json").stat().st_mtime_ns
-    tokenize_files(corpus_files(corpus), tokenizer, folder)
+    tokenize_files(text_files(corpus), tokenizer, folder)
     assert (folder / "index.json").stat().st_mtime_ns == written
     (corpus / "more.txt").write_text("Document more.", encoding="utf-8")
-    index = tokenize_files(corpus_files(corpus), tokenizer, folder)
+    index = tokenize_files(text_files(corpus), tokenizer, folder)
     both = index["train"] + index["val"]
     assert "Document more." in [
         text for name in both for text in documents_of(tokenizer, folder, [name])
     ]
-    again = tokenize_files(corpus_files(corpus), CharTokenizer.train([*DOCUMENTS, "z"]), folder)
+    again = tokenize_files(text_files(corpus), CharTokenizer.train([*DOCUMENTS, "z"]), folder)
     assert again["fingerprint"] != index["fingerprint"]
     assert not folder.with_name("tokens.tmp").exists()
 
@@ -104,7 +104,7 @@ def test_a_corpus_is_tokenized_once(corpus, tmp_path):
 def test_few_documents_lose_their_last_tenth(tmp_path):
     (tmp_path / "a.txt").write_text("a" * 900 + "b" * 100, encoding="utf-8")
     tokenizer = CharTokenizer.train("ab")
-    index = tokenize_files(corpus_files(tmp_path), tokenizer, tmp_path / "tokens")
+    index = tokenize_files(text_files(tmp_path), tokenizer, tmp_path / "tokens")
     train, val = (open_tokens(tmp_path / "tokens" / index[split][0]) for split in ("train", "val"))
     assert (len(train), len(val)) == (901, 100)
     assert (
@@ -117,7 +117,7 @@ def test_few_documents_lose_their_last_tenth(tmp_path):
 @given(st.text(alphabet="ab\n", max_size=300))
 def test_cut_pieces_are_the_text_and_end_at_lines(text):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(shards, "PIECE", 16)
+        patch.setattr(token_shards, "PIECE", 16)
         pieces = list(cut(text))
     assert "".join(pieces) == text
     assert all(len(piece) <= 16 for piece in pieces)
@@ -146,7 +146,7 @@ def test_wrong_files_are_refused(tmp_path, name, content, words):
         pytest.importorskip("pyarrow")
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=words):
-        tokenize_files(corpus_files(tmp_path), CharTokenizer.train("abc"), tmp_path / "tokens")
+        tokenize_files(text_files(tmp_path), CharTokenizer.train("abc"), tmp_path / "tokens")
 
 
 def test_a_parquet_file_without_texts_is_refused(tmp_path):
@@ -159,9 +159,9 @@ def test_a_parquet_file_without_texts_is_refused(tmp_path):
 def test_a_sample_takes_from_several_files(tmp_path):
     for i in range(5):
         (tmp_path / f"{i}.txt").write_text(f"{i}" * 1000, encoding="utf-8")
-    texts = sample_texts(corpus_files(tmp_path), 10_000)
+    texts = sample_texts(text_files(tmp_path), 10_000)
     assert {text[0] for text in texts} == set("01234")
-    assert len(sample_texts(corpus_files(tmp_path), 100)) == 1
+    assert len(sample_texts(text_files(tmp_path), 100)) == 1
 
 
 @given(
@@ -182,15 +182,16 @@ def test_processes_share_a_batch():
     """Oracle: the whole batch; parts are disjoint, in order, and advance together."""
     tokens = np.arange(100, dtype=np.uint16)
 
-    def draw(part):
-        windows = RandomWindows(tokens, 5, 6, torch.Generator().manual_seed(0), part=part)
+    def draw(rank, world_size):
+        generator = torch.Generator().manual_seed(0)
+        windows = RandomWindows(tokens, 5, 6, generator, rank=rank, world_size=world_size)
         return [next(windows)[0] for _ in range(3)]
 
-    parts = zip(draw((0, 3)), draw((1, 3)), draw((2, 3)), strict=True)
-    for part, whole in zip(parts, draw((0, 1)), strict=True):
+    parts = zip(draw(0, 3), draw(1, 3), draw(2, 3), strict=True)
+    for part, whole in zip(parts, draw(0, 1), strict=True):
         assert torch.equal(torch.cat(part), whole)
     with pytest.raises(ValueError, match="4 processes cannot share a batch of 6"):
-        RandomWindows(tokens, 5, 6, torch.Generator(), part=(0, 4))
+        RandomWindows(tokens, 5, 6, torch.Generator(), world_size=4)
 
 
 @pytest.mark.slow
@@ -217,12 +218,12 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path):
         import os, re, sys, threading, time
         from pathlib import Path
         import torch
-        from ch01_text import BPETokenizer, RandomWindows, corpus_files, open_tokens, sample_texts, tokenize_files
+        from ch01_text import BPETokenizer, RandomWindows, text_files, open_tokens, sample_texts, tokenize_files
 
         def own_memory():
             return 1024 * int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 
-        files, folder = corpus_files(Path(sys.argv[1])), Path(sys.argv[2])
+        files, folder = text_files(Path(sys.argv[1])), Path(sys.argv[2])
         tokenizer = BPETokenizer.train(sample_texts(files, 100_000), 290)
         tokenizer.encode_batch(["warm up"] * 8)
         before, peak, done = own_memory(), 0, False

@@ -171,9 +171,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     state = read_training_state(tmp_path / "c")
     progress = restore_training_state(state, optimizers, batches)
     assert (progress.step, state["settings"]) == (cut, {"a": 1})
-    resumed = train(
-        second, batches, steps=20, optimizers=optimizers, log_every=5, progress=progress
-    )
+    resumed = train(second, batches, steps=20, optimizers=optimizers, log_every=5, state=progress)
     pairs = zip(model.state_dict().values(), second.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     exact = [{k: v for k, v in entry.items() if k != "seconds"} for entry in whole.log]

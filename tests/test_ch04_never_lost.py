@@ -78,6 +78,7 @@ def test_twenty_kills_change_nothing(tmp_path):
     result = run_script(
         """
         import torch._dynamo  # optimizers load it: once for all lives
+        from ch04_pretraining.config import PretrainConfig
         from ch04_pretraining.main import main
 
         text, whole, cut = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
@@ -96,7 +97,8 @@ def test_twenty_kills_change_nothing(tmp_path):
             def work():
                 sys.addaudithook(hook)
                 with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
-                    main(text, tokenizer="char", preset="tiny", steps=300, batch_size=4, resume=resume, run=run)
+                    config = PretrainConfig(text, tokenizer="char", preset="tiny", steps=300, batch_size=4)
+                    main(config, resume=resume, run=run)
             return work
 
         def has_checkpoint():

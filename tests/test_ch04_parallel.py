@@ -13,7 +13,13 @@ from safetensors.torch import load_file
 
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining.checkpoint import plain_copy
-from ch04_pretraining.parallel import average, n_processes, parallelize, process_part, processes
+from ch04_pretraining.parallel import (
+    all_reduce_mean,
+    get_rank_and_world_size,
+    get_world_size,
+    init_distributed,
+    parallelize,
+)
 
 ROOT = Path(__file__).parent.parent
 PLAN = ["--tokenizer", "char", "--preset", "tiny", "--batch-size", "8", "--dtype", "float32"]
@@ -160,9 +166,9 @@ def test_what_two_processes_cannot_do_is_refused(text, tmp_path, arguments, word
 
 
 def test_a_process_on_its_own_is_the_whole():
-    assert (process_part(), n_processes()) == ((0, 1), 1)
-    assert average(torch.tensor(3.0)) == 3.0
-    with processes("single", torch.device("cpu")) as device:
+    assert (get_rank_and_world_size(), get_world_size()) == ((0, 1), 1)
+    assert all_reduce_mean(torch.tensor(3.0)) == 3.0
+    with init_distributed("single", torch.device("cpu")) as device:
         assert device == torch.device("cpu")
         assert not dist.is_initialized()
     model = GPTModel(GPTConfig(vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=1))

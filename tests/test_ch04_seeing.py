@@ -19,9 +19,9 @@ from ch04_pretraining import (
     next_token_loss,
     train,
 )
-from ch04_pretraining.allocator import keep_freed_memory
-from ch04_pretraining.memorisation import ngram_hashes, share_seen
-from ch04_pretraining.probe import Probe, layer_parameters
+from ch04_pretraining.allocator import disable_malloc_trim
+from ch04_pretraining.layer_monitor import LayerMonitor, layer_parameters
+from ch04_pretraining.memorisation import ngram_hashes, ngram_overlap
 from ch04_pretraining.tensorboard_log import TensorBoardLog
 
 TINY = GPTConfig(
@@ -46,7 +46,7 @@ def probed():
         optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)],
         schedule=lambda progress: 1.0,
         log_every=1,
-        probe=Probe(model),
+        monitor=LayerMonitor(model),
     ).log
     return SimpleNamespace(model=model, before=before, batch=batch, entry=log[-1])
 
@@ -108,7 +108,7 @@ def test_a_probe_changes_nothing_and_leaves_no_hooks():
             steps=6,
             grad_accumulation=2,
             log_every=2,
-            probe=Probe(model) if with_probe else None,
+            monitor=LayerMonitor(model) if with_probe else None,
         )
         assert not any(block._forward_hooks for block in model.trf_blocks)
         weights.append(model.state_dict())
@@ -155,19 +155,21 @@ def test_the_dashboard_shows_every_layer(probed):
     st.lists(st.lists(st.integers(0, 3), max_size=30), max_size=3),
     st.integers(1, 3),
 )
-def test_share_seen_equals_a_loop(texts, shards, n):
+def test_ngram_overlap_equals_a_loop(texts, shards, n):
     """Oracle: tuples in a set."""
     known = {tuple(shard[i : i + n]) for shard in shards for i in range(len(shard) - n + 1)}
     runs = [tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)]
     arrays = [[np.array(row, np.uint16) for row in rows] for rows in (texts, shards)]
-    assert share_seen(*arrays, n=n) == pytest.approx(sum(run in known for run in runs) / len(runs))
+    assert ngram_overlap(*arrays, n=n) == pytest.approx(
+        sum(run in known for run in runs) / len(runs)
+    )
 
 
 def test_share_seen_across_chunks(monkeypatch):
     monkeypatch.setattr(memorisation, "_CHUNK", 5)
-    assert share_seen([np.arange(3, 14)], [np.arange(40)], n=8) == 1.0
+    assert ngram_overlap([np.arange(3, 14)], [np.arange(40)], n=8) == 1.0
     with pytest.raises(ValueError, match="8 tokens long"):
-        share_seen([np.arange(3)], [np.arange(40)])
+        ngram_overlap([np.arange(3)], [np.arange(40)])
 
 
 def test_different_runs_have_different_hashes():
@@ -200,4 +202,4 @@ def test_tensorboard_events_can_be_read_back(probed, tmp_path):
 def test_freed_memory_is_kept_where_the_c_library_can():
     import platform
 
-    assert keep_freed_memory() == (platform.libc_ver()[0] == "glibc")
+    assert disable_malloc_trim() == (platform.libc_ver()[0] == "glibc")

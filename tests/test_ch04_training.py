@@ -3,9 +3,12 @@ runs.
 """
 
 import itertools
+import json
 import math
 import re
 import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,16 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ch01_text import CharTokenizer, RandomWindows, create_dataloader_v1
+from ch01_text import IGNORE, CharTokenizer, RandomWindows, create_dataloader_v1
 from ch03_gpt import GPTConfig, GPTModel, preset_config
 from ch04_pretraining import (
-    IGNORE,
-    Progress,
+    RECIPES,
+    PretrainConfig,
+    TrainState,
     bits_per_byte,
     calc_loss_batch,
     calc_loss_loader,
     draw_losses,
     evaluate_loss,
+    fill_in,
     generate,
     make_optimizers,
     next_token_loss,
@@ -34,16 +39,13 @@ from ch04_pretraining import (
     train,
     train_model_simple,
     training,
-    trapezoid,
     warmup_cosine,
+    warmup_stable_decay,
+    wilson_interval,
 )
-from ch04_pretraining.answer_loss import AnswerLoss
-from ch04_pretraining.chunked_loss import chunked_next_token_loss
-from ch04_pretraining.corpus import BEGIN_ANYWHERE, window_starts
-from ch04_pretraining.probe import Probe
-from ch04_pretraining.questions import confidence_interval
-from ch04_pretraining.recipes import RECIPES, choose_recipe
-from ch04_pretraining.training import divide_and_clip, train_step
+from ch04_pretraining.layer_monitor import LayerMonitor
+from ch04_pretraining.story_corpus import BEGIN_ANYWHERE, AnswerLoss, window_starts
+from ch04_pretraining.training import average_and_clip_grads, train_step
 
 TINY = GPTConfig(
     vocab_size=40, context_length=12, emb_dim=16, n_heads=2, n_layers=2, tie_embeddings=True
@@ -86,7 +88,7 @@ def test_cosine_schedule_equals_its_closed_form(progress, warmup, final):
 
 
 @given(st.floats(0.001, 1.0), st.floats(0.01, 0.4), st.floats(0.1, 0.5), st.floats(0, 0.9))
-def test_trapezoid_equals_its_corners(progress, warmup, decay, final):
+def test_warmup_stable_decay_equals_its_corners(progress, warmup, decay, final):
     """Oracle: straight lines between (0, 0), (warmup, 1), (where the fall begins, 1), (1,
     final).
     """
@@ -96,7 +98,7 @@ def test_trapezoid_equals_its_corners(progress, warmup, decay, final):
     expected = min(
         np.interp(progress, [0, warmup], [0, 1]), np.interp(progress, [1 - decay, 1], [1, final])
     )
-    assert trapezoid(warmup, decay, final)(progress) == pytest.approx(expected)
+    assert warmup_stable_decay(warmup, decay, final)(progress) == pytest.approx(expected)
 
 
 def test_every_parameter_has_exactly_one_optimizer_and_muon_gets_the_blocks_matrices():
@@ -163,7 +165,7 @@ def test_divide_and_clip_against_torch(max_norm):
     sums = [torch.randn(3, 4) * 7, torch.randn(5) * 7]
     for parameter, gradient in zip(parameters, sums, strict=True):
         parameter.grad = gradient.clone()
-    norm = divide_and_clip(parameters, torch.tensor(7.0), max_norm)
+    norm = average_and_clip_grads(parameters, torch.tensor(7.0), max_norm)
     ours = [p.grad for p in parameters]
     for parameter, gradient in zip(parameters, sums, strict=True):
         parameter.grad = gradient / 7
@@ -182,31 +184,31 @@ def test_overfits_one_batch(optimizer):
     assert progress.log[-1]["train_loss"] < 0.05
 
 
-def test_chunked_loss_equals_the_plain_one():
-    """Oracle: next_token_loss, values and gradients, with ignored targets and rows beyond one
-    chunk.
-    """
+def test_the_loss_equals_single_tokens_summed():
+    """Oracle: a log-softmax per token; ignored targets count for nothing."""
     model = GPTModel(TINY)
-    inputs, targets = a_batch(rows=100)
+    inputs, targets = a_batch()
     targets = targets.clone()
-    targets[5, 2:7] = IGNORE
-    results = []
-    for loss_fn in (next_token_loss, chunked_next_token_loss):
-        model.zero_grad()
-        total, count = loss_fn(model, (inputs, targets))
-        (3.0 * total).backward()
-        results.append((total, count, [p.grad.clone() for p in model.parameters()]))
-    torch.testing.assert_close(results[0][:2], results[1][:2])
-    for a, b in zip(results[0][2], results[1][2], strict=True):
-        torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+    targets[2, 2:7] = IGNORE
+    log_p = model(inputs).log_softmax(dim=-1)
+    expected = sum(
+        -log_p[row, t, targets[row, t]]
+        for row in range(4)
+        for t in range(12)
+        if targets[row, t] != IGNORE
+    )
+    total, count = next_token_loss(model, (inputs, targets))
+    assert count == 48 - 5
+    torch.testing.assert_close(total, expected)
 
 
-def test_chunked_loss_in_bfloat16_is_close():
+def test_the_loss_in_bfloat16_is_close():
     """Oracle: the float32 loss."""
     model, batch = GPTModel(TINY), a_batch()
     exact = next_token_loss(model, batch)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        close = chunked_next_token_loss(model, batch)[0]
+        close = next_token_loss(model, batch)[0]
+    assert close.dtype == torch.float32
     torch.testing.assert_close(close, exact, rtol=0.01, atol=0.0)
 
 
@@ -226,6 +228,12 @@ def test_answers_count_more():
     weights[answers] = 5.0
     torch.testing.assert_close(total, (losses * weights[1:]).sum())
     assert count == weights[1:].sum()
+    targets = targets.clone()
+    targets[0, : answers[0]] = IGNORE  # everything before the first token of an answer but one
+    assert (
+        AnswerLoss(tokenizer, weight=4.0)(model, (inputs, targets))[1]
+        == weights[answers[0] + 1 :].sum()
+    )
 
 
 def test_evaluation_sums_tokens_not_batches():
@@ -242,6 +250,13 @@ def test_evaluation_sums_tokens_not_batches():
     assert count == len(losses) == 38
     assert loss == pytest.approx(sum(losses) / len(losses), rel=1e-5)
     assert model.training
+    recorded = []
+    evaluate_loss(
+        model,
+        batches,
+        loss_fn=lambda *given: recorded.append(torch.is_grad_enabled()) or next_token_loss(*given),
+    )
+    assert recorded == [False, False]
     with pytest.raises(ValueError, match="no token"):
         evaluate_loss(model, [])
 
@@ -392,7 +407,7 @@ def test_confidence_interval_against_scipy(n, share):
     from scipy.stats import binomtest
 
     hits = round(share * n)
-    low, high = confidence_interval(hits, n, z=1.959963984540054)
+    low, high = wilson_interval(hits, n, z=1.959963984540054)
     theirs = binomtest(hits, n).proportion_ci(method="wilson")
     assert (low, high) == (
         pytest.approx(theirs.low, abs=1e-9),
@@ -403,30 +418,20 @@ def test_confidence_interval_against_scipy(n, share):
 def test_an_interval_holds_its_share():
     for n in range(1, 400):
         for hits in (0, 1, n - 1, n):
-            low, high = confidence_interval(hits, n)
+            low, high = wilson_interval(hits, n)
             assert 0 <= low <= hits / n <= high <= 1
 
 
 def test_recipes_give_way_to_what_is_asked_for():
-    assert choose_recipe(None, None) == RECIPES["storyworld"]
-    assert choose_recipe(None, "shakespeare", lr=None) == RECIPES["shakespeare"]
-    other = choose_recipe(None, "some/file.txt", steps=5, lr=6e-3)
+    assert fill_in(PretrainConfig()) == RECIPES["storyworld"]
+    assert fill_in(PretrainConfig("shakespeare")) == RECIPES["shakespeare"]
+    other = fill_in(PretrainConfig("some/file.txt", steps=5, lr=6e-3))
     assert (other.data, other.steps, other.seconds) == ("some/file.txt", 5, None)
     assert other.muon_lr / other.lr == pytest.approx(
         RECIPES["shakespeare"].muon_lr / RECIPES["shakespeare"].lr
     )
-    lessons = [
-        (recipe := choose_recipe(None, None, **given)).lesson_batches(recipe.planned_steps(4096))
-        for given in (
-            {"tokens": 9_000_000},
-            {"seconds": 15},
-            {"seconds": 900},
-            {"steps": 70},
-            {"steps": 5000},
-        )
-    ]
-    assert lessons == [300, 15, 300, 10, 300]
-    fast = choose_recipe("chars-500k", "shakespeare", batch_size=3)
+    assert fill_in(PretrainConfig(lr=6e-3, muon_lr=0.5)).muon_lr == 0.5
+    fast = fill_in(PretrainConfig("shakespeare", batch_size=3), "chars-500k")
     assert (fast.data, fast.tokenizer, fast.preset, fast.batch_size) == (
         "shakespeare",
         "char",
@@ -436,8 +441,43 @@ def test_recipes_give_way_to_what_is_asked_for():
     with pytest.raises(
         ValueError, match="unknown recipe 'cake'; choose one of storyworld, shakespeare, chars-500k"
     ):
-        choose_recipe("cake", None)
+        fill_in(PretrainConfig(), "cake")
     assert all(preset_config(recipe.preset) for recipe in RECIPES.values())
+
+
+@pytest.mark.parametrize(
+    ("budget", "n"),
+    [
+        ({"tokens": 9_000_000}, 300),
+        ({"seconds": 15}, 15),
+        ({"seconds": 900}, 300),
+        ({"steps": 70}, 10),
+        ({"steps": 5000}, 300),
+    ],
+)
+def test_the_curriculum_is_a_seventh_of_the_run_and_at_most_300_batches(budget, n):
+    config = fill_in(PretrainConfig(**budget))
+    assert config.curriculum_batches(config.planned_steps(4096)) == n
+
+
+def test_nothing_is_left_open_that_a_run_needs():
+    """What may stay None: the budgets that do not apply, and weights to begin with."""
+    for config in (PretrainConfig(), PretrainConfig("some/file.txt")):
+        left = {name for name, value in vars(fill_in(config)).items() if value is None}
+        assert left == {"steps", "seconds", "init"}
+
+
+def test_a_run_goes_on_only_with_its_own_settings():
+    config = fill_in(PretrainConfig(Path("text.txt"), tokens=5))
+    saved = json.loads(json.dumps(asdict(config)))
+    replace(config, tokens=None, steps=9, compile=True, strategy="ddp").check_resumable(saved)
+    for name, value, words in (
+        ("seed", 7, "seed=1337, not 7"),
+        ("lr", 1.0, "lr=0.003, not 1.0"),
+        ("data", "other.txt", "data=text.txt, not other.txt"),
+    ):
+        with pytest.raises(ValueError, match=f"the checkpoint was begun with {words}"):
+            replace(config, **{name: value}).check_resumable(saved)
 
 
 @pytest.mark.parametrize(
@@ -455,8 +495,8 @@ def test_recipes_give_way_to_what_is_asked_for():
 )
 def test_a_budget_replaces_the_recipes_and_several_all_hold(given, steps, seconds):
     """Oracle: counting, at 4,096 tokens a step."""
-    recipe = choose_recipe(None, None, **given)
-    assert (recipe.planned_steps(4096), recipe.seconds) == (steps, seconds)
+    config = fill_in(PretrainConfig(**given))
+    assert (config.planned_steps(4096), config.seconds) == (steps, seconds)
 
 
 def test_no_recipe_depends_on_the_clock():
@@ -488,10 +528,10 @@ def test_compiled_blocks_learn_the_same():
             for entry in train(
                 model,
                 forever(batch),
-                chunked_next_token_loss,
+                next_token_loss,
                 steps=4,
                 log_every=1,
-                probe=Probe(model),
+                monitor=LayerMonitor(model),
                 optimizers=make_optimizers(model, "adamw"),
             ).log
         ]
@@ -507,8 +547,6 @@ def test_windows_feed_the_loop():
 
     tokens = np.tile(np.arange(10, dtype=np.uint16), 50)
     batches = RandomWindows(tokens, 12, 8, torch.Generator().manual_seed(0))
-    progress = train(
-        GPTModel(TINY), batches, chunked_next_token_loss, steps=200, progress=Progress()
-    )
+    progress = train(GPTModel(TINY), batches, next_token_loss, steps=200, state=TrainState())
     assert progress.log[-1]["train_loss"] < 0.1
     assert progress.tokens == 200 * 8 * 12

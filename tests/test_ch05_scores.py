@@ -11,7 +11,7 @@ from scipy.stats import binom
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from ch04_pretraining.questions import confidence_interval
+from ch04_pretraining import wilson_interval
 from ch05_classification import (
     bootstrap,
     calibration_error,
@@ -54,7 +54,7 @@ def test_the_bootstrap_interval_is_about_wilsons():
     labels = np.zeros(500, dtype=int)
     predicted = (np.arange(500) % 10 == 0).astype(int)  # 90 % right
     low, high = bootstrap(labels, predicted, accuracy)
-    wilson = confidence_interval(450, 500)
+    wilson = wilson_interval(450, 500)
     assert low == pytest.approx(wilson[0], abs=0.008)
     assert high == pytest.approx(wilson[1], abs=0.008)
 

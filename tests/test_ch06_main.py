@@ -14,13 +14,17 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch03_gpt import GPTModel, pick_precision, preset_config
-from ch04_pretraining import Progress, load_checkpoint, save_checkpoint
-from ch04_pretraining.corpus import story_documents
+from ch04_pretraining import TrainState, load_checkpoint, save_checkpoint
+from ch04_pretraining.story_corpus import story_documents
 from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
 from ch06_instruction.main import InstructionConfig, main
 from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, base_chat, encode_all
-from ch06_instruction.replay import encode_replay
-from ch06_instruction.storyworld_tasks import StoryworldData, conversations, replay_documents
+from ch06_instruction.storyworld_tasks import (
+    StoryworldData,
+    conversations,
+    encode_replay,
+    replay_documents,
+)
 
 ROOT = Path(__file__).parent.parent
 FEW = dict(conversations=64, questions=12, pairs=16, prompts=8)
@@ -134,7 +138,7 @@ def test_replay_comes_with_the_conversations(story_run, monkeypatch):
 
     def train_sft(model, chats, *_):
         given.extend(chats)
-        return Progress(log=[{"val_loss": 0.0}])
+        return TrainState(log=[{"val_loss": 0.0}])
 
     monkeypatch.setattr("ch06_instruction.pipeline.train_sft", train_sft)
     chat = base_chat("pretrained", story_run, CPU)

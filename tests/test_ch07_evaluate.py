@@ -26,7 +26,7 @@ from ch03_gpt import (
 )
 from ch03_gpt.flops import cache_bytes_per_token
 from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
-from ch04_pretraining.questions import draw_questions, grade
+from ch04_pretraining.story_corpus import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.storyworld_tasks import instructions
 from ch07_practice.evaluate_command import evaluate

@@ -4,6 +4,7 @@ files from a GPU.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,13 @@ from appendix_a import NeuralNetwork, load_run, save_run
 from ch01_text import BPETokenizer, CharTokenizer, RandomWindows
 from ch01_text.storyworld import stories
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision, preset_config
-from ch04_pretraining import load_checkpoint, make_optimizers, save_checkpoint, train
+from ch04_pretraining import (
+    PretrainConfig,
+    load_checkpoint,
+    make_optimizers,
+    save_checkpoint,
+    train,
+)
 from ch04_pretraining.checkpoint import read_training_state, restore_training_state, training_state
 from ch04_pretraining.main import main as pretrain
 from ch05_classification.main import main as classify
@@ -121,28 +128,18 @@ def run(tmp_path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["muon", "adamw"])
 def test_pretraining_needs_no_float64(run, optimizer):
+    config = PretrainConfig(
+        run / "text.txt",
+        tokenizer="char",
+        preset="tiny",
+        steps=2,
+        batch_size=2,
+        optimizer=optimizer,
+        dtype="float32",
+    )
     with NoFloat64():
-        metrics = pretrain(
-            str(run / "text.txt"),
-            tokenizer="char",
-            preset="tiny",
-            steps=2,
-            batch_size=2,
-            optimizer=optimizer,
-            dtype="float32",
-            run=run,
-        )
-        metrics |= pretrain(
-            str(run / "text.txt"),
-            tokenizer="char",
-            preset="tiny",
-            steps=4,
-            batch_size=2,
-            optimizer=optimizer,
-            dtype="float32",
-            run=run,
-            resume=True,
-        )
+        pretrain(config, run=run)
+        metrics = pretrain(replace(config, steps=4), run=run, resume=True)
     assert metrics["steps"] == 4
 
 
@@ -235,7 +232,7 @@ def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
     second, _ = load_checkpoint(tmp_path / "c")
     optimizers, (_, _, batches) = make_optimizers(second), begin()
     progress = restore_training_state(read_training_state(tmp_path / "c"), optimizers, batches)
-    resumed = train(second, batches, steps=6, optimizers=optimizers, log_every=4, progress=progress)
+    resumed = train(second, batches, steps=6, optimizers=optimizers, log_every=4, state=progress)
     assert torch.equal(model.tok_emb.weight, second.tok_emb.weight)
     assert [entry["train_loss"] for entry in resumed.log] == [
         entry["train_loss"] for entry in whole.log

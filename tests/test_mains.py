@@ -55,6 +55,13 @@ def test_ch01_leaves_metrics_a_plot_and_a_tokenizer(text, tmp_path):
     }
 
 
+def test_main_takes_a_path_as_well(text, tmp_path):
+    from ch01_text.main import main
+
+    assert main(Path(text), 290, run=tmp_path)["data"] == text
+    assert metrics_of(tmp_path / "ch01_text")["data"] == text
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

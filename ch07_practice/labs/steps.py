@@ -13,7 +13,7 @@ from itertools import islice
 
 from ch01_text.storyworld import Question, stories
 from ch01_text.storyworld.words import PRONOUNS, the
-from ch04_pretraining.questions import grade
+from ch04_pretraining.story_corpus import grade
 from ch06_instruction.answering import Chat
 from ch06_instruction.grading import exact_match, final_answer
 from ch06_instruction.storyworld_tasks import LEVELS, REFUSAL

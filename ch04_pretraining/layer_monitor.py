@@ -1,5 +1,5 @@
-"""A look into the layers at single steps: how strong their gradients are, how far an update moves
-their weights, how large their outputs grow. The quantities that tell a healthy run from a sick one
+"""What happens inside the layers at single steps: the norms of their gradients, the size of an
+update relative to the weights, the size of their outputs. These tell a healthy run from a sick one
 before the loss does.
 """
 
@@ -15,7 +15,7 @@ def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
     """The model's parameters by layer: embeddings, each block's attention and feed-forward, the
     output head.
 
-    Norms belong to what they feed; a tied head belongs to the embeddings.
+    A norm counts with the layer that it feeds, a tied head with the embeddings.
     """
     layers = {"embeddings": list(model.tok_emb.parameters())}
     if model.pos_emb is not None:
@@ -35,7 +35,7 @@ def _norm(tensors: list[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(t) for t in tensors]))
 
 
-class Probe:
+class LayerMonitor:
     """Measures one training step of `model`, whose loss runs through its blocks."""
 
     def __init__(self, model: GPTModel):
@@ -43,8 +43,7 @@ class Probe:
         self.layers = layer_parameters(model)
 
     def measure(self, step: Callable[[], tuple[Tensor, int]]) -> tuple[Tensor, int, dict]:
-        """Do `step()`, a `train_step`, and return its two results and a log entry's worth of
-        findings:
+        """Run `step()`, a `train_step`, and return its two results and these findings for the log:
 
         layers: {layer: {"grad_norm": norm of the mean gradient, before clipping,
                          "update_ratio": norm of the change / norm of the weights before it}},

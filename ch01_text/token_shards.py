@@ -1,10 +1,9 @@
-"""Corpora larger than memory: files are read piece by piece, tokenized once, by several threads at
-a time, and kept as token files ("shards") that training maps into memory, page by page, as it draws
+"""Data sets larger than memory: files are read piece by piece, tokenized once by several threads,
+and kept as token files ("shards") that training maps into memory, page by page, as it draws
 windows.
 
-A document is a text file, a line of a JSONL file, or a row of a parquet file, the latter two by
-their field "text". Long documents are cut at line ends, so that a token hardly ever would have
-spanned the cut.
+A document is a text file, or the field "text" of a line in a JSONL file or a row in a parquet file.
+Long documents are cut at line ends, where hardly any token would have spanned the cut.
 """
 
 import hashlib
@@ -19,21 +18,21 @@ import numpy as np
 from tqdm import tqdm
 
 from ch01_text.bpe import BPETokenizer
-from ch01_text.corpora import TEXT_SUFFIXES
 from ch01_text.saving import replacing
-from ch01_text.tokenizer import FILE_NAME
+from ch01_text.text_datasets import TEXT_SUFFIXES
+from ch01_text.tokenizer import FILE_NAME, Tokenizer
 
 SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
-PIECE = 2**15  # characters: what a thread encodes at a time
-BATCH = 2**18  # characters: what is held in memory as text
-SHARD = 2**22  # tokens in a file
+PIECE = 2**15  # characters that a thread encodes at a time
+BATCH = 2**18  # characters held in memory as text
+SHARD = 2**22  # tokens per file
 
 Piece = tuple[int, str]  # number of the document, text
 
 
-def corpus_files(path: Path) -> list[Path]:
-    """The text, JSONL and parquet files of a folder and its folders, sorted; ValueError where
-    there is none.
+def text_files(path: Path) -> list[Path]:
+    """The text, JSONL and parquet files of a folder and its subfolders, sorted; ValueError if there
+    is none. A file stands for itself.
     """
     files = (
         [path]
@@ -96,8 +95,7 @@ def _parquet_texts(path: Path) -> Iterator[str]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """`text` in pieces of about PIECE characters, each but the last up to a line end where there is
-    one.
+    """Cut `text` into pieces of at most PIECE characters, at line ends if possible.
 
     >>> ["".join(cut(text)) == text for text in ("", "a", "a\\n" * 200_000)]
     [True, True, True]
@@ -111,7 +109,7 @@ def cut(text: str) -> Iterator[str]:
 
 
 def stream_pieces(files: Iterable[Path]) -> Iterator[Piece]:
-    """All documents of `files`, in order, as (number of the document, piece of it)."""
+    """The documents of `files`, in order, as (document number, piece of the document)."""
     number = 0
     for path in files:
         if path.suffix in (".jsonl", ".parquet"):
@@ -124,9 +122,7 @@ def stream_pieces(files: Iterable[Path]) -> Iterator[Piece]:
 
 
 def _at_least(n: int, files: list[Path]) -> bool:
-    """Do `files` hold `n` documents? Text files are not read for it, of the others `n` documents
-    at most.
-    """
+    """Do `files` hold at least `n` documents? Reads at most `n` documents, and no text file."""
     documents = chain.from_iterable(
         (
             _json_texts(path)
@@ -141,7 +137,7 @@ def _at_least(n: int, files: list[Path]) -> bool:
 
 
 def sample_texts(files: list[Path], n_chars: int, seed: int = 0) -> list[str]:
-    """About `n_chars` characters from the beginnings of `files`, to learn a tokenizer from."""
+    """About `n_chars` characters from the beginnings of `files`, to train a tokenizer on."""
     share = max(PIECE, n_chars // len(files))
     texts, total = [], 0
     for path in random.Random(seed).sample(files, len(files)):
@@ -158,8 +154,8 @@ def sample_texts(files: list[Path], n_chars: int, seed: int = 0) -> list[str]:
 
 
 class _Shards:
-    """Writes tokens to numbered files `<split>-00000.npy` of SHARD tokens each (the last one:
-    the rest).
+    """Writes tokens to numbered files `<split>-00000.npy` of SHARD tokens each; the last one holds
+    the rest.
     """
 
     def __init__(self, folder: Path, split: str, dtype: type):
@@ -199,13 +195,13 @@ def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
 
 
 def _fingerprint(files: list[Path], tokenizer_file: Path) -> str:
-    """Changes with the files' names, sizes and times and with the tokenizer."""
-    told = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return hashlib.sha256(repr(told).encode() + tokenizer_file.read_bytes()).hexdigest()
+    """A hash of the files' names, sizes and times and of the tokenizer."""
+    stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(stats).encode() + tokenizer_file.read_bytes()).hexdigest()
 
 
-def _hold_out_tail(folder: Path, train: _Shards, tokenizer) -> tuple[str, int]:
-    """Cut the last tenth of the last full shard off: (name of its file, UTF-8 bytes of its
+def _hold_out_tail(folder: Path, train: _Shards, tokenizer: Tokenizer) -> tuple[str, int]:
+    """Move the last tenth of the last full shard to a held-out file: (its name, UTF-8 bytes of its
     text).
     """
     name = train.names[-2] if len(train.names) > 1 else train.names[-1]
@@ -218,15 +214,18 @@ def _hold_out_tail(folder: Path, train: _Shards, tokenizer) -> tuple[str, int]:
 
 
 def tokenize_files(
-    files: list[Path], tokenizer, folder: str | Path, val_fraction: float = 0.1, seed: int = 0
+    files: list[Path],
+    tokenizer: Tokenizer,
+    folder: str | Path,
+    val_fraction: float = 0.1,
+    seed: int = 0,
 ) -> dict:
-    """Tokenize `files` into shards under `folder`, unless it holds just these already; returns its
-    index.
+    """Tokenize `files` into shards under `folder`, unless they are there already; return its index.
 
-    Every document ends with `<|endoftext|>`; a `val_fraction` of the documents, drawn by `seed`, is
-    held out until they fill one shard, or the end of the text where there are fewer than ten
-    documents. The index: "train" and "val", the names of the files; "train_tokens"; "val_bytes",
-    the UTF-8 length of the held-out text. Memory does not grow with the corpus.
+    Every document ends with `<|endoftext|>`. A `val_fraction` of the documents, drawn by `seed`, is
+    held out until they fill one shard; of fewer than ten documents, the end of the text. The index
+    has the file names of the parts "train" and "val", and "val_bytes", the UTF-8 length of the
+    held-out text. Memory use does not grow with the data set.
     """
     with tempfile.TemporaryDirectory() as place:
         tokenizer.save(place)
@@ -247,7 +246,7 @@ def tokenize_files(
 
 
 def _write_shards(
-    files: list[Path], tokenizer, folder: Path, val_fraction: float, seed: int
+    files: list[Path], tokenizer: Tokenizer, folder: Path, val_fraction: float, seed: int
 ) -> dict:
     dtype = np.uint16 if tokenizer.n_vocab <= 2**16 else np.uint32
     train, val = _Shards(folder, "train", dtype), _Shards(folder, "val", dtype)

@@ -1,0 +1,247 @@
+"""The storyworld as chapter 4 uses it: texts to learn from, a loss that counts answers more, and
+questions about unseen stories, beside every cheap shortcut.
+
+No other module of this chapter knows the stories; `load_dataset("storyworld", ...)` comes here.
+"""
+
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from ch01_text import Tokenizer, batches_by_length, document_starts, encode_documents, right_pad
+from ch01_text.storyworld import Story, plain_texts, stories
+from ch01_text.storyworld.questions import Question
+from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, shortcut_answers
+from ch03_gpt import GPTModel, Precision
+from ch04_pretraining.dataset import TokenDataset, find_tokenizer, n_bytes
+from ch04_pretraining.intervals import wilson_interval
+from ch04_pretraining.loss import IGNORE, Batch, token_losses
+
+# texts by level
+PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}
+HELD_OUT_STORIES = {"base": 500}
+# 1 in 8 windows starts mid-document, so the model also learns windows without a leading
+# <|endoftext|>
+BEGIN_ANYWHERE = 8
+Pair = tuple[Story, Question]
+GROUPS = {
+    "where-person": "location",
+    "where-object": "location",
+    "who-has": "possession",
+    "what-has": "possession",
+}
+TEST_SETS = {"same length": "base", "longer than trained": "long"}
+
+
+def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
+    """Generate `numbers[level]` texts of each level ("plain": plain texts), questions and answers
+    included, and shuffle them.
+    """
+    texts: list[str] = []
+    for level, n in numbers.items():
+        written = (
+            plain_texts(n, seed)
+            if level == "plain"
+            else (story.text for story in stories(n, split=split, level=level, seed=seed))
+        )
+        texts += tqdm(written, f"writing {level} texts", n, disable=None)
+    random.Random(seed).shuffle(texts)
+    return texts
+
+
+def window_starts(tokens: np.ndarray, eot_id: int, seed: int) -> np.ndarray:
+    """Where windows may begin: at every document, and at some positions anywhere. From the first, a
+    model learns how a document begins and how its facts add up; without the second it could not go
+    on once the beginning has slid out of its context.
+    """
+    documents = document_starts(tokens, eot_id)
+    anywhere = np.random.default_rng(seed).integers(
+        len(tokens), size=len(documents) // (BEGIN_ANYWHERE - 1)
+    )
+    return np.sort(np.concatenate((documents, anywhere)))
+
+
+def answer_mask(inputs: Tensor, newline: int, mark: tuple[int, int]) -> Tensor:
+    """(B, T) ids -> (B, T) booleans: is the next token part of an answer, its final newline
+    included?
+
+    An answer begins behind the two tokens of `mark` ("A:") and ends with its line.
+
+    >>> answer_mask(torch.tensor([[7, 8, 9, 5, 0, 8, 5]]), newline=0, mark=(8, 9)).int()
+    tensor([[0, 0, 1, 1, 0, 0, 0]], dtype=torch.int32)
+    """
+    positions = torch.arange(inputs.shape[1], device=inputs.device)
+    marked = torch.zeros_like(inputs, dtype=torch.bool)
+    marked[:, 1:] = (inputs[:, :-1] == mark[0]) & (inputs[:, 1:] == mark[1])
+    last_mark = torch.where(marked, positions, -1).cummax(dim=1).values
+    last_newline = torch.where(inputs == newline, positions, -1).cummax(dim=1).values
+    return last_mark > last_newline
+
+
+class AnswerLoss:
+    """A loss function for `train`: the weighted mean over tokens; an answer's tokens count
+    `1 + weight` times.
+
+    Three tokens in four of a story cannot be predicted. The few that answer a question can, and
+    only they show whether the model tracks the state, so the weight points the gradient at them.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, weight: float = 10.0):
+        self.weight = weight
+        self.newline = tokenizer.encode("\n")[0]
+        self.mark = tuple(tokenizer.encode("A:"))
+        if len(self.mark) != 2:
+            raise ValueError(
+                f"the tokenizer cuts 'A:' into {len(self.mark)} tokens, not 2; train it on more"
+                " text"
+            )
+
+    def __call__(self, model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(inputs (B, T), targets (B, T)) -> (weighted sum of losses, sum of weights)."""
+        inputs, targets = batch
+        losses = token_losses(model, batch)  # (B, T)
+        in_answer = answer_mask(inputs, self.newline, self.mark)
+        weights = (1 + self.weight * in_answer) * (targets != IGNORE)
+        return (losses * weights).sum(), weights.sum()
+
+
+def draw_questions(split: str, level: str, n: int, seed: int) -> list[Pair]:
+    """`n` location and possession questions from as many stories as it takes, with their
+    stories.
+    """
+    pairs = (
+        (story, question)
+        for story in stories(split=split, level=level, seed=seed)
+        for question in story.questions
+        if question.kind in GROUPS
+    )
+    return [pair for pair, _ in zip(pairs, range(n), strict=False)]
+
+
+def grade(
+    model: GPTModel,
+    tokenizer: Tokenizer,
+    pairs: Sequence[Pair],
+    precision: Precision,
+    batch_size: int = 64,
+) -> list[bool]:
+    """Whether the model's greedy answer to each question is the right one, word for word.
+
+    Greedy decoding writes an answer exactly if each of its tokens is the most likely one after
+    those before it, so one forward pass over prompt and answer decides. A prompt beyond the context
+    loses its beginning.
+    """
+    rows = []
+    for story, question in pairs:
+        answer = tokenizer.encode(f" {question.answer}\n")
+        prompt = [tokenizer.eot_id, *tokenizer.encode(story.prompt(question))]
+        room = model.config.context_length + 1 - len(answer)
+        rows.append((prompt[-room:] + answer, len(answer)))
+    correct = [False] * len(rows)
+    for batch in batches_by_length([len(ids) for ids, _ in rows], batch_size):
+        ids = right_pad([rows[row][0] for row in batch], device=model.device)
+        with torch.inference_mode(), precision.autocast():
+            likeliest = model(ids[:, :-1]).argmax(dim=-1).tolist()  # (B, T)
+        for predicted, row in zip(likeliest, batch, strict=True):
+            tokens, n_answer = rows[row]
+            last = len(tokens) - 1  # the prediction for the last token stands one before it
+            correct[row] = predicted[last - n_answer : last] == tokens[-n_answer:]
+    return correct
+
+
+def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:
+    """Whether each shortcut happens to answer each question rightly: a row a question, a column
+    a shortcut.
+    """
+    majority = fit_majority(question for _, question in fitted_on)
+    rows = []
+    for (story, question), bag_of_words in zip(
+        pairs, fit_bag_of_words(fitted_on)(pairs), strict=True
+    ):
+        texts = shortcut_answers(story, question)
+        answers = {
+            "majority": majority.get(question.kind),
+            "last mentioned": texts["last mentioned"],
+            "last mover": texts["last mover"],
+            "same sentence": texts["same sentence"],
+            "bag of words": bag_of_words,
+        }
+        rows.append({name: answer == question.answer for name, answer in answers.items()})
+    return pd.DataFrame(rows)
+
+
+def measure_understanding(
+    model: GPTModel, tokenizer: Tokenizer, precision: Precision, n: int = 1000, seed: int = 1
+) -> pd.DataFrame:
+    """Accuracy on held-out worlds by test set, group of questions and hops, with its 95 % interval,
+    beside the accuracy of each shortcut on the same questions; the rows "all" are over all groups.
+    """
+    fitted_on = draw_questions("train", "base", 4 * n, seed)
+    rows = []
+    for test_set, level in TEST_SETS.items():
+        pairs = draw_questions("test", level, n, seed)
+        table = guess(fitted_on, pairs)
+        table.insert(0, "model", grade(model, tokenizer, pairs, precision))
+        groups = pd.DataFrame(
+            [(GROUPS[question.kind], str(question.hops)) for _, question in pairs]
+        )
+        parts = [*table.groupby([groups[0], groups[1]]), (("all", "all"), table)]
+        for (group, hops), part in parts:
+            low, high = wilson_interval(int(part["model"].sum()), len(part))
+            rows.append(
+                {
+                    "test set": test_set,
+                    "questions": group,
+                    "hops": hops,
+                    "n": len(part),
+                    "ci95_low": low,
+                    "ci95_high": high,
+                }
+                | part.mean().to_dict()
+            )
+    return pd.DataFrame(rows)
+
+
+def question_metrics(tokenizer: Tokenizer, model: GPTModel, precision: Precision) -> dict:
+    """Ask the finished model questions, print the table, and return it for metrics.json."""
+    print("asking questions about unseen stories")
+    table = measure_understanding(model, tokenizer, precision)
+    print(table.to_string(index=False, float_format="{:.1%}".format) + "\n")
+    return {"questions": table.to_dict("records")}
+
+
+def load_stories(
+    choice: str, vocab_size: int, run: Path, seed: int, tokenizer: Tokenizer | None = None
+) -> TokenDataset:
+    """Generate and encode the stories. The plain texts come first: they are the curriculum's easy
+    part. The held-out text comes from the test worlds, which share no cast with the training
+    worlds.
+    """
+    plain, drilled = (
+        story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES)
+    )
+    val = story_documents("test", HELD_OUT_STORIES, seed)
+    tokenizer = tokenizer or find_tokenizer(
+        choice, "storyworld", plain[:1000] + drilled[:1000], vocab_size, run
+    )
+    easy, hard = (encode_documents(tokenizer, texts) for texts in (plain, drilled))
+    tokens = np.concatenate((easy, hard))
+    starts = window_starts(tokens, tokenizer.eot_id, seed)
+    return TokenDataset(
+        "storyworld",
+        tokenizer,
+        [tokens],
+        encode_documents(tokenizer, val),
+        n_bytes(val),
+        starts,
+        n_easy_starts=int(np.searchsorted(starts, len(easy))),
+        loss_fn=AnswerLoss(tokenizer),
+        final_metrics=partial(question_metrics, tokenizer),
+    )
