@@ -1,9 +1,11 @@
-"""Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, every stage measured.
+"""Chapter 6: instruction tuning, reward model, DPO, PPO and GRPO, for any prompts and any reward
+function.
 
-Its modules, in the order in which to read them: chat, batches, conversations, instructions,
-grading, leaks, log_probs, rehearsal, sft, reward_model, preferences, preference_losses, dpo,
-advantages, policy_losses, rollouts, reinforcement, best_of_n, answering, evaluation, stages,
-file_data, judge, plots, book.
+Its modules, in the order in which to read them: chat, batches, log_probs, chat_datasets,
+contamination, config, sft, grading, answering, evaluation, preferences, reward_model, rewards,
+best_of_n, preference_losses, policy, dpo, rollouts, advantages, policy_losses, grpo, ppo, pipeline,
+sft_from_file, judge, plots, book. storyworld_tasks writes the instructions about stories; only main
+imports it.
 """
 
 from ch06_instruction.advantages import (
@@ -12,8 +14,9 @@ from ch06_instruction.advantages import (
     kl_estimate,
     whiten,
 )
-from ch06_instruction.answering import Chat, answered
+from ch06_instruction.answering import Chat
 from ch06_instruction.batches import IGNORED, chat_batches, collate, pack
+from ch06_instruction.best_of_n import best_of_n, majority_vote, pass_at_n, sample_responses
 from ch06_instruction.book import (
     InstructionDataset,
     PreferenceDataset,
@@ -22,42 +25,60 @@ from ch06_instruction.book import (
     custom_collate_fn,
     format_input,
 )
-from ch06_instruction.chat import EncodedChat, chat_model, chat_tokenizer, encode_chat, prompt_ids
-from ch06_instruction.conversations import (
+from ch06_instruction.chat import (
+    EncodedChat,
+    chat_model,
+    chat_tokenizer,
+    encode_chat,
+    prompt_ids,
+    with_response,
+)
+from ch06_instruction.chat_datasets import (
+    Preference,
     book_conversations,
     book_preferences,
     read_conversations,
     read_preferences,
 )
-from ch06_instruction.dpo import Preferring, prefer
-from ch06_instruction.evaluation import examine, shortcut_scores
-from ch06_instruction.grading import exact_match, grade_responses, summarize_answers, token_f1
-from ch06_instruction.instructions import REFUSAL, Instruction, conversations, instructions
+from ch06_instruction.config import DPOConfig, GRPOConfig, PPOConfig, RewardConfig, SFTConfig
+from ch06_instruction.dpo import train_dpo
+from ch06_instruction.evaluation import evaluate_base_model, evaluate_greedy, evaluate_sampled
+from ch06_instruction.grading import accuracy_with_ci, exact_match, grade, token_f1
+from ch06_instruction.grpo import train_grpo
 from ch06_instruction.log_probs import response_log_probs, token_log_probs
 from ch06_instruction.policy_losses import clipped_surrogate, value_loss
+from ch06_instruction.ppo import train_ppo
 from ch06_instruction.preference_losses import PREFERENCE_LOSSES, PairLogProbs
-from ch06_instruction.preferences import drawn_pairs, story_pairs
-from ch06_instruction.reinforcement import Reinforcing, grpo, ppo
-from ch06_instruction.reward_model import Pair, ScoreModel, fit_reward_model, rank_pairs
-from ch06_instruction.rollouts import program_reward, roll_out
-from ch06_instruction.sft import Tuning, tune
+from ch06_instruction.preferences import EncodedPair, encode_pairs
+from ch06_instruction.reward_model import (
+    RewardModel,
+    ValueModel,
+    evaluate_reward_model,
+    train_reward_model,
+)
+from ch06_instruction.rewards import match_reward, model_reward
+from ch06_instruction.rollouts import sample_pairs, sample_rollouts
+from ch06_instruction.sft import train_sft
 
 __all__ = [
     "IGNORED",
     "PREFERENCE_LOSSES",
-    "REFUSAL",
     "Chat",
+    "DPOConfig",
     "EncodedChat",
-    "Instruction",
+    "EncodedPair",
+    "GRPOConfig",
     "InstructionDataset",
-    "Pair",
+    "PPOConfig",
     "PairLogProbs",
+    "Preference",
     "PreferenceDataset",
-    "Preferring",
-    "Reinforcing",
-    "ScoreModel",
-    "Tuning",
-    "answered",
+    "RewardConfig",
+    "RewardModel",
+    "SFTConfig",
+    "ValueModel",
+    "accuracy_with_ci",
+    "best_of_n",
     "book_conversations",
     "book_preferences",
     "chat_batches",
@@ -67,36 +88,39 @@ __all__ = [
     "collate",
     "compute_dpo_loss",
     "compute_logprobs",
-    "conversations",
     "custom_collate_fn",
-    "drawn_pairs",
     "encode_chat",
+    "encode_pairs",
+    "evaluate_base_model",
+    "evaluate_greedy",
+    "evaluate_reward_model",
+    "evaluate_sampled",
     "exact_match",
-    "examine",
-    "fit_reward_model",
     "format_input",
     "generalized_advantages",
-    "grade_responses",
+    "grade",
     "group_advantages",
-    "grpo",
-    "instructions",
     "kl_estimate",
+    "majority_vote",
+    "match_reward",
+    "model_reward",
     "pack",
-    "ppo",
-    "prefer",
-    "program_reward",
+    "pass_at_n",
     "prompt_ids",
-    "rank_pairs",
     "read_conversations",
     "read_preferences",
     "response_log_probs",
-    "roll_out",
-    "shortcut_scores",
-    "story_pairs",
-    "summarize_answers",
+    "sample_pairs",
+    "sample_responses",
+    "sample_rollouts",
     "token_f1",
     "token_log_probs",
-    "tune",
+    "train_dpo",
+    "train_grpo",
+    "train_ppo",
+    "train_reward_model",
+    "train_sft",
     "value_loss",
     "whiten",
+    "with_response",
 ]

@@ -1,6 +1,4 @@
-"""Let a model answer: greedily for the evaluation, drawn for best-of-n and for reinforcement
-learning.
-"""
+"""A chat model's responses: greedy for evaluation, sampled for best-of-n and for alignment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +8,7 @@ from tqdm import tqdm
 
 from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, Precision, complete
-from ch06_instruction.chat import END, EncodedChat, Message, prompt_ids
+from ch06_instruction.chat import END, Prompt, prompt_ids
 
 MAX_NEW_TOKENS = 80
 
@@ -23,67 +21,67 @@ class Chat:
     tokenizer: BPETokenizer
     precision: Precision
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """What the model reads; beginnings of long messages are cut, so that the answer has
-        room.
-        """
+    def prompt(self, messages: Prompt) -> list[int]:
+        """A prompt as ids, cut at the beginning so that the response fits the context."""
         return prompt_ids(
             self.tokenizer, messages, self.model.config.context_length - MAX_NEW_TOKENS
         )
 
-    def draw(
+    def sample(
         self,
         prompts: Sequence[list[int]],
-        samples: int = 1,
+        num_generations: int = 1,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> list[list[int]]:
-        """Prompts -> the ids of `samples` answers to each, side by side; where an answer ended,
-        <|end|> is the last.
+        """Ids of prompts -> ids of `num_generations` responses to each, those of a prompt adjacent.
+
+        A response that ended has <|end|> as its last id. Temperature 0 is greedy decoding.
         """
         end = self.tokenizer.special_tokens[END]
         self.model.eval()
         with torch.inference_mode(), self.precision.autocast():
-            drawn = complete(
+            completions = complete(
                 self.model,
                 prompts,
                 MAX_NEW_TOKENS,
-                samples=samples,
+                samples=num_generations,
                 stop_ids=(end,),
                 temperature=temperature,
                 generator=generator,
             )
-        return [one.ids + [end] * (one.finish_reason == "stop") for one in drawn]
+        return [one.ids + [end] * (one.finish_reason == "stop") for one in completions]
 
     def text(self, ids: Sequence[int]) -> str:
-        """An answer without its <|end|>."""
+        """Ids of a response -> its text, without <|end|>."""
         end = self.tokenizer.special_tokens[END]
         return self.tokenizer.decode([token for token in ids if token != end])
 
     def respond(
         self,
-        conversations: Sequence[Sequence[Message]],
-        samples: int = 1,
+        prompts: Sequence[Prompt],
+        num_generations: int = 1,
         temperature: float = 0.0,
         generator: torch.Generator | None = None,
+        *,
         batch_size: int = 128,
         description: str = "answering",
     ) -> list[str]:
-        """Conversations that end with the user -> `samples` answers to each, side by side."""
-        prompts = [self.prompt(messages) for messages in conversations]
-        order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
-        at_once = max(1, batch_size // samples)
-        answers: list[list[str]] = [[]] * len(prompts)
-        for first in tqdm(range(0, len(order), at_once), description, leave=False, disable=None):
-            rows = order[first : first + at_once]
-            drawn = self.draw([prompts[row] for row in rows], samples, temperature, generator)
-            for number, row in enumerate(rows):
-                answers[row] = [
-                    self.text(ids) for ids in drawn[number * samples : (number + 1) * samples]
-                ]
-        return [answer for several in answers for answer in several]
+        """Prompts -> texts of `num_generations` responses to each, those of a prompt adjacent.
 
-
-def answered(prompt: list[int], answer: list[int]) -> EncodedChat:
-    """A prompt with a drawn answer, which is what is learned."""
-    return EncodedChat(prompt + answer, [False] * len(prompt) + [True] * len(answer))
+        Prompts of similar length share a batch; the responses come in the order of the prompts.
+        """
+        ids = [self.prompt(messages) for messages in prompts]
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        prompts_per_batch = max(1, batch_size // num_generations)
+        responses: list[list[str]] = [[]] * len(ids)
+        batches = range(0, len(order), prompts_per_batch)
+        for first in tqdm(batches, description, leave=False, disable=None):
+            rows = order[first : first + prompts_per_batch]
+            sampled = self.sample(
+                [ids[row] for row in rows], num_generations, temperature, generator
+            )
+            for i, row in enumerate(rows):
+                group = sampled[i * num_generations : (i + 1) * num_generations]
+                responses[row] = [self.text(response) for response in group]
+        return [text for group in responses for text in group]

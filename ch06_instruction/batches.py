@@ -1,8 +1,9 @@
-"""Conversations of unequal lengths as one tensor: filled up, or several packed into one row.
+"""Conversations of unequal lengths as one tensor: padded, or several packed into one row.
 
-The book's rule for filling (section 7.3): the ids are filled with `<|endoftext|>`, and in the
-targets every filling but the first becomes -100, which cross-entropy ignores. Here a message has an
-end of its own, so no filling is learned, and neither is what the user says.
+The book (section 7.3) pads with `<|endoftext|>` and keeps the first padding token of each row as a
+target, so that the model learns to stop; the others become -100, which cross-entropy ignores. Our
+template ends each message with a token of its own, so no padding is ever a target, and neither are
+the user's words.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,19 +15,19 @@ from torch import Tensor
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
 
-IGNORED = -100
-# inputs (B, T) int64, targets (B, T) int64, IGNORED where nothing is learned
-Batch = tuple[Tensor, Tensor]
+IGNORED = -100  # the target of tokens that are not learned; the default of F.cross_entropy
+Batch = tuple[Tensor, Tensor]  # inputs (B, T) int64, targets (B, T) int64 with IGNORED
 
 
 def collate(
     chats: Sequence[EncodedChat],
     pad_id: int,
     device: torch.device | str = "cpu",
-    everything: bool = False,
+    train_on_prompt: bool = False,
 ) -> Batch:
-    """Conversations -> inputs (B, T), targets (B, T), T the longest less one; `everything`: learn
-    the user's words too.
+    """Conversations -> inputs (B, T) and targets (B, T), where T is the longest length less one.
+
+    With `train_on_prompt` every token is a target, the user's words included.
 
     >>> long = EncodedChat([9, 1, 2, 3], [False, False, True, True])
     >>> collate([long, EncodedChat([9, 4], [False, True])], 9)
@@ -40,16 +41,17 @@ def collate(
     for row, chat in enumerate(chats):
         ids, n = torch.tensor(chat.ids), len(chat.ids) - 1
         inputs[row, :n] = ids[:-1]
-        learned = torch.ones(n, dtype=torch.bool) if everything else torch.tensor(chat.said[1:])
+        learned = torch.tensor(chat.assistant_mask[1:], dtype=torch.bool) | train_on_prompt
         targets[row, :n] = torch.where(learned, ids[1:], IGNORED)
     return inputs.to(device), targets.to(device)
 
 
 def pack(chats: Sequence[EncodedChat], length: int) -> list[EncodedChat]:
-    """Put conversations one behind the other into rows of at most `length` ids, the longest first,
-    each where it leaves least room (best-fit decreasing; Ding et al. 2024). A row's later
-    conversations see its earlier ones, as documents do in pretraining; `<|endoftext|>` between them
-    says that they have nothing to do with each other.
+    """Concatenate conversations into rows of at most `length` ids, to waste less on padding.
+
+    Best-fit decreasing (Ding et al. 2024): the longest conversation first, each into the fullest
+    row that still has room. A row's later conversations attend to its earlier ones, as documents do
+    in pretraining; the `<|endoftext|>` between them marks that they are unrelated.
     """
     rows: list[EncodedChat] = []
     for chat in sorted(chats, key=lambda chat: -len(chat.ids)):
@@ -57,9 +59,9 @@ def pack(chats: Sequence[EncodedChat], length: int) -> list[EncodedChat]:
         if fitting:
             best = max(fitting, key=lambda row: len(row.ids))
             best.ids.extend(chat.ids)
-            best.said.extend(chat.said)
+            best.assistant_mask.extend(chat.assistant_mask)
         else:
-            rows.append(EncodedChat(list(chat.ids), list(chat.said), chat.truncated))
+            rows.append(EncodedChat(list(chat.ids), list(chat.assistant_mask), chat.truncated))
     return rows
 
 
@@ -69,23 +71,8 @@ def chat_batches(
     pad_id: int,
     generator: np.random.Generator,
     device: torch.device | str = "cpu",
-    everything: bool = False,
+    train_on_prompt: bool = False,
 ) -> Iterator[Batch]:
-    """Endless shuffled batches of conversations."""
+    """Yield shuffled batches of conversations without end."""
     for rows in shuffled_groups([len(chat.ids) for chat in chats], batch_size, generator):
-        yield collate([chats[row] for row in rows], pad_id, device, everything)
-
-
-def share_of_filling(
-    chats: Sequence[EncodedChat], batch_size: int, generator: np.random.Generator
-) -> float:
-    """The share of a pass's positions that hold filling."""
-    groups = shuffled_groups([len(chat.ids) for chat in chats], batch_size, generator)
-    seen = filled = total = 0
-    while seen < len(chats):
-        rows = next(groups)
-        lengths = [len(chats[row].ids) for row in rows]
-        seen += len(rows)
-        filled += sum(max(lengths) - length for length in lengths)
-        total += max(lengths) * len(rows)
-    return filled / total
+        yield collate([chats[row] for row in rows], pad_id, device, train_on_prompt)

@@ -1,8 +1,8 @@
-"""The baseline that learning from rewards must beat: draw several answers and give the best one.
+"""Best of n: the baseline that learning from rewards must beat.
 
-Chosen by a reward model (Stiennon et al. 2020), or without one: the last line that most draws agree
-on (self-consistency, Wang et al. 2022). The best there was says how much choosing could give at
-most.
+Sample n responses and return one: the one with the highest reward (Stiennon et al. 2020), or, with
+no judge at all, one whose last line most responses share (self-consistency, Wang et al. 2022).
+pass@n, whether any of the n is right, bounds what choosing can reach.
 """
 
 from collections import Counter
@@ -11,67 +11,48 @@ from collections.abc import Sequence
 import torch
 
 from ch06_instruction.answering import Chat
-from ch06_instruction.chat import encode_chat
+from ch06_instruction.chat import Prompt
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import Instruction
-from ch06_instruction.reward_model import ScoreModel, scores
+from ch06_instruction.rewards import RewardFn
 
 
-def draw_answers(
-    chat: Chat, asked: Sequence[Instruction], n: int, seed: int, temperature: float = 1.0
+def sample_responses(
+    chat: Chat, prompts: Sequence[Prompt], n: int, seed: int, temperature: float = 1.0
 ) -> list[list[str]]:
-    """`n` answers to each instruction."""
+    """`n` sampled responses to each prompt."""
     generator = torch.Generator(chat.precision.device).manual_seed(seed)
-    drawn = chat.respond(
-        [one.messages for one in asked],
-        n,
-        temperature,
-        generator,
-        description=f"drawing {n} answers",
+    responses = chat.respond(
+        prompts, n, temperature, generator, description=f"sampling {n} responses"
     )
-    return [drawn[first : first + n] for first in range(0, len(drawn), n)]
+    return [responses[first : first + n] for first in range(0, len(responses), n)]
 
 
-def most_agreed(answers: Sequence[str]) -> str:
-    """The first answer with the most frequent last line.
+def majority_vote(responses: Sequence[str]) -> str:
+    """The first response with the most frequent last line.
 
-    >>> most_agreed(["a;\\nmill", "b;\\nlake", "c;\\nlake"])
+    >>> majority_vote(["a;\\nmill", "b;\\nlake", "c;\\nlake"])
     'b;\\nlake'
     """
-    winner = Counter(map(final_answer, answers)).most_common(1)[0][0]
-    return next(answer for answer in answers if final_answer(answer) == winner)
+    winner = Counter(map(final_answer, responses)).most_common(1)[0][0]
+    return next(response for response in responses if final_answer(response) == winner)
 
 
-def best_scored(
-    scorer: ScoreModel, chat: Chat, asked: Sequence[Instruction], drawn: Sequence[Sequence[str]]
+def best_of_n(
+    reward_fn: RewardFn, prompts: Sequence[Prompt], sampled: Sequence[Sequence[str]]
 ) -> list[str]:
-    """The answer to each instruction that the reward model likes best."""
-    context = chat.model.config.context_length - 1
-    chats = [
-        (
-            encode_chat(
-                chat.tokenizer, [*one.messages, {"role": "assistant", "content": answer}], context
-            )
-            if answer.strip()
-            else None
-        )
-        for one, answers in zip(asked, drawn, strict=True)
-        for answer in answers
-    ]
-    liked = iter(
-        scores(scorer, [one for one in chats if one], chat.tokenizer.eot_id, chat.precision)
-    )
-    every = [next(liked) if one else float("-inf") for one in chats]
-    n = len(drawn[0])
-    return [
-        max(zip(every[row * n : (row + 1) * n], answers, strict=True))[1]
-        for row, answers in enumerate(drawn)
-    ]
+    """The response to each prompt with the highest reward; of equal ones the first."""
+    repeated = [prompt for prompt, group in zip(prompts, sampled, strict=True) for _ in group]
+    rewards = iter(reward_fn(repeated, [text for group in sampled for text in group]).tolist())
+    best = []
+    for group in sampled:
+        worth = [next(rewards) for _ in group]
+        best.append(group[worth.index(max(worth))])
+    return best
 
 
-def best_there_was(asked: Sequence[Instruction], drawn: Sequence[Sequence[str]]) -> float:
-    """The share of instructions with a right answer among those drawn (pass@n)."""
+def pass_at_n(sampled: Sequence[Sequence[str]], answers: Sequence[str]) -> float:
+    """The fraction of prompts with a right answer among their sampled responses."""
     return sum(
-        any(exact_match(answer, one.answer) for answer in answers)
-        for one, answers in zip(asked, drawn, strict=True)
-    ) / len(asked)
+        any(exact_match(response, answer) for response in group)
+        for group, answer in zip(sampled, answers, strict=True)
+    ) / len(answers)

@@ -1,8 +1,8 @@
-"""The book's names of its instruction chapter and of its preference-tuning supplement, over this
-project's functions.
+"""The book's names, from its instruction chapter and its preference-tuning supplement, on top of
+this project's functions.
 
-Its prompts are plain text without special tokens, so that everything is learned, what the user says
-included, and a response ends with `<|endoftext|>`, which also fills rows up.
+The book's prompts are plain text without special tokens. So the user's words are learned too, and a
+response ends with `<|endoftext|>`, which is also the padding token.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,24 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
 from ch06_instruction.batches import IGNORED, Batch
-from ch06_instruction.conversations import alpaca_prompt, require_texts
+from ch06_instruction.chat_datasets import alpaca_prompt, require_texts
 from ch06_instruction.preference_losses import PairLogProbs, dpo
 
 format_input = alpaca_prompt
 
 
 def _with_response(entry: Mapping[str, Any], name: str) -> str:
-    """The prompt of an entry and, under a heading, its field `name`; ValueError where that is
-    missing or empty.
-    """
+    """The prompt of an entry and its field `name`; ValueError if that is missing or empty."""
     require_texts(entry, name)
     return f"{format_input(entry)}\n\n### Response:\n{entry[name]}"
 
 
 class InstructionDataset(Dataset):
-    """Entries {"instruction", "input", "output"}, encoded once: items are lists of ids, prompt and
-    response together.
+    """Entries {"instruction", "input", "output"}, encoded once; an item is the ids of the prompt
+    and the response.
 
-    `tokenizer`: anything with `encode(text)`. ValueError where the instruction or the output is
-        missing or empty.
+    `tokenizer` is anything with `encode(text)`. ValueError if an instruction or an output is
+    missing or empty.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], tokenizer):
@@ -55,12 +53,11 @@ def custom_collate_fn(
     allowed_max_length: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """B lists of ids -> inputs (B, T), targets (B, T), int64: T the longest, or
+    """B lists of ids -> inputs and targets (B, T) int64, where T is the longest length, or
     `allowed_max_length` if that is less.
 
-    Every row gets one `pad_token_id` as its end, and more up to the longest row's. A row's first
-    one in the targets is learned, all later ones are `ignore_index`, wherever they stand.
-    ValueError where there is no row.
+    Each row ends with a `pad_token_id` and is padded with more. In the targets the first one of a
+    row is learned and all others become `ignore_index`. ValueError if the batch is empty.
 
     >>> custom_collate_fn([[1, 2, 3], [4]], pad_token_id=9)
     (tensor([[1, 2, 3],
@@ -70,8 +67,8 @@ def custom_collate_fn(
     if not len(batch):
         raise ValueError("there is no row to make a batch of; give at least one list of ids")
     rows = [torch.tensor([*ids, pad_token_id]) for ids in batch]
-    filled = pad_sequence(rows, batch_first=True, padding_value=pad_token_id)  # (B, longest + 1)
-    inputs, targets = filled[:, :-1], filled[:, 1:]
+    padded = pad_sequence(rows, batch_first=True, padding_value=pad_token_id)  # (B, longest + 1)
+    inputs, targets = padded[:, :-1], padded[:, 1:]
     pads = targets == pad_token_id
     targets = targets.masked_fill(pads & (pads.cumsum(dim=1) > 1), ignore_index)
     inputs, targets = (
@@ -81,12 +78,11 @@ def custom_collate_fn(
 
 
 class PreferenceDataset(Dataset):
-    """Entries with "instruction", "input", "chosen" and "rejected", encoded once: items are
-    dictionaries of lists of ids, "prompt", and the prompt with either response, "chosen" and
-    "rejected".
+    """Entries {"instruction", "input", "chosen", "rejected"}, encoded once; an item has the ids of
+    the "prompt", and of the prompt with each response, "chosen" and "rejected".
 
-    `tokenizer`: anything with `encode(text)`. ValueError where a field but the input is missing or
-        empty.
+    `tokenizer` is anything with `encode(text)`. ValueError if a field other than the input is
+    missing or empty.
     """
 
     def __init__(self, data: Sequence[Mapping[str, Any]], tokenizer):
@@ -112,9 +108,9 @@ class PreferenceDataset(Dataset):
 def compute_logprobs(
     logits: Tensor, labels: Tensor, selection_mask: Tensor | None = None
 ) -> Tensor:
-    """Logits (B, T, V) of the ids `labels` (B, T), which of these count (B, T; by default all) ->
-    (B,): the mean log-probability of those that count. The first has nothing before it and never
-    does; NaN where none is left.
+    """Logits (B, T, V), ids `labels` (B, T) and a mask (B, T), by default all True -> (B,): the
+    mean log-probability of the ids inside the mask. The first id is never predicted; NaN if no
+    other is inside.
     """
     # (B, T - 1)
     log_probs = -F.cross_entropy(logits[:, :-1].transpose(1, 2), labels[:, 1:], reduction="none")
@@ -131,13 +127,12 @@ def compute_dpo_loss(
     reference_rejected_logprobs: Tensor,
     beta: float = 0.1,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities (B,) of the responses under the model and the reference -> means over B:
-    DPO's loss, with gradient, and without it the rewards of the chosen and of the rejected ones,
-    log-ratios not yet times beta.
+    """Log-probabilities (B,) of the responses under the model and the reference -> means over B of
+    DPO's loss and, detached, of the log-ratios of the chosen and the rejected responses.
 
     Rafailov et al. 2023, equation 7. The book feeds it means over tokens where the paper has sums.
     """
-    lengths = torch.ones_like(model_chosen_logprobs)  # DPO does not ask for them
+    lengths = torch.ones_like(model_chosen_logprobs)  # not used by DPO
     pairs = PairLogProbs(
         model_chosen_logprobs,
         model_rejected_logprobs,
@@ -148,6 +143,6 @@ def compute_dpo_loss(
     )
     return (
         dpo(pairs, beta).mean(),
-        pairs.chosen_gain.detach().mean(),
-        pairs.rejected_gain.detach().mean(),
+        pairs.chosen_logratios.detach().mean(),
+        pairs.rejected_logratios.detach().mean(),
     )

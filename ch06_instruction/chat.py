@@ -1,11 +1,10 @@
-"""Conversations as tokens: who speaks is a special token, and only what the assistant says is
-learned.
+"""The chat template: conversations as tokens, with a mask of what the model learns to say.
 
     <|endoftext|><|user|>a story and a question<|end|><|assistant|>the answer<|end|>
 
-The words between are encoded without special tokens, so that nobody can type one. The roles are
-those of today's chat models; a book's Alpaca prompt is an ordinary user's message here
-(`conversations.alpaca_prompt`).
+Each role is a special token, and so is the end of a message. Message contents are encoded without
+special tokens, so no user can type one. The roles are those of today's chat models; the book's
+Alpaca prompt (`chat_datasets.alpaca_prompt`) is an ordinary user message here.
 """
 
 from collections.abc import Sequence
@@ -27,10 +26,12 @@ TEMPLATE = (
 )
 
 Message = dict[str, str]  # {"role": ..., "content": ...}
+Conversation = Sequence[Message]
+Prompt = Sequence[Message]  # a conversation that ends with the user
 
 
-def check_conversation(messages: Sequence[Message]) -> None:
-    """ValueError where the messages are not: perhaps one of the system, then user and assistant
+def check_conversation(messages: Conversation) -> None:
+    """Raise ValueError unless the messages are an optional system message, then user and assistant
     in turn.
     """
     if not messages:
@@ -45,23 +46,22 @@ def check_conversation(messages: Sequence[Message]) -> None:
                 f"message {number} has the unknown role {role!r}; the roles are {', '.join(ROLES)}"
             )
         if role == "system" and number > 1:
-            raise ValueError(f"message {number} is of the system; only the first may be")
+            raise ValueError(f"message {number} is a system message; only the first one may be")
         if role != "system" and role not in expected:
             raise ValueError(
-                f"message {number} is of the {role}, but it is the {expected[0]}'s turn"
+                f"message {number} is from the {role}, but it is the {expected[0]}'s turn"
             )
         if not isinstance(content, str) or not content.strip():
-            raise ValueError(f"message {number}, of the {role}, is empty")
+            raise ValueError(f"message {number}, from the {role}, is empty")
         expected = ("user",) if role in ("system", "assistant") else ("assistant",)
     if messages[-1]["role"] == "system":
-        raise ValueError("only the system speaks; add a message of the user")
+        raise ValueError("the conversation has only a system message; add a user message")
 
 
 def chat_tokenizer(tokenizer: BPETokenizer) -> BPETokenizer:
-    """`tokenizer` with a special token for each role and one that ends a message; itself where it
-    has them.
+    """Add the special tokens of the template to `tokenizer`, unless it has them already.
 
-    ValueError where it is of another kind than byte-pair.
+    ValueError unless it is a byte-pair tokenizer.
     """
     if not isinstance(tokenizer, BPETokenizer):
         raise ValueError(
@@ -79,15 +79,17 @@ def chat_tokenizer(tokenizer: BPETokenizer) -> BPETokenizer:
 
 @torch.no_grad()
 def chat_model(model: GPTModel, n_vocab: int, context_length: int | None = None) -> GPTModel:
-    """A copy of `model` with a row of the embedding for every token, the new ones beginning as the
-    mean of the old (Hewitt 2021), and, for rotary positions, any context length.
+    """A copy of `model` with `n_vocab` token embeddings and, if given, another context length.
+
+    New embeddings start as the mean of the old ones (Hewitt 2021). ValueError if the context length
+    changes and the model's positions are not rotary.
     """
     if (
         context_length
         and model.config.position != "rope"
         and context_length != model.config.context_length
     ):
-        raise ValueError("a context can only be lengthened where positions are rotary")
+        raise ValueError("only a model with rotary positions can get a longer context")
     config = replace(
         model.config,
         vocab_size=max(n_vocab, model.config.vocab_size),
@@ -105,36 +107,35 @@ def chat_model(model: GPTModel, n_vocab: int, context_length: int | None = None)
 
 @dataclass(frozen=True)
 class EncodedChat:
-    """A conversation as ids, and which of them the assistant said."""
+    """A conversation as token ids."""
 
     ids: list[int]
-    said: list[bool]  # the assistant's words and the end of each of its messages
-    truncated: bool = False
+    assistant_mask: list[bool]  # True where the token is learned: the assistant's words and <|end|>
+    truncated: bool = False  # whether its beginning was cut to fit the context
 
 
 def encode_message(tokenizer: BPETokenizer, message: Message) -> tuple[list[int], list[bool]]:
-    """One message -> its ids, and which of them are learned."""
+    """One message -> its ids and their assistant mask."""
     special = tokenizer.special_tokens
-    words = tokenizer.encode(message["content"])
+    content = tokenizer.encode(message["content"])
     learned = message["role"] == "assistant"
-    return [special[f"<|{message['role']}|>"], *words, special[END]], [
-        False,
-        *[learned] * (len(words) + 1),
-    ]
+    ids = [special[f"<|{message['role']}|>"], *content, special[END]]
+    # the role token is given, not predicted, even the assistant's
+    return ids, [False, *[learned] * (len(content) + 1)]
 
 
 def encode_chat(
-    tokenizer: BPETokenizer, messages: Sequence[Message], context_length: int | None = None
+    tokenizer: BPETokenizer, messages: Conversation, context_length: int | None = None
 ) -> EncodedChat:
-    """A conversation -> ids and learned ones.
+    """Encode a conversation into at most `context_length` + 1 ids (the last one is only predicted).
 
-    What exceeds `context_length` (+ 1, since the last token is only predicted): whole exchanges are
-    forgotten, the oldest first, but not what the system said; the last one loses the beginning of
-    its user's message. ValueError where even that leaves no room.
+    A longer conversation loses its oldest exchanges first, never its system message; if the last
+    exchange alone is too long, its user message loses its beginning. ValueError if even that leaves
+    no room for the answer.
     """
     check_conversation(messages)
     parts = [encode_message(tokenizer, message) for message in messages]
-    # beside <|endoftext|>, with one predicted
+    # <|endoftext|> takes one place, and the last token, which is only predicted, needs none
     room = float("inf") if context_length is None else context_length
     first = int(messages[0]["role"] == "system")
     total = sum(len(ids) for ids, _ in parts)
@@ -143,26 +144,43 @@ def encode_chat(
         total -= sum(len(ids) for ids, _ in parts[first : first + 2])
         del parts[first : first + 2]
     if total > room:
-        ids, said = parts[first]
+        ids, mask = parts[first]
         excess = int(total - room)
         if len(ids) - 2 <= excess:
             raise ValueError(
                 f"the last exchange has {int(total)} tokens, {context_length} fit; shorten the"
-                " answer or the system's message"
+                " answer or the system message"
             )
-        parts[first] = ([ids[0], *ids[1 + excess :]], [said[0], *said[1 + excess :]])
+        parts[first] = ([ids[0], *ids[1 + excess :]], [mask[0], *mask[1 + excess :]])
     return EncodedChat(
         [tokenizer.eot_id, *(token for ids, _ in parts for token in ids)],
-        [False, *(flag for _, flags in parts for flag in flags)],
+        [False, *(flag for _, mask in parts for flag in mask)],
         truncated,
     )
 
 
 def prompt_ids(
-    tokenizer: BPETokenizer, messages: Sequence[Message], context_length: int | None = None
+    tokenizer: BPETokenizer, messages: Prompt, context_length: int | None = None
 ) -> list[int]:
-    """A conversation that ends with the user -> ids up to where the assistant begins to speak."""
+    """A conversation that ends with the user -> ids up to and including <|assistant|>."""
     if not messages or messages[-1].get("role") != "user":
-        raise ValueError("a prompt ends with a message of the user")
+        raise ValueError("a prompt ends with a user message")
     room = None if context_length is None else context_length - 1
     return [*encode_chat(tokenizer, messages, room).ids, tokenizer.special_tokens["<|assistant|>"]]
+
+
+def with_response(prompt: list[int], response: list[int]) -> EncodedChat:
+    """Ids of a prompt and of one response to it; only the response is learned."""
+    return EncodedChat(prompt + response, [False] * len(prompt) + [True] * len(response))
+
+
+def encode_response(
+    tokenizer: BPETokenizer, messages: Prompt, response: str, context_length: int | None = None
+) -> EncodedChat:
+    """Encode a prompt and one response to it, which may be empty, as `encode_chat` would.
+
+    Earlier messages of the assistant are part of the prompt here: only the response is learned.
+    """
+    ids = [*tokenizer.encode(response), tokenizer.special_tokens[END]]
+    room = None if context_length is None else context_length - len(ids)
+    return with_response(prompt_ids(tokenizer, messages, room), ids)

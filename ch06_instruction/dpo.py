@@ -1,9 +1,10 @@
-"""Learning from preferences without a reward model: DPO and its relatives, with chapter 4's
-loop.
+"""Direct preference optimization (Rafailov et al. 2023) and its relatives, with chapter 4's loop.
+
+The reference's log-probabilities are computed once, before training, so that no second model is in
+memory. `preference_losses` has the formulas.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,94 +13,97 @@ from torch import Tensor
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification.encoding import shuffled_groups
-from ch06_instruction.batches import collate
+from ch06_instruction.batches import IGNORED, collate
+from ch06_instruction.config import DPOConfig
 from ch06_instruction.log_probs import response_log_probs
+from ch06_instruction.policy import set_trainable
 from ch06_instruction.preference_losses import PREFERENCE_LOSSES, PairLogProbs
-from ch06_instruction.reward_model import Pair
+from ch06_instruction.preferences import EncodedPair
 
-# inputs and targets (2B, T) of the B chosen responses and then the B rejected ones, and what the
-# reference says (2B,)
+# inputs and targets (2B, T), the B chosen conversations before their B rejected ones, and the
+# reference's log-probabilities (2B,) of the responses
 Batch = tuple[Tensor, Tensor, Tensor]
 
 
-@dataclass(frozen=True)
-class Preferring:
-    """How a model learns from pairs."""
-
-    loss: str = "dpo"
-    beta: float | None = None  # None: the loss function's own
-    epochs: float = 1.0
-    batch_size: int = 16  # pairs
-    lr: float = 1e-4
-    seed: int = 0
-
-
 @torch.inference_mode()
-def reference_log_probs(
-    model: GPTModel, pairs: Sequence[Pair], pad_id: int, precision: Precision, batch_size: int = 32
+def precompute_ref_log_probs(
+    model: GPTModel,
+    pairs: Sequence[EncodedPair],
+    pad_id: int,
+    precision: Precision,
+    batch_size: int = 32,
 ) -> Tensor:
-    """(n, 2): how likely the model finds the chosen and the rejected response of every pair."""
+    """Log-probabilities (n, 2) of the chosen and the rejected response of each pair."""
     model.eval()
-    found = []
+    parts = []
     for first in range(0, len(pairs), batch_size):
         part = pairs[first : first + batch_size]
         chats = [pair.chosen for pair in part] + [pair.rejected for pair in part]
         with precision.autocast():
-            found.append(
-                torch.stack(
-                    response_log_probs(model, *collate(chats, pad_id, precision.device)).chunk(2), 1
-                )
-            )
-    return torch.cat(found)
+            log_probs = response_log_probs(model, *collate(chats, pad_id, precision.device))
+        parts.append(torch.stack(log_probs.chunk(2), dim=1))
+    return torch.cat(parts)
 
 
-def preference_loss(plan: Preferring):
-    """A loss function for `train`: the sum over pairs, and their number."""
-    function = PREFERENCE_LOSSES[plan.loss]
-    options = {} if plan.beta is None else {"beta": plan.beta}
+def pair_batches(
+    pairs: Sequence[EncodedPair],
+    ref_log_probs: Tensor,
+    batch_size: int,
+    pad_id: int,
+    generator: np.random.Generator,
+) -> Iterator[Batch]:
+    """Yield shuffled batches without end, on the device of `ref_log_probs` (n, 2)."""
+    for rows in shuffled_groups([len(pair.chosen.ids) for pair in pairs], batch_size, generator):
+        chats = [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows]
+        yield *collate(chats, pad_id, ref_log_probs.device), ref_log_probs[rows].T.flatten()
+
+
+def preference_loss(config: DPOConfig) -> Callable[[GPTModel, Batch], tuple[Tensor, Tensor]]:
+    """A loss function for `train`: sum of losses and number of pairs."""
+    function = PREFERENCE_LOSSES[config.loss]
+    options = {} if config.beta is None else {"beta": config.beta}
 
     def loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
-        inputs, targets, reference = batch
+        inputs, targets, ref_log_probs = batch
         chosen, rejected = response_log_probs(model, inputs, targets).chunk(2)
-        lengths = (targets >= 0).sum(dim=1).chunk(2)
-        losses = function(PairLogProbs(chosen, rejected, *reference.chunk(2), *lengths), **options)
+        lengths = (targets != IGNORED).sum(dim=1).chunk(2)
+        pairs = PairLogProbs(chosen, rejected, *ref_log_probs.chunk(2), *lengths)
+        losses = function(pairs, **options)
         return losses.sum(), losses.new_tensor(len(losses))
 
     return loss
 
 
-def prefer(
-    model: GPTModel, pairs: Sequence[Pair], plan: Preferring, pad_id: int, precision: Precision
+def train_dpo(
+    model: GPTModel,
+    pairs: Sequence[EncodedPair],
+    config: DPOConfig,
+    pad_id: int,
+    precision: Precision,
+    seed: int = 0,
 ) -> TrainState:
-    """Train `model` in place; what it is at first is the reference. ValueError: no pair, or no
-    such loss.
+    """Train `model` in place; its weights at the start are the reference. ValueError if there is no
+    pair.
     """
-    if plan.loss not in PREFERENCE_LOSSES:
-        raise ValueError(
-            f"unknown loss {plan.loss!r}; choose one of {', '.join(PREFERENCE_LOSSES)}"
-        )
     if not pairs:
-        raise ValueError("there is no pair of a better and a worse response to learn from")
-    reference = reference_log_probs(model, pairs, pad_id, precision).clone()
-
-    def batches():
-        generator = np.random.default_rng(plan.seed)
-        for rows in shuffled_groups(
-            [len(pair.chosen.ids) for pair in pairs], plan.batch_size, generator
-        ):
-            chats = [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows]
-            yield *collate(chats, pad_id, precision.device), reference[rows].T.flatten()
-
-    steps = max(1, round(plan.epochs * len(pairs) / plan.batch_size))
+        raise ValueError(
+            "there is no pair of a better and a worse response to learn from; sample more prompts"
+            " or more responses"
+        )
+    set_trainable(model, config.trainable)
+    # cloned: tensors made in inference mode cannot take part in training
+    ref_log_probs = precompute_ref_log_probs(model, pairs, pad_id, precision).clone()
+    generator = np.random.default_rng(seed)
+    steps = max(1, round(config.epochs * len(pairs) / config.batch_size))
     model.train()
     return train(
         model,
-        batches(),
-        preference_loss(plan),
+        pair_batches(pairs, ref_log_probs, config.batch_size, pad_id, generator),
+        preference_loss(config),
         steps=steps,
         log_every=max(1, steps // 20),
         precision=precision,
-        optimizers=make_optimizers(model, "adamw", plan.lr, weight_decay=0.0),
+        optimizers=make_optimizers(model, "adamw", config.lr, weight_decay=0.0),
         schedule=SCHEDULES["wsd"](),
-        description=plan.loss,
+        description=config.loss,
     )

@@ -1,122 +1,71 @@
-"""How good is a model at its instructions: right answers by task, form and hops, beside what
-guessing gives.
-"""
+"""Evaluating a chat model on prompts whose right answers are known."""
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 import torch
 
-from ch01_text.storyworld import fit_bag_of_words, fit_majority, question_lines, shortcut_answers
 from ch03_gpt import GPTModel, complete
-from ch06_instruction.answering import Chat, answered
+from ch06_instruction.answering import Chat
 from ch06_instruction.batches import collate
-from ch06_instruction.grading import exact_match, grade_responses, share
-from ch06_instruction.instructions import Instruction, instructions
+from ch06_instruction.chat import Prompt, with_response
+from ch06_instruction.grading import accuracy_with_ci, grade
 from ch06_instruction.log_probs import token_log_probs
 
-RULES = ("last mentioned", "last mover", "first mention", "same sentence")
 
-
-def examine(
-    chat: Chat, asked: Sequence[Instruction], description: str = "answering"
+def evaluate_greedy(
+    chat: Chat, prompts: Sequence[Prompt], answers: Sequence[str]
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Grades of the greedy answers, a row each, and the answers."""
-    answers = chat.respond([one.messages for one in asked], description=description)
-    return grade_responses(asked, answers), answers
+    """Grades of the greedy responses, one row each, and the responses."""
+    responses = chat.respond(prompts)
+    return grade(responses, answers), responses
 
 
-def grade_drawn(chat: Chat, asked: Sequence[Instruction], generator: torch.Generator) -> dict:
-    """The share of right answers to the questions, with its interval, where each is drawn once at
-    temperature 1, as a server does by default: how sure the model is of what it knows.
+def evaluate_sampled(
+    chat: Chat, prompts: Sequence[Prompt], answers: Sequence[str], generator: torch.Generator
+) -> dict:
+    """Accuracy with its interval of one response per prompt, sampled at temperature 1.
+
+    Unlike greedy accuracy it shows how sure the model is; a server samples by default.
     """
-    questions = [one for one in asked if one.task == "question"]
-    answers = chat.respond(
-        [one.messages for one in questions], 1, 1.0, generator, description="drawing"
-    )
-    return share(grade_responses(questions, answers)["exact_match"])
+    responses = chat.respond(prompts, 1, 1.0, generator, description="sampling")
+    return accuracy_with_ci(grade(responses, answers)["exact_match"])
 
 
-def ask_base(chat: Chat, asked: Sequence[Instruction]) -> tuple[pd.DataFrame, list[str]]:
-    """The same for a model that was only pretrained: it is asked as in chapter 4's texts, "Q: ...
-    A:", and an answer in any form counts, since it has never been told of forms.
+def evaluate_base_model(
+    chat: Chat, texts: Sequence[str], answers: Sequence[str], max_new_tokens: int = 16
+) -> tuple[pd.DataFrame, list[str]]:
+    """`evaluate_greedy` for a model without a chat template: it continues each text to the end of
+    the line.
     """
     newline = chat.tokenizer.encode("\n")[0]
-    room = chat.model.config.context_length - 16
-    answers: list[str] = []
-    for first in range(0, len(asked), 64):
+    room = chat.model.config.context_length - max_new_tokens
+    responses: list[str] = []
+    for first in range(0, len(texts), 64):
         prompts = [
-            [chat.tokenizer.eot_id, *chat.tokenizer.encode(base_prompt(one))][-room:]
-            for one in asked[first : first + 64]
+            [chat.tokenizer.eot_id, *chat.tokenizer.encode(text)][-room:]
+            for text in texts[first : first + 64]
         ]
         with torch.inference_mode(), chat.precision.autocast():
-            drawn = complete(chat.model.eval(), prompts, 16, stop_ids=(newline,))
-        answers += [chat.tokenizer.decode(one.ids).strip() for one in drawn]
-    rows = grade_responses(asked, answers)
-    plain = [
-        one.question.answer if one.question and one.answerable else one.answer for one in asked
-    ]
-    rows["exact_match"] = [
-        exact_match(answer, wanted) for answer, wanted in zip(answers, plain, strict=True)
-    ]
-    return rows, answers
-
-
-def base_prompt(one: Instruction) -> str:
-    """An instruction as chapter 4's texts put it."""
-    if one.question is None:
-        return one.messages[-1]["content"]
-    return f"{one.story.prose[: one.question.position]}\n{question_lines(one.question.text)}"
-
-
-def shortcut_scores(
-    asked: Sequence[Instruction], seed: int = 0, fitted_on: int = 2000
-) -> dict[str, float]:
-    """Exact match of guessing without tracking anything, on the answerable questions; forms are
-    forgiven.
-    """
-    pairs = [(one.story, one.question) for one in asked if one.question and one.answerable]
-    train = [
-        (one.story, one.question)
-        for one in instructions(fitted_on, seed, "train", only="question")
-        if one.answerable
-    ]
-    majority = fit_majority(question for _, question in train)
-    guesses: dict[str, list[str]] = {
-        "majority": [majority.get(question.kind, "") for _, question in pairs],
-        "bag of words": list(fit_bag_of_words(train)(pairs)),
-        **{rule: [shortcut_answers(*pair)[rule] for pair in pairs] for rule in RULES},
-    }
-    return {
-        name: float(
-            np.mean(
-                [
-                    guess == question.answer
-                    for guess, (_, question) in zip(found, pairs, strict=True)
-                ]
-            )
-        )
-        for name, found in guesses.items()
-    }
+            completions = complete(chat.model.eval(), prompts, max_new_tokens, stop_ids=(newline,))
+        responses += [chat.tokenizer.decode(one.ids).strip() for one in completions]
+    return grade(responses, answers), responses
 
 
 @torch.inference_mode()
-def kl_from(
-    reference: GPTModel, chat: Chat, asked: Sequence[Instruction], generator: torch.Generator
+def sampled_kl(
+    reference: GPTModel, chat: Chat, prompts: Sequence[Prompt], generator: torch.Generator
 ) -> float:
-    """KL(model || reference) of a whole response, in nats: the mean over drawn responses, one to
-    each instruction.
-    """
-    prompts = [chat.prompt(one.messages) for one in asked]
-    drawn = chat.draw(prompts, temperature=1.0, generator=generator)
+    """KL(model || reference) in nats per response, estimated from one sample per prompt."""
+    ids = [chat.prompt(messages) for messages in prompts]
+    sampled = chat.sample(ids, temperature=1.0, generator=generator)
     inputs, targets = collate(
-        [answered(prompt, ids) for prompt, ids in zip(prompts, drawn, strict=True)],
+        [with_response(prompt, response) for prompt, response in zip(ids, sampled, strict=True)],
         chat.tokenizer.eot_id,
         chat.precision.device,
     )
     with chat.precision.autocast():
-        own, other = (
+        log_probs, ref_log_probs = (
             token_log_probs(model, inputs, targets).sum(dim=1) for model in (chat.model, reference)
         )
-    return float((own - other).mean())
+    return float((log_probs - ref_log_probs).mean())

@@ -1,10 +1,9 @@
 """Another model as judge, behind any OpenAI-compatible endpoint: for answers that no program can
 check.
 
-The book's section 7.8, with any server. Zheng et al. 2023 measure how far such judges agree with
-people, and what they
-favour: long answers, and their own. What is judged is untrusted: it stands between marks that it
-cannot know, since they are a hash of all texts.
+The book's section 7.8, for any server. Zheng et al. 2023 measure how well such judges agree with
+people, and their biases: for long answers, and for their own. The texts to judge are untrusted:
+they stand between marks that they cannot contain, since the marks are a hash of all of them.
 """
 
 import hashlib
@@ -32,9 +31,7 @@ WHOLE_NUMBER = re.compile(r"(?<![\d.,-])\d{1,3}(?![.,]?\d)", re.ASCII)
 
 
 def judge_prompt(instruction: str, answer: str, wanted: str) -> str:
-    """What the judge is asked: the three texts between marks that none of them can hold, and a
-    grade from 0 to 100.
-    """
+    """The request for a grade from 0 to 100; marks that no text can contain enclose each text."""
     named = {"instruction": instruction, "right answer": wanted, "answer to grade": answer}
     mark = hashlib.sha256("\0".join(named.values()).encode()).hexdigest()[:16]
     texts = "\n\n".join(
@@ -44,7 +41,7 @@ def judge_prompt(instruction: str, answer: str, wanted: str) -> str:
 
 
 def find_grade(reply: str) -> int | None:
-    """The first whole number from 0 to 100; None where there is none.
+    """The first whole number from 0 to 100, or None.
 
     >>> find_grade("Grade: 85/100"), find_grade("8.5"), find_grade("150"), find_grade("Excellent!")
     (85, None, None, None)
@@ -54,11 +51,10 @@ def find_grade(reply: str) -> int | None:
 
 
 def ask_judge(client: "httpx.Client", address: str, body: dict[str, Any], **options: Any) -> str:
-    """One request -> what the model replies, without a reasoning model's thoughts; "" where it says
-    nothing.
+    """Send one request; return the model's reply without a reasoning model's thoughts.
 
-    OSError where the address cannot be reached or answers with an error, ValueError where it
-    answers something else.
+    OSError if the server cannot be reached or answers with an error, ValueError if its answer is
+    not a chat completion.
     """
     import httpx
 
@@ -95,13 +91,11 @@ def judge_answers(
     timeout: float = 30,
     client: "httpx.Client | None" = None,
 ) -> list[int | None]:
-    """A grade from 0 to 100 for every answer, given its instruction and the wanted answer; None
-    where the judge gave none.
+    """A grade from 0 to 100 for each answer, or None if the judge gave none.
 
-    `url`: where `/chat/completions` is, as in http://localhost:8000/v1; `timeout` in seconds, of
-        one answer;
-    `client`: your own. OSError and ValueError as `ask_judge`; ValueError where the lists differ in
-        length.
+    `wanted` are the right answers. `url` is the part before `/chat/completions`, such as
+    http://localhost:8000/v1; `timeout` is in seconds per answer; `client` replaces the default one.
+    OSError and ValueError as `ask_judge`; ValueError if the lists differ in length.
     """
     try:
         import httpx
@@ -110,7 +104,7 @@ def judge_answers(
     if not len(instructions) == len(answers) == len(wanted):
         raise ValueError(
             f"{len(instructions)} instructions, {len(answers)} answers and {len(wanted)} wanted"
-            " ones; give as many of each"
+            " ones; give the same number of each"
         )
     address = f"{url.rstrip('/')}/chat/completions"
     options = {

@@ -1,4 +1,4 @@
-"""Pictures of instruction tuning and of what comes after it."""
+"""Figures of instruction tuning and alignment."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,9 +18,7 @@ STAGES = tuple(COLOURS)
 
 
 def draw_batch(chats: Sequence[EncodedChat], decode, pad: str = "<|endoftext|>") -> Figure:
-    """What `collate` makes of conversations: a cell a token; blue ones are learned, grey ones
-    are filling.
-    """
+    """A batch as a grid of tokens: learned ones blue, other ones white, padding grey."""
     longest = max(len(chat.ids) for chat in chats)
     figure = Figure(
         figsize=(min(14, 0.55 * longest), 0.55 * len(chats) + 0.8), layout="constrained"
@@ -29,7 +27,9 @@ def draw_batch(chats: Sequence[EncodedChat], decode, pad: str = "<|endoftext|>")
     for row, chat in enumerate(chats):
         for column in range(longest):
             real = column < len(chat.ids)
-            colour = "#dddddd" if not real else "#8ec1e6" if chat.said[column] else "#ffffff"
+            colour = (
+                "#dddddd" if not real else "#8ec1e6" if chat.assistant_mask[column] else "#ffffff"
+            )
             axes.add_patch(_cell(column, row, colour))
             text = decode([chat.ids[column]]) if real else pad
             axes.text(
@@ -45,7 +45,7 @@ def draw_batch(chats: Sequence[EncodedChat], decode, pad: str = "<|endoftext|>")
         ylim=(len(chats), 0),
         yticks=[],
         xlabel="position",
-        title="blue: learned; white: only read; grey: filling",
+        title="blue: learned; white: only read; grey: padding",
     )
     return figure
 
@@ -57,7 +57,7 @@ def _cell(column: int, row: int, colour: str):
 
 
 def draw_losses(log: Sequence[Mapping], title: str) -> Figure:
-    """Training and validation loss of the responses."""
+    """Training and validation loss of response tokens."""
     figure = Figure(figsize=(5, 3.2), layout="constrained")
     axes = figure.subplots()
     for name, label in (("train_loss", "training"), ("val_loss", "validation")):
@@ -69,50 +69,50 @@ def draw_losses(log: Sequence[Mapping], title: str) -> Figure:
     return figure
 
 
-def draw_rewards(rounds: Mapping[str, Sequence[Mapping]]) -> Figure:
-    """Reward, KL from the tuned model and length of the drawn responses, round by round, a line
-    a method.
+def draw_rollouts(logs: Mapping[str, Sequence[Mapping]]) -> Figure:
+    """Accuracy, KL to the reference and length of the responses of each rollout, one line per
+    method.
     """
     figure = Figure(figsize=(9, 3), layout="constrained")
     panels = figure.subplots(1, 3)
     for axes, (key, label) in zip(
         panels,
         (
-            ("right", "share of right answers"),
-            ("kl", "KL from sft (nats a response)"),
-            ("words", "words a response"),
+            ("accuracy", "accuracy of the responses"),
+            ("kl", "KL to sft (nats per response)"),
+            ("words", "words per response"),
         ),
         strict=True,
     ):
-        for name, log in rounds.items():
+        for name, log in logs.items():
             axes.plot(
                 range(1, len(log) + 1),
                 [entry[key] for entry in log],
                 color=COLOURS.get(name),
                 label=name,
             )
-        axes.set(xlabel="round", ylabel=label)
+        axes.set(xlabel="rollout", ylabel=label)
     panels[0].legend()
     return figure
 
 
 def draw_stages(metrics: Mapping) -> Figure:
-    """What metrics.json says of every stage: right answers, the likeliest (bar) and drawn ones
-    (diamond), each with its 95 % interval, beside the best shortcut.
+    """Accuracy of each stage in `metrics`, greedy (bar) and sampled (diamond), with 95 % intervals,
+    beside the best shortcut.
     """
     figure = Figure(figsize=(6, 3.2), layout="constrained")
     axes = figure.subplots()
     stages = [name for name in STAGES if name in metrics]
     for row, name in enumerate(stages):
-        likeliest, drawn = metrics[name], metrics[name].get("drawn")
+        greedy, sampled = metrics[name], metrics[name].get("sampled")
         axes.barh(
-            row, likeliest["exact_match"], color=COLOURS[name], xerr=error_bar(likeliest), capsize=3
+            row, greedy["exact_match"], color=COLOURS[name], xerr=error_bar(greedy), capsize=3
         )
-        if drawn:
+        if sampled:
             axes.errorbar(
-                drawn["exact_match"],
+                sampled["exact_match"],
                 row + 0.25,
-                xerr=error_bar(drawn),
+                xerr=error_bar(sampled),
                 fmt="D",
                 markersize=4,
                 capsize=3,
@@ -120,7 +120,7 @@ def draw_stages(metrics: Mapping) -> Figure:
                 markerfacecolor="white",
             )
     axes.errorbar(
-        [], [], fmt="D", markersize=4, color="black", markerfacecolor="white", label="drawn once"
+        [], [], fmt="D", markersize=4, color="black", markerfacecolor="white", label="one sample"
     )
     axes.axvline(
         max(metrics["shortcuts"].values()),
@@ -133,13 +133,14 @@ def draw_stages(metrics: Mapping) -> Figure:
         yticks=range(len(stages)),
         yticklabels=stages,
         xlim=(0, 1),
-        xlabel="right answers on unseen stories",
+        xlabel="accuracy on unseen stories",
     )
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=2, fontsize=9)
     return figure
 
 
-def error_bar(share: Mapping) -> list[list[float]]:
-    """How far the 95 % interval reaches to the left and to the right."""
-    return [[share["exact_match"] - share["ci95_low"]], [share["ci95_high"] - share["exact_match"]]]
+def error_bar(accuracy: Mapping) -> list[list[float]]:
+    """The 95 % interval as distances to the left and to the right, for Matplotlib."""
+    value = accuracy["exact_match"]
+    return [[value - accuracy["ci95_low"]], [accuracy["ci95_high"] - value]]

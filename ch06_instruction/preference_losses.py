@@ -1,9 +1,16 @@
-"""What to do with a preferred and a rejected response: five loss functions of their
-log-probabilities.
+"""Preference losses: what to minimize, given a chosen and a rejected response to one prompt.
 
-DPO: Rafailov et al. 2023, equation 7. IPO: Azar et al. 2023, equation 17. SimPO: Meng et al. 2024,
-equation 6. ORPO: Hong et al. 2024, equations 6 and 7. KTO: Ethayarajh et al. 2024, equations 7 and
-8.
+    h(y) = log pi(y) - log pi_ref(y)      margin = h(chosen) - h(rejected)
+    DPO    -log sigmoid(beta margin)                             (Rafailov et al. 2023, eq. 7)
+    IPO    (per-token margin - 1 / (2 beta))^2                   (Azar et al. 2023, eq. 17)
+    SimPO  -log sigmoid(beta (p(chosen) - p(rejected)) - gamma)  (Meng et al. 2024, eq. 6)
+    ORPO   -p(chosen) - beta log sigmoid(log odds ratio)         (Hong et al. 2024, eqs. 6 and 7)
+    KTO    mean of 1 - sigmoid(beta (h(chosen) - z)) and 1 - sigmoid(beta (z - h(rejected)))
+                                                                 (Ethayarajh et al. 2024, eq. 8)
+
+log pi is `chosen_logps` and `rejected_logps`, log pi_ref `ref_chosen_logps` and
+`ref_rejected_logps`, h `chosen_logratios` and `rejected_logratios`; p is the mean log-probability
+of a token, and z an estimate of KL(pi || pi_ref).
 """
 
 from collections.abc import Callable
@@ -16,79 +23,80 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class PairLogProbs:
-    """Sums of log-probabilities (B,) of the chosen and the rejected responses, from the policy that
-    learns and from the reference that does not, and their lengths in tokens (B,).
+    """Log-probabilities (B,) of chosen and rejected responses under the policy and the frozen
+    reference, and the lengths (B,) of the responses in tokens.
     """
 
-    chosen: Tensor
-    rejected: Tensor
-    reference_chosen: Tensor
-    reference_rejected: Tensor
+    chosen_logps: Tensor
+    rejected_logps: Tensor
+    ref_chosen_logps: Tensor
+    ref_rejected_logps: Tensor
     chosen_lengths: Tensor
     rejected_lengths: Tensor
 
     @property
-    def chosen_gain(self) -> Tensor:
-        """By how much the policy finds the chosen response likelier than the reference does."""
-        return self.chosen - self.reference_chosen
+    def chosen_logratios(self) -> Tensor:
+        """log(pi / pi_ref) of the chosen responses; times beta, DPO's implicit reward."""
+        return self.chosen_logps - self.ref_chosen_logps
 
     @property
-    def rejected_gain(self) -> Tensor:
-        return self.rejected - self.reference_rejected
+    def rejected_logratios(self) -> Tensor:
+        """log(pi / pi_ref) of the rejected responses."""
+        return self.rejected_logps - self.ref_rejected_logps
 
     @property
     def margin(self) -> Tensor:
-        """Gain of the chosen over the rejected one; a pair is ranked rightly where it is
-        positive.
-        """
-        return self.chosen_gain - self.rejected_gain
+        """Positive where the policy ranks the pair correctly, relative to the reference."""
+        return self.chosen_logratios - self.rejected_logratios
 
 
 def dpo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
-    """(B,) losses: -log sigmoid(beta margin); log 2 where the policy is the reference."""
+    """(B,) losses; log 2 when the policy equals the reference."""
     return -F.logsigmoid(beta * pairs.margin)
 
 
 def ipo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
-    """(B,) losses: the squared distance of the margin, a token on average as in its authors' later
-    experiments, from 1 / (2 beta), so that it does not grow without end.
+    """(B,) losses with a finite target for the margin, unlike DPO's.
+
+    Means over tokens, where the paper has sums, follow the authors' code.
     """
-    margin = pairs.chosen_gain / pairs.chosen_lengths - pairs.rejected_gain / pairs.rejected_lengths
-    return (margin - 1 / (2 * beta)) ** 2
+    chosen = pairs.chosen_logratios / pairs.chosen_lengths
+    rejected = pairs.rejected_logratios / pairs.rejected_lengths
+    return (chosen - rejected - 1 / (2 * beta)) ** 2
 
 
 def simpo(pairs: PairLogProbs, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
-    """(B,) losses without a reference: log-probability a token, ahead by gamma."""
-    margin = pairs.chosen / pairs.chosen_lengths - pairs.rejected / pairs.rejected_lengths
-    return -F.logsigmoid(beta * margin - gamma)
+    """(B,) losses without a reference; gamma is the margin to reach."""
+    chosen = pairs.chosen_logps / pairs.chosen_lengths
+    rejected = pairs.rejected_logps / pairs.rejected_lengths
+    return -F.logsigmoid(beta * (chosen - rejected) - gamma)
 
 
 def log_odds(log_p: Tensor) -> Tensor:
-    """log(p / (1 - p)). What rounds to certain counts as almost certain: its odds have no finite
-    gradient.
-    """
+    """log(p / (1 - p)), with p kept just below 1, where the gradient would be infinite."""
     log_p = log_p.clamp(max=-1e-7)
     return log_p - torch.log(-torch.expm1(log_p))
 
 
 def orpo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
-    """(B,) losses without a reference: the chosen response is learned as in instruction tuning, and
-    its odds are to exceed the rejected one's.
-    """
-    log_p, log_q = pairs.chosen / pairs.chosen_lengths, pairs.rejected / pairs.rejected_lengths
-    return -log_p - beta * F.logsigmoid(log_odds(log_p) - log_odds(log_q))
+    """(B,) losses without a reference: SFT on the chosen response plus an odds-ratio term."""
+    chosen = pairs.chosen_logps / pairs.chosen_lengths
+    rejected = pairs.rejected_logps / pairs.rejected_lengths
+    return -chosen - beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))
 
 
 def kto(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
-    """(B,) losses that judge each response by itself, against how far the policy has moved on the
-    whole. That is estimated by the mean gain in the batch, where the paper pairs each prompt with
-    another's response at the cost of a pass more, and not differentiated.
+    """(B,) losses that score each response separately, not the pair.
+
+    Each response is compared with the batch's mean log-ratio, a detached estimate of
+    KL(policy || reference). The paper estimates it on mismatched prompts instead, which costs
+    another forward pass.
     """
-    gains = torch.cat((pairs.chosen_gain, pairs.rejected_gain))
-    moved = gains.mean().clamp(min=0).detach()
-    liked = 1 - torch.sigmoid(beta * (pairs.chosen_gain - moved))
-    disliked = 1 - torch.sigmoid(beta * (moved - pairs.rejected_gain))
-    return (liked + disliked) / 2
+    logratios = torch.cat((pairs.chosen_logratios, pairs.rejected_logratios))
+    kl = logratios.mean().clamp(min=0).detach()
+    chosen = 1 - torch.sigmoid(beta * (pairs.chosen_logratios - kl))
+    rejected = 1 - torch.sigmoid(beta * (kl - pairs.rejected_logratios))
+    return (chosen + rejected) / 2
 
 
 PREFERENCE_LOSSES: dict[str, Callable[..., Tensor]] = {

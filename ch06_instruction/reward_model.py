@@ -1,13 +1,13 @@
-"""A model of what is preferred: a language model with one number at the end instead of a next
-token.
+"""A reward model: a language model with a scalar head in place of the next-token head.
 
-Bradley and Terry 1952: the better of two responses is preferred with probability sigmoid(difference
-of their scores), as in Ouyang et al. 2022, section 3.5.
+    P(chosen beats rejected) = sigmoid(r_chosen - r_rejected)        (Bradley and Terry 1952)
+    L = -log sigmoid(r_chosen - r_rejected)                          (Ouyang et al. 2022, eq. 1)
+
+r is the scalar at the last token of a conversation, the only one that attends to all of it.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,14 +19,25 @@ from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import calibration_error
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
+from ch06_instruction.config import RewardConfig
+from ch06_instruction.preferences import EncodedPair
 
-Rows = tuple[Tensor, Tensor]  # ids (B, T) int64, index of the last real token (B,) int64
+PaddedChats = tuple[Tensor, Tensor]  # ids (B, T) int64, lengths (B,) int64
 
 
-class ScoreModel(nn.Module):
-    """ids (B, T) -> a score of every position (B, T), float32; `model` is copied, its output
-    head replaced.
-    """
+def right_pad(
+    chats: Sequence[EncodedChat], pad_id: int, device: torch.device | str = "cpu"
+) -> PaddedChats:
+    """Pad conversations on the right, on the given device."""
+    lengths = [len(chat.ids) for chat in chats]
+    ids = torch.full((len(chats), max(lengths)), pad_id)
+    for row, chat in enumerate(chats):
+        ids[row, : lengths[row]] = torch.tensor(chat.ids)
+    return ids.to(device), torch.tensor(lengths, device=device)
+
+
+class ValueModel(nn.Module):
+    """ids (B, T) -> a value for each position (B, T), float32; starts as a copy of `model`."""
 
     def __init__(self, model: GPTModel):
         super().__init__()
@@ -38,121 +49,107 @@ class ScoreModel(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         return self.body(ids).squeeze(2).float()
 
-    def score(self, rows: Rows) -> Tensor:
-        """(B,) scores of whole conversations: at their last real token, the only one that has
-        seen them all.
-        """
-        ids, last = rows
-        return self(ids)[torch.arange(len(ids), device=ids.device), last]
+
+class RewardModel(ValueModel):
+    """A value model that is read at the last token of a conversation."""
+
+    def score(self, batch: PaddedChats) -> Tensor:
+        """Padded conversations -> scores (B,)."""
+        ids, lengths = batch
+        return self(ids)[torch.arange(len(ids), device=ids.device), lengths - 1]
 
 
-def fill(chats: Sequence[EncodedChat], pad_id: int, device: torch.device | str = "cpu") -> Rows:
-    """Conversations -> ids (B, T), filled up, and the index of each one's last token."""
-    ids = torch.full((len(chats), max(len(chat.ids) for chat in chats)), pad_id)
-    for row, chat in enumerate(chats):
-        ids[row, : len(chat.ids)] = torch.tensor(chat.ids)
-    return ids.to(device), torch.tensor([len(chat.ids) - 1 for chat in chats], device=device)
+def bradley_terry_loss(model: RewardModel, batch: PaddedChats) -> tuple[Tensor, Tensor]:
+    """A loss function for `train`: sum of losses and number of pairs.
 
-
-@dataclass(frozen=True)
-class Pair:
-    """Two responses to one prompt, the preferred one first, and what is better about it."""
-
-    chosen: EncodedChat
-    rejected: EncodedChat
-    kind: str = "preference"
-
-
-def bradley_terry_loss(model: ScoreModel, rows: Rows) -> tuple[Tensor, Tensor]:
-    """A loss function for `train`, of B chosen conversations and then the B rejected ones: the sum
-    of -log sigmoid(score of the chosen - score of the rejected), and B.
+    The batch holds B chosen conversations, then their B rejected ones.
     """
-    chosen, rejected = model.score(rows).chunk(2)
+    chosen, rejected = model.score(batch).chunk(2)
     margin = chosen - rejected
     return -F.logsigmoid(margin).sum(), margin.new_tensor(len(margin))
 
 
-def fit_reward_model(
+def pair_batches(
+    pairs: Sequence[EncodedPair],
+    batch_size: int,
+    pad_id: int,
+    generator: np.random.Generator,
+    device: torch.device,
+) -> Iterator[PaddedChats]:
+    """Yield shuffled batches, the chosen conversations before the rejected ones, without end."""
+    for rows in shuffled_groups([len(pair.chosen.ids) for pair in pairs], batch_size, generator):
+        chats = [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows]
+        yield right_pad(chats, pad_id, device)
+
+
+def train_reward_model(
     model: GPTModel,
-    pairs: Sequence[Pair],
+    pairs: Sequence[EncodedPair],
+    config: RewardConfig,
     pad_id: int,
     precision: Precision,
-    epochs: float = 1.0,
-    batch_size: int = 16,
-    lr: float = 3e-4,
     seed: int = 0,
-) -> tuple[ScoreModel, TrainState]:
-    """A reward model that begins as `model`, which stays as it is."""
+) -> tuple[RewardModel, TrainState]:
+    """Train a reward model that starts from `model`, which stays unchanged."""
     torch.manual_seed(seed)
-    scorer = ScoreModel(model).to(precision.device)
-
-    def batches():
-        for rows in shuffled_groups(
-            [len(pair.chosen.ids) for pair in pairs], batch_size, np.random.default_rng(seed)
-        ):
-            yield fill(
-                [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows],
-                pad_id,
-                precision.device,
-            )
-
-    steps = max(1, round(epochs * len(pairs) / batch_size))
+    reward_model = RewardModel(model).to(precision.device)
+    generator = np.random.default_rng(seed)
+    steps = max(1, round(config.epochs * len(pairs) / config.batch_size))
     progress = train(
-        scorer,
-        batches(),
+        reward_model,
+        pair_batches(pairs, config.batch_size, pad_id, generator, precision.device),
         bradley_terry_loss,
         steps=steps,
         log_every=max(1, steps // 20),
         precision=precision,
         description="reward model",
-        optimizers=make_optimizers(scorer, "adamw", lr),
+        optimizers=make_optimizers(reward_model, "adamw", config.lr),
         schedule=SCHEDULES["wsd"](),
     )
-    return scorer, progress
+    return reward_model, progress
 
 
 @torch.inference_mode()
-def scores(
-    scorer: ScoreModel,
+def score_chats(
+    model: RewardModel,
     chats: Sequence[EncodedChat],
     pad_id: int,
     precision: Precision,
     batch_size: int = 64,
 ) -> np.ndarray:
-    """(n,) scores of conversations."""
-    scorer.eval()
-    found = np.empty(len(chats), dtype=np.float32)
+    """Scores (n,) float32 of conversations, computed in batches of similar length."""
+    model.eval()
+    scores = np.empty(len(chats), dtype=np.float32)
     order = sorted(range(len(chats)), key=lambda row: len(chats[row].ids))
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
+        batch = right_pad([chats[row] for row in rows], pad_id, precision.device)
         with precision.autocast():
-            found[rows] = (
-                scorer.score(fill([chats[row] for row in rows], pad_id, precision.device))
-                .cpu()
-                .numpy()
-            )
-    return found
+            scores[rows] = model.score(batch).cpu().numpy()
+    return scores
 
 
-def rank_pairs(
-    scorer: ScoreModel, pairs: Sequence[Pair], pad_id: int, precision: Precision
+def evaluate_reward_model(
+    model: RewardModel, pairs: Sequence[EncodedPair], pad_id: int, precision: Precision
 ) -> dict:
-    """How often the preferred response gets the higher score, over all and by kind of pair, and how
-    far the predicted probabilities are from that (expected calibration error).
+    """How often the chosen response scores higher, over all pairs and by kind, and the expected
+    calibration error of the predicted probabilities.
     """
-    margins = scores(scorer, [pair.chosen for pair in pairs], pad_id, precision) - scores(
-        scorer, [pair.rejected for pair in pairs], pad_id, precision
+    chosen, rejected = (
+        score_chats(model, chats, pad_id, precision)
+        for chats in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
     )
+    margins = chosen - rejected
     probability = 1 / (1 + np.exp(-margins))
+    # calibration needs two classes: every other pair is swapped, so that its first response is the
+    # rejected one
+    swapped = np.arange(len(pairs)) % 2
+    first = np.where(swapped, 1 - probability, probability)
     kinds = np.array([pair.kind for pair in pairs])
-    # a pair has no first side by itself: turned round by its number, so that there are two classes
-    # to predict
-    turned = np.arange(len(pairs)) % 2
-    first = np.where(turned, 1 - probability, probability)
     return {
         "ranking_accuracy": float((margins > 0).mean()),
         "n_pairs": len(pairs),
-        "calibration_error": calibration_error(np.stack((first, 1 - first), axis=1), turned),
+        "calibration_error": calibration_error(np.stack((first, 1 - first), axis=1), swapped),
         "by_kind": {
             kind: float((margins[kinds == kind] > 0).mean())
             for kind in dict.fromkeys(kinds.tolist())

@@ -1,7 +1,12 @@
-"""Instruction tuning: next-token prediction again, but only what the assistant says is learned."""
+"""Instruction tuning (supervised fine-tuning): next-token prediction on the assistant's words only.
+
+    L = -sum over t of s_t log p(x_t | x_<t)  /  sum over t of s_t
+
+s_t is 1 where the token is the assistant's (`EncodedChat.assistant_mask`) and 0 elsewhere. With
+LoRA (chapter 5) only adapters learn, and the embeddings, which the new role tokens need.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,35 +15,18 @@ from torch.nn import functional as F
 
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
-from ch05_classification import replace_linear_with_lora
+from ch05_classification import merge_lora, replace_linear_with_lora
 from ch06_instruction.batches import Batch, chat_batches, collate
 from ch06_instruction.chat import EncodedChat
+from ch06_instruction.config import SFTConfig
 from ch06_instruction.log_probs import target_logits
 
 
-@dataclass(frozen=True)
-class Tuning:
-    """How instruction tuning goes."""
-
-    epochs: float = 1.0
-    batch_size: int = 16
-    optimizer: str = "muon"
-    lr: float = 3e-3  # AdamW's peak
-    muon_lr: float = 1e-2  # half of pretraining's
-    weight_decay: float = 0.1
-    lora_rank: int = 0  # 0: all weights learn
-    lora_alpha: float = 32.0
-    everything: bool = False  # learn the user's words, too
-    seed: int = 0
-
-
 def response_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A loss function for `train`: the sum of the losses of all learned tokens, and their
-    number.
-    """
-    logits, wanted = target_logits(model, *batch)
-    return F.cross_entropy(logits, wanted, reduction="sum"), torch.tensor(
-        len(wanted), device=logits.device
+    """A loss function for `train`: sum of losses and number of learned tokens."""
+    logits, ids = target_logits(model, *batch)
+    return F.cross_entropy(logits, ids, reduction="sum"), torch.tensor(
+        len(ids), device=logits.device
     )
 
 
@@ -50,70 +38,71 @@ def mean_response_loss(
     precision: Precision,
     batch_size: int = 32,
 ) -> float:
-    """Mean loss of all learned tokens, in nats."""
+    """Mean loss of a learned token, in nats."""
     model.eval()
     total = count = 0.0
     for first in range(0, len(chats), batch_size):
+        batch = collate(chats[first : first + batch_size], pad_id, precision.device)
         with precision.autocast():
-            loss, n = response_loss(
-                model, collate(chats[first : first + batch_size], pad_id, precision.device)
-            )
+            loss, n = response_loss(model, batch)
         total, count = total + loss.item(), count + n.item()
     return total / count
 
 
 def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
-    """Let only corrections of the blocks' matrices (chapter 5), and what reads and says the new
-    tokens, learn. A model that has them is left as it is.
-    """
-    if any(".lora." in name for name, _ in model.named_parameters()):
-        return
+    """Put adapters on the matrices of the blocks; only they and the embeddings learn."""
     replace_linear_with_lora(model.trf_blocks, rank, alpha)
     model.to(model.device).requires_grad_(False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora." in name or name in ("tok_emb.weight", "out_head.weight"))
 
 
-def tune(
+def train_sft(
     model: GPTModel,
     chats: Sequence[EncodedChat],
     validation: Sequence[EncodedChat],
-    plan: Tuning,
+    config: SFTConfig,
     pad_id: int,
     precision: Precision,
-    description: str = "instruction tuning",
+    seed: int = 0,
 ) -> TrainState:
-    """Train `model` in place on conversations; the log has the validation loss ten times."""
-    torch.manual_seed(plan.seed)
-    if plan.lora_rank:
-        add_lora(model, plan.lora_rank, plan.lora_alpha)
-    steps = max(1, round(plan.epochs * len(chats) / plan.batch_size))
-    supply = chat_batches(
-        chats,
-        plan.batch_size,
-        pad_id,
-        np.random.default_rng(plan.seed),
-        precision.device,
-        plan.everything,
-    )
+    """Train `model` in place on conversations; the log has the validation loss ten times.
+
+    LoRA's adapters are merged at the end: the model has the layers that it had before.
+    """
+    torch.manual_seed(seed)
+    if config.lora_rank:
+        add_lora(model, config.lora_rank, config.lora_alpha)
+    steps = max(1, round(config.epochs * len(chats) / config.batch_size))
+    generator = np.random.default_rng(seed)
 
     def evaluate(progress: TrainState) -> dict:
         loss = mean_response_loss(model, validation, pad_id, precision)
         model.train()
         return {"val_loss": loss}
 
-    optimizer = "adamw" if plan.lora_rank else plan.optimizer
-    return train(
+    progress = train(
         model,
-        supply,
+        chat_batches(
+            chats, config.batch_size, pad_id, generator, precision.device, config.train_on_prompt
+        ),
         response_loss,
         steps=steps,
         log_every=max(1, steps // 10),
         evaluate=evaluate,
         optimizers=make_optimizers(
-            model, optimizer, plan.lr, plan.muon_lr, plan.weight_decay, precision.dtype
+            model,
+            config.optimizer,
+            config.peak_lr,
+            config.muon_lr,
+            config.weight_decay,
+            precision.dtype,
         ),
         schedule=SCHEDULES["wsd"](),
         precision=precision,
-        description=description,
+        description="instruction tuning",
     )
+    if config.lora_rank:
+        merge_lora(model)
+        model.requires_grad_(True)
+    return progress

@@ -1,4 +1,4 @@
-"""Answers to the exercises of chapter 6: one way of many."""
+"""Solutions to the exercises of chapter 6, one way of many."""
 
 import math
 import re
@@ -35,8 +35,8 @@ def pack_lengths(lengths: list[int], room: int) -> list[list[int]]:
 
 
 def plain_question(request: str) -> tuple[str, str]:
-    # "Can you help me?" and "Do you know?" are questions, too, but to you; the wordings of a form
-    # all share one word
+    # "Can you help me?" and "Do you know?" are questions, too, but they address you; all wordings
+    # of a form share one word
     questions = [one for one in re.findall(r"[A-Z][^.?:,]*\?", request) if " you" not in one]
     return questions[-1], next(
         (form for form in ("word", "sentence", "json") if form in request.lower()), "phrase"
@@ -47,17 +47,20 @@ def bradley_terry(chosen: Tensor, rejected: Tensor) -> Tensor:
     return F.softplus(rejected - chosen).mean()
 
 
-def dpo_gradient_weight(chosen_gain: Tensor, rejected_gain: Tensor, beta: float) -> Tensor:
-    return torch.sigmoid(-beta * (chosen_gain - rejected_gain))
+def dpo_gradient_weight(
+    chosen_logratios: Tensor, rejected_logratios: Tensor, beta: float
+) -> Tensor:
+    return torch.sigmoid(-beta * (chosen_logratios - rejected_logratios))
 
 
 def gae(rewards: Tensor, values: Tensor, gamma: float, lam: float) -> Tensor:
     advantages = torch.zeros_like(values)
-    following = next_value = torch.zeros(())
+    next_advantage = next_value = torch.zeros(())
     for t in reversed(range(len(values))):
-        following = rewards[t] + gamma * next_value - values[t] + gamma * lam * following
+        delta = rewards[t] + gamma * next_value - values[t]
+        next_advantage = delta + gamma * lam * next_advantage
         next_value = values[t]
-        advantages[t] = following
+        advantages[t] = next_advantage
     return advantages
 
 
@@ -65,16 +68,16 @@ def group_relative(rewards: Tensor) -> Tensor:
     return (rewards - rewards.mean(dim=1, keepdim=True)) / (rewards.std(dim=1, keepdim=True) + 1e-4)
 
 
-def clipped_objective(ratio: Tensor, advantages: Tensor, clip: float = 0.2) -> Tensor:
-    return torch.minimum(ratio * advantages, ratio.clamp(1 - clip, 1 + clip) * advantages)
+def clipped_objective(ratio: Tensor, advantages: Tensor, epsilon: float = 0.2) -> Tensor:
+    return torch.minimum(ratio * advantages, ratio.clamp(1 - epsilon, 1 + epsilon) * advantages)
 
 
 def kl_estimate_better(log_p: Tensor, log_q: Tensor) -> Tensor:
     return torch.expm1(log_q - log_p) - (log_q - log_p)
 
 
-def pass_at_n(drawn: int, right: int, n: int) -> float:
-    return 1 - math.comb(drawn - right, n) / math.comb(drawn, n)
+def pass_at_n(sampled: int, right: int, n: int) -> float:
+    return 1 - math.comb(sampled - right, n) / math.comb(sampled, n)
 
 
 def self_consistency(responses: list[str]) -> str:

@@ -73,13 +73,18 @@ def tuned_chat(run: Path, precision: Precision, stage: str = "sft") -> Chat:
     """A chat model of the run; if it is missing, chapter 6 trains it now."""
     if stage not in tuned_checkpoints(run):
         from ch01_text.run import chapter_folder
-        from ch06_instruction.stages import Course, Plan, base_chat
+        from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, base_chat
+        from ch06_instruction.storyworld_tasks import StoryworldData
 
         print(f"there is no {stage} model in {run} yet: chapter 6 trains it first", file=sys.stderr)
-        folder = chapter_folder(run, CHAPTER_6)
-        course = Course(
-            folder, lambda: base_chat("pretrained", Path(run), precision), Plan(), precision, 1337
+        pipeline = AlignmentPipeline(
+            chapter_folder(run, CHAPTER_6),
+            lambda: base_chat("pretrained", Path(run), precision),
+            StoryworldData(),
+            AlignmentConfig(),
+            precision,
+            seed=1337,
         )
-        {"sft": course.sft, "dpo": course.dpo}.get(stage, lambda: course.reinforce(stage))()
+        getattr(pipeline, stage)()
     model, tokenizer = load_checkpoint(tuned_checkpoints(run)[stage], precision.device)
     return Chat(model, tokenizer, precision)

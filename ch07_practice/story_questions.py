@@ -23,7 +23,7 @@ from ch01_text.storyworld.scenery import WEATHERS
 from ch01_text.storyworld.words import PLACES, PRONOUNS, the
 from ch06_instruction.chat import Message
 from ch06_instruction.grading import final_answer
-from ch06_instruction.instructions import LEVELS
+from ch06_instruction.storyworld_tasks import LEVELS
 
 Pair = tuple[Story, Question]
 

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 
 from ch01_text import BPETokenizer, CharTokenizer
 from ch03_gpt import GPTModel, generate, pick_precision, preset_config
+from ch04_pretraining import load_checkpoint, save_checkpoint
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction import answering
-from ch06_instruction.answering import Chat, answered
-from ch06_instruction.batches import IGNORED, chat_batches, collate, pack, share_of_filling
+from ch06_instruction.answering import Chat
+from ch06_instruction.batches import IGNORED, chat_batches, collate, pack
 from ch06_instruction.chat import (
     END,
     SPECIALS,
@@ -27,11 +28,13 @@ from ch06_instruction.chat import (
     chat_tokenizer,
     check_conversation,
     encode_chat,
+    encode_response,
     prompt_ids,
+    with_response,
 )
-from ch06_instruction.evaluation import grade_drawn
-from ch06_instruction.instructions import instructions
-from ch06_instruction.sft import Tuning, add_lora, mean_response_loss, response_loss, tune
+from ch06_instruction.config import SFTConfig
+from ch06_instruction.evaluation import evaluate_sampled
+from ch06_instruction.sft import add_lora, mean_response_loss, response_loss, train_sft
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 BYTES = BPETokenizer.train("any text", 257)  # GPT-2's order: "!" is 0, "a" is 64, "b" is 65
@@ -121,7 +124,7 @@ def test_a_conversation_is_these_ids():
         65,
         end,
     ]
-    assert [int(said) for said in found.said] == [
+    assert [int(learned) for learned in found.assistant_mask] == [
         0,
         0,
         0,
@@ -191,9 +194,9 @@ def said_by_the_assistant(ids: list[int]) -> list[bool]:
 def test_only_what_the_assistant_says_is_learned(messages):
     """Oracle: a walk over the ids that remembers who speaks."""
     found = encode_chat(TOKENIZER, messages)
-    assert found.said == said_by_the_assistant(found.ids)
+    assert found.assistant_mask == said_by_the_assistant(found.ids)
     learned = TOKENIZER.decode(
-        [token for token, said in zip(found.ids, found.said, strict=True) if said]
+        [token for token, said in zip(found.ids, found.assistant_mask, strict=True) if said]
     )
     assert learned == "".join(
         message["content"] + END for message in messages if message["role"] == "assistant"
@@ -212,20 +215,23 @@ def test_only_what_the_assistant_says_is_learned(messages):
         ),
         (
             [*say("a", "b"), {"role": "system", "content": "c"}],
-            "message 3 is of the system; only the first may be",
+            "message 3 is a system message; only the first one may be",
         ),
         (
             [{"role": "assistant", "content": "a"}],
-            "message 1 is of the assistant, but it is the user's turn",
+            "message 1 is from the assistant, but it is the user's turn",
         ),
-        ([{"role": "system", "content": "a"}], "only the system speaks; add a message of the user"),
-        (say("a") * 2, "message 2 is of the user, but it is the assistant's turn"),
+        (
+            [{"role": "system", "content": "a"}],
+            "the conversation has only a system message; add a user message",
+        ),
+        (say("a") * 2, "message 2 is from the user, but it is the assistant's turn"),
         (
             say("a", "b", system="s") + say("c", "d")[1:],
-            "message 4 is of the assistant, but it is the user's turn",
+            "message 4 is from the assistant, but it is the user's turn",
         ),
-        (say("a", " \n"), "message 2, of the assistant, is empty"),
-        ([{"role": "user", "content": 7}], "message 1, of the user, is empty"),
+        (say("a", " \n"), "message 2, from the assistant, is empty"),
+        ([{"role": "user", "content": 7}], "message 1, from the user, is empty"),
     ],
 )
 def test_what_is_no_conversation_is_refused(messages, words):
@@ -275,7 +281,7 @@ def test_what_does_not_fit_is_forgotten_oldest_first(messages, spare):
         return
     found = encode_chat(TOKENIZER, messages, context)
     assert found.ids == expected
-    assert found.said == said_by_the_assistant(expected)
+    assert found.assistant_mask == said_by_the_assistant(expected)
     assert found.truncated == (len(encode_chat(TOKENIZER, messages).ids) > context + 1)
     assert collate([found], 0)[0].shape[1] <= context
     if messages[-1]["role"] == "user":
@@ -286,9 +292,9 @@ def test_what_does_not_fit_is_forgotten_oldest_first(messages, spare):
 
 
 def test_a_prompt_ends_with_the_user_and_needs_room():
-    with pytest.raises(ValueError, match="a prompt ends with a message of the user"):
+    with pytest.raises(ValueError, match="a prompt ends with a user message"):
         prompt_ids(TOKENIZER, say("a", "b"))
-    with pytest.raises(ValueError, match="a prompt ends with a message of the user"):
+    with pytest.raises(ValueError, match="a prompt ends with a user message"):
         prompt_ids(TOKENIZER, [])
     for context in (0, 1, 3):
         with pytest.raises(ValueError, match=r"the last exchange has 3 tokens, -?\d fit"):
@@ -371,7 +377,7 @@ def test_only_rotary_positions_can_be_lengthened():
         torch.testing.assert_close(longer(ids)[:, :16], model(ids[:, :16]), atol=1e-5, rtol=1e-5)
     table = gpt(context_length=16, position="learned")
     with pytest.raises(
-        ValueError, match="a context can only be lengthened where positions are rotary"
+        ValueError, match="only a model with rotary positions can get a longer context"
     ):
         chat_model(table, N_VOCAB, 40)
     assert chat_model(table, N_VOCAB, 16).config.context_length == 16
@@ -383,16 +389,18 @@ LENGTHS = st.lists(st.integers(2, 20), min_size=1, max_size=6)
 
 
 @given(LENGTHS, st.integers(0, N_VOCAB - 1), st.booleans())
-def test_collate_is_a_loop(lengths, pad, everything):
+def test_collate_is_a_loop(lengths, pad, train_on_prompt):
     chats = chats_of(lengths)
-    inputs, targets = collate(chats, pad, everything=everything)
+    inputs, targets = collate(chats, pad, train_on_prompt=train_on_prompt)
     assert inputs.shape == targets.shape == (len(lengths), max(lengths) - 1)
     for row, chat in enumerate(chats):
         for t in range(max(lengths) - 1):
             inside = t < len(chat.ids) - 1
             assert inputs[row, t] == (chat.ids[t] if inside else pad)
             assert targets[row, t] == (
-                chat.ids[t + 1] if inside and (everything or chat.said[t + 1]) else IGNORED
+                chat.ids[t + 1]
+                if inside and (train_on_prompt or chat.assistant_mask[t + 1])
+                else IGNORED
             )
 
 
@@ -400,7 +408,7 @@ def test_collate_is_a_loop(lengths, pad, everything):
 @settings(max_examples=25)
 def test_the_loss_is_that_of_each_learned_token_alone(lengths, pad):
     """Oracle: one conversation at a time, a softmax over the whole vocabulary at every position, a
-    loop over those that the assistant said; so filling counts for nothing.
+    loop over those that the assistant said; so padding counts for nothing.
     """
     model, chats = gpt(), chats_of(lengths)
     losses = []
@@ -410,7 +418,7 @@ def test_the_loss_is_that_of_each_learned_token_alone(lengths, pad):
             losses += [
                 -log_p[t, chat.ids[t + 1]].item()
                 for t in range(len(chat.ids) - 1)
-                if chat.said[t + 1]
+                if chat.assistant_mask[t + 1]
             ]
         total, count = response_loss(model, collate(chats, pad))
     assert count == len(losses)
@@ -420,18 +428,18 @@ def test_the_loss_is_that_of_each_learned_token_alone(lengths, pad):
     )
 
 
-def test_what_the_filling_holds_changes_no_bit_of_the_loss():
+def test_the_padding_id_changes_no_bit_of_the_loss():
     model, chats = gpt(), chats_of([3, 17, 9])
     with torch.inference_mode():
         first, second = (response_loss(model, collate(chats, pad))[0] for pad in (0, 200))
     assert torch.equal(first, second)
 
 
-def test_everything_counts_where_asked():
+def test_train_on_prompt_counts_where_asked():
     """Oracle: cross-entropy over all tokens, by PyTorch."""
     model, (chat,) = gpt(), chats_of([12])
     ids = torch.tensor([chat.ids])
-    total, count = response_loss(model, collate([chat], 0, everything=True))
+    total, count = response_loss(model, collate([chat], 0, train_on_prompt=True))
     assert count == 11
     torch.testing.assert_close(
         total, F.cross_entropy(model(ids[:, :-1])[0], ids[0, 1:], reduction="sum")
@@ -444,17 +452,17 @@ def test_packing_keeps_every_conversation_whole(lengths, room):
     into one.
     """
     chats = chats_of(lengths)
-    before = [(list(chat.ids), list(chat.said)) for chat in chats]
+    before = [(list(chat.ids), list(chat.assistant_mask)) for chat in chats]
     rows = pack(chats, room)
     found = []
     for row in rows:
-        assert len(row.ids) == len(row.said) <= room
+        assert len(row.ids) == len(row.assistant_mask) <= room
         starts = [i for i, token in enumerate(row.ids) if token == TOKENIZER.eot_id] + [
             len(row.ids)
         ]
-        found += [(row.ids[a:b], row.said[a:b]) for a, b in pairwise(starts)]
+        found += [(row.ids[a:b], row.assistant_mask[a:b]) for a, b in pairwise(starts)]
     assert sorted(found) == sorted(before)
-    assert before == [(chat.ids, chat.said) for chat in chats]
+    assert before == [(chat.ids, chat.assistant_mask) for chat in chats]
     assert all(len(one.ids) + len(other.ids) > room for one, other in combinations(rows, 2))
 
 
@@ -500,12 +508,6 @@ def test_batches_hold_the_conversations():
     )
 
 
-def test_the_share_of_filling_counted_by_hand():
-    """Rows of 2 and 4 tokens, and of 4 and 6, leave 2 + 2 of 8 + 12 positions to fill."""
-    assert share_of_filling(chats_of([4, 2, 6, 4]), 2, np.random.default_rng(0)) == 0.2
-    assert share_of_filling(chats_of([5] * 7), 3, np.random.default_rng(0)) == 0
-
-
 # answers
 
 
@@ -531,9 +533,33 @@ def test_answers_come_in_the_order_of_the_questions(monkeypatch):
     assert len(set(expected)) > 2
     for batch_size in (1, 2, 128):
         assert chat.respond(asked, batch_size=batch_size) == expected
-    assert chat.respond(asked, samples=2, batch_size=4) == [
+    assert chat.respond(asked, num_generations=2, batch_size=4) == [
         text for text in expected for _ in range(2)
     ]
+
+
+@given(
+    conversation().filter(lambda messages: messages[-1]["role"] == "assistant"), st.integers(-30, 2)
+)
+def test_a_response_is_encoded_as_in_its_conversation(messages, spare):
+    """Oracle: `encode_chat`, wherever the last exchange fits; only the response is learned."""
+    context = max(1, len(encode_chat(TOKENIZER, messages).ids) - 1 + spare)
+    *prompt, last = messages
+    try:
+        expected = encode_chat(TOKENIZER, messages, context)
+    except ValueError:
+        with pytest.raises(ValueError, match="the last exchange has"):
+            encode_response(TOKENIZER, prompt, last["content"], context)
+        return
+    found = encode_response(TOKENIZER, prompt, last["content"], context)
+    n = len(TOKENIZER.encode(last["content"])) + 1
+    assert found.ids == expected.ids
+    assert found.assistant_mask == [False] * (len(found.ids) - n) + [True] * n
+
+
+def test_an_empty_response_can_be_encoded():
+    found = encode_response(TOKENIZER, say("yes"), "")
+    assert found.ids == [*prompt_ids(TOKENIZER, say("yes")), TOKENIZER.special_tokens[END]]
 
 
 def test_the_longest_prompt_with_the_longest_answer_fits_the_context(monkeypatch):
@@ -544,31 +570,28 @@ def test_the_longest_prompt_with_the_longest_answer_fits_the_context(monkeypatch
         model.tok_emb.weight[TOKENIZER.special_tokens[END]] = 0  # an answer hardly ever ends
     chat = Chat(model, TOKENIZER, CPU)
     prompt = chat.prompt(say("yes " * 100))
-    drawn = chat.draw(
-        [prompt], samples=4, temperature=1.0, generator=torch.Generator().manual_seed(0)
+    sampled = chat.sample(
+        [prompt], num_generations=4, temperature=1.0, generator=torch.Generator().manual_seed(0)
     )
-    inputs, targets = collate([answered(prompt, ids) for ids in drawn], 0)
+    inputs, targets = collate([with_response(prompt, ids) for ids in sampled], 0)
     assert inputs.shape == (4, 64)
     assert (targets >= 0).sum(dim=1).max() == 10
     assert torch.isfinite(response_loss(model, (inputs, targets))[0])
 
 
-def test_drawn_answers_are_graded_once_each_and_questions_only(monkeypatch):
+def test_sampled_responses_are_graded_once_each(monkeypatch):
     """Oracle: a script in the model's place that knows every second answer."""
-    asked = list(instructions(40, 1))
-    questions = [one for one in asked if one.task == "question"]
+    prompts, answers = [say(f"say {i}") for i in range(9)], [str(i) for i in range(9)]
     calls = []
 
-    def respond(self, conversations, samples, temperature, generator, description):
-        calls.append((conversations, samples, temperature))
-        return [one.response if number % 2 else "?" for number, one in enumerate(questions)]
+    def respond(self, prompts, num_generations, temperature, generator, description):
+        calls.append((prompts, num_generations, temperature))
+        return [f"I say\n{answer}" if int(answer) % 2 else "?" for answer in answers]
 
     monkeypatch.setattr(Chat, "respond", respond)
-    found = grade_drawn(Chat(None, None, None), asked, torch.Generator())
-    assert calls == [([one.messages for one in questions], 1, 1.0)]
-    assert found["n"] == len(questions) < len(asked) and found["exact_match"] == (
-        len(questions) // 2
-    ) / len(questions)
+    found = evaluate_sampled(Chat(None, None, None), prompts, answers, torch.Generator())
+    assert calls == [(prompts, 1, 1.0)]
+    assert (found["n"], found["exact_match"]) == (9, 4 / 9)
     assert found["ci95_low"] < found["exact_match"] < found["ci95_high"]
 
 
@@ -588,43 +611,69 @@ def test_tuning_learns_what_the_assistant_says():
     chats = [encode_chat(TOKENIZER, say(*pair)) for pair in texts]
     torch.manual_seed(0)
     model = chat_model(GPTModel(preset_config("tiny", vocab_size=N_VOCAB - 4, n_layers=1)), N_VOCAB)
-    progress = tune(
-        model, chats * 40, chats, Tuning(epochs=4, batch_size=4, lr=3e-3), TOKENIZER.eot_id, CPU
+    progress = train_sft(
+        model,
+        chats * 40,
+        chats,
+        SFTConfig(epochs=4, batch_size=4, lr=3e-3, optimizer="muon"),
+        TOKENIZER.eot_id,
+        CPU,
     )
     assert progress.step == 160
-    tokens = np.mean([sum(chat.said) for chat in chats])
+    tokens = np.mean([sum(chat.assistant_mask) for chat in chats])
     loss = mean_response_loss(model, chats, TOKENIZER.eot_id, CPU)
     assert loss == progress.log[-1]["val_loss"]
     assert math.log(2) < loss * tokens < math.log(2) + 0.05
 
 
+def tune_with_lora(model: GPTModel) -> None:
+    config = SFTConfig(batch_size=4, lora_rank=2)
+    train_sft(model, chats_of([9] * 8), chats_of([9]), config, 0, CPU)
+
+
 @pytest.mark.parametrize("tied", [True, False])
-def test_lora_learns_corrections_and_the_new_tokens(tied):
-    """Oracle: which weights a step of training changes; every matrix of a block is corrected,
-    and no block changes.
+def test_lora_trains_adapters_and_embeddings(tied, monkeypatch):
+    """Oracle: which weights training changes; every matrix of a block has an adapter, and nothing
+    else of a block changes.
     """
+    monkeypatch.setattr("ch06_instruction.sft.merge_lora", lambda model: None)
     model = gpt(tie_embeddings=tied)
     n_matrices = sum(p.dim() == 2 for p in model.trf_blocks.parameters())
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    tune(model, chats_of([9] * 8), chats_of([9]), Tuning(batch_size=4, lora_rank=2), 0, CPU)
+    tune_with_lora(model)
     changed = {
         name.replace(".linear.", ".")
         for name, p in model.named_parameters()
         if not torch.equal(p, before.get(name.replace(".linear.", "."), torch.empty(0)))
     }
-    corrections = {name for name in changed if ".lora." in name}
-    assert len(corrections) == 2 * n_matrices
-    assert changed - corrections == (
+    adapters = {name for name in changed if ".lora." in name}
+    assert len(adapters) == 2 * n_matrices
+    assert changed - adapters == (
         {"tok_emb.weight"} if tied else {"tok_emb.weight", "out_head.weight"}
     )
-    assert all(p.grad is None for p in model.parameters() if not p.requires_grad)
-    names = [name for name, _ in model.named_parameters()]
-    # a second lesson
-    tune(model, chats_of([9] * 8), chats_of([9]), Tuning(batch_size=4, lora_rank=2), 0, CPU)
-    assert [name for name, _ in model.named_parameters()] == names
 
 
-def test_corrections_come_to_the_device_of_the_model():
+def test_after_lora_the_checkpoint_opens_and_gives_the_same_logits(tmp_path):
+    """Oracle: the tuned model in memory; and the layers of the model before, all of which learn
+    again.
+    """
+    model = gpt()
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    tune_with_lora(model)
+    save_checkpoint(tmp_path / "sft", model, TOKENIZER)
+    loaded, _ = load_checkpoint(tmp_path / "sft")
+    ids = torch.arange(20).unsqueeze(0)
+    with torch.inference_mode():
+        torch.testing.assert_close(loaded.eval()(ids), model.eval()(ids), rtol=0, atol=0)
+    assert [name for name, _ in loaded.named_parameters()] == list(before)
+    assert not torch.equal(
+        model.trf_blocks[0].att.out_proj.weight, before["trf_blocks.0.att.out_proj.weight"]
+    )
+    assert all(p.requires_grad for p in model.parameters())
+    tune_with_lora(model)  # a second time
+
+
+def test_adapters_are_made_on_the_device_of_the_model():
     """Oracle: PyTorch's device without memory, in the place of a GPU."""
     model = gpt().to("meta")
     add_lora(model, 2, 4.0)

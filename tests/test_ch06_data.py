@@ -1,4 +1,4 @@
-"""Instruction data from files, near duplicates, a judge. Oracles: the book's listings, brute force,
+"""Instruction data from files, contamination, a judge. Oracles: the book's listings, brute force,
 counts by hand, a server of our own.
 """
 
@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from ch01_text import fetch
 from ch01_text.storyworld.words import PEOPLE
-from ch06_instruction import leaks
-from ch06_instruction.conversations import (
+from ch06_instruction import contamination
+from ch06_instruction.chat_datasets import (
     TEMPLATE,
     Preference,
     alpaca_prompt,
@@ -28,9 +28,9 @@ from ch06_instruction.conversations import (
     read_preferences,
     split_conversations,
 )
-from ch06_instruction.instructions import conversations, instructions
+from ch06_instruction.contamination import contamination_report, near_duplicates, shingles
 from ch06_instruction.judge import find_grade, judge_answers, judge_prompt
-from ch06_instruction.leaks import leak_report, near_duplicates, shingles
+from ch06_instruction.storyworld_tasks import conversations, instructions
 
 needs_book = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),
@@ -133,7 +133,7 @@ ALPACA = '{"instruction": "a", "output": "b"}'
         (
             "a.json",
             f"{ALPACA}\n{ALPACA}",
-            "line 2: not JSON .*; where each line is an entry, name it .jsonl",
+            "line 2: not JSON .*; if each line is an entry, name the file .jsonl",
         ),
         ("a.json", "[" * 200_000, "a.json, line 1: not JSON"),
         (
@@ -173,17 +173,17 @@ ALPACA = '{"instruction": "a", "output": "b"}'
         (
             "a.json",
             json.dumps([[ASKED, SAID], [SAID, ASKED]]),
-            "entry 2: message 1 is of the assistant, but it is",
+            "entry 2: message 1 is from the assistant, but it is",
         ),
         (
             "a.jsonl",
             json.dumps([ASKED, SAID, ASKED]),
-            "line 1: the last message is the user's; end with the assistant's",
+            "line 1: the last message is from the user; a conversation to learn from ends",
         ),
         (
             "a.jsonl",
             json.dumps([ASKED, SAID | {"content": "\n"}]),
-            "message 2, of the assistant, is empty",
+            "message 2, from the assistant, is empty",
         ),
         ("a.json", ALPACA, 'a.json: the top level must be a list, not {"instruction"'),
         ("a.json", "[]", "a.json holds an empty list"),
@@ -257,13 +257,13 @@ GOOD = {"prompt": "Hi?", "chosen": "Hello.", "rejected": "Go."}
         ({"chosen": "a", "rejected": "b"}, "there is no instruction, but chosen, rejected$"),
         (GOOD | {"chosen": ""}, "chosen is empty"),
         (GOOD | {"chosen": None}, "chosen must be text, not null"),
-        (GOOD | {"prompt": ""}, "message 1, of the user, is empty"),
+        (GOOD | {"prompt": ""}, "message 1, from the user, is empty"),
         (
             GOOD | {"prompt": [ASKED, SAID]},
             "prompt ends with the assistant; a prompt ends with the user",
         ),
         (GOOD | {"chosen": []}, "needs at least one message"),
-        (GOOD | {"chosen": [ASKED]}, "message 2 is of the user, but it is the assistant's turn"),
+        (GOOD | {"chosen": [ASKED]}, "message 2 is from the user, but it is the assistant's turn"),
         (
             GOOD | {"chosen": [ASKED | {"content": "Who?"}, SAID]},
             "chosen is not the prompt and one more message",
@@ -378,7 +378,7 @@ few_words = st.lists(st.sampled_from(["a", "b", "C", "c!", "d"]), max_size=9).ma
 @settings(max_examples=150)
 def test_near_duplicates_are_those_of_a_loop(texts, others, threshold, n, block):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(leaks, "BLOCK", block)
+        patch.setattr(contamination, "BLOCK", block)
         across = near_duplicates(texts, others, threshold, n)
         within = near_duplicates(texts, None, threshold, n)
     scores = [
@@ -416,7 +416,7 @@ def test_a_report_by_hand():
         "Birds sing.",
     ]
     test = ["A dog barks!", "The cat sat on the mat yesterday.", "Fish swim."]
-    report = leak_report(train, test, threshold=0.5, n=5)
+    report = contamination_report(train, test, threshold=0.5, n=5)
     # the cat's runs: 3 each, 2 of them shared, 4 in all
     assert report.pop("examples") == [
         {"similarity": 1.0, "test": test[0], "train": train[2]},
@@ -431,10 +431,10 @@ def test_a_report_by_hand():
         "test_in_train": 1,
         "near_pairs": 3,
         "test_affected": 2,
-        "share_affected": 2 / 3,
+        "affected_fraction": 2 / 3,
     }
     with pytest.raises(ValueError, match="4 training and 0 test texts"):
-        leak_report(train, [])
+        contamination_report(train, [])
 
 
 @needs_book
@@ -444,20 +444,23 @@ def test_the_books_split_leaks_a_little():
     """
     train, test, _ = split_conversations(book_conversations())
     asked = [[one[0]["content"].removeprefix(TEMPLATE) for one in part] for part in (train, test)]
-    report = leak_report(*asked)
+    report = contamination_report(*asked)
     counts = ("train_repeats", "test_in_train", "near_pairs", "test_affected")
     assert [report[name] for name in counts] == [24, 2, 3, 3]
     assert sum(text in asked[0] for text in asked[1]) == 2
     assert report["examples"][2]["test"].endswith("Someone left a note.")
     assert report["examples"][2]["train"].endswith("Someone left a message.")
     assert (
-        leak_report(*[[TEMPLATE + text for text in part] for part in asked])["test_affected"] == 47
+        contamination_report(*[[TEMPLATE + text for text in part] for part in asked])[
+            "test_affected"
+        ]
+        == 47
     )
     answered = [
         ["\n".join((text, one[1]["content"])) for text, one in zip(texts, part, strict=True)]
         for texts, part in zip(asked, (train, test), strict=True)
     ]
-    assert leak_report(*answered)["test_affected"] == 0
+    assert contamination_report(*answered)["test_affected"] == 0
 
 
 def asked_in(one):
@@ -470,9 +473,9 @@ def test_story_instructions_do_not_leak():
     """
     train = [asked_in(one) for several in conversations(300) for one in several]
     test = [asked_in(one) for one in instructions(300, split="test")]
-    report = leak_report(train, test)
+    report = contamination_report(train, test)
     assert (report["n_test"], report["test_in_train"], report["near_pairs"]) == (300, 0, 0)
-    planted = leak_report(train, [*test, train[0] + " Please."])
+    planted = contamination_report(train, [*test, train[0] + " Please."])
     assert (planted["test_in_train"], planted["test_affected"]) == (0, 1)
 
 

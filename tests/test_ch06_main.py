@@ -16,13 +16,20 @@ from ch01_text.storyworld import stories
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch04_pretraining import TrainState, load_checkpoint, save_checkpoint
 from ch04_pretraining.story_corpus import story_documents
-from ch06_instruction.instructions import conversations
-from ch06_instruction.main import main
-from ch06_instruction.rehearsal import rehearsed_texts
-from ch06_instruction.stages import Course, Plan, base_chat, story_chats
+from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
+from ch06_instruction.main import InstructionConfig, main
+from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, base_chat, encode_all
+from ch06_instruction.storyworld_tasks import (
+    StoryworldData,
+    conversations,
+    encode_replay,
+    replay_documents,
+)
 
 ROOT = Path(__file__).parent.parent
-FEW = dict(conversations=64, pairs=16, prompts=8, rounds=1, questions=12)
+FEW = dict(conversations=64, questions=12, pairs=16, prompts=8)
+BRIEFLY = dict(ppo=PPOConfig(num_rollouts=1), grpo=GRPOConfig(num_rollouts=1))
+CPU = pick_precision(torch.device("cpu"), "float32")
 
 
 @pytest.fixture
@@ -54,9 +61,9 @@ def run(*arguments) -> subprocess.CompletedProcess:
 def test_all_stages_are_made_measured_and_kept(story_run, monkeypatch):
     draws = iter(range(10_000))
     monkeypatch.setattr(
-        "ch06_instruction.preferences.exact_match", lambda text, answer: next(draws) % 3 == 0
+        "ch06_instruction.rewards.exact_match", lambda text, answer: next(draws) % 3 == 0
     )
-    metrics = main(run=story_run, **FEW)
+    metrics = main(InstructionConfig(**FEW), run=story_run, **BRIEFLY)
     folder = story_run / "ch06_instruction"
     for name in ("base", "sft", "best-of-8", "dpo", "ppo", "grpo"):
         assert {"exact_match", "ci95_low", "ci95_high", "seconds"} <= set(metrics[name])
@@ -83,29 +90,29 @@ def test_all_stages_are_made_measured_and_kept(story_run, monkeypatch):
         assert (folder / f"{picture}.png").stat().st_size > 5_000
 
 
-def test_what_is_learned_is_what_the_assistant_says(story_run):
-    chat = base_chat("pretrained", story_run, pick_precision(torch.device("cpu"), "float32"))
-    chats = story_chats(chat, 60, 3)
-    said = [
-        chat.text([token for token, learned in zip(one.ids, one.said, strict=True) if learned])
-        for one in chats
-    ]
+def learned_text(tokenizer, chat) -> str:
+    return tokenizer.decode(
+        [token for token, learned in zip(chat.ids, chat.assistant_mask, strict=True) if learned]
+    )
+
+
+def test_the_assistants_words_are_learned(story_run):
+    chat = base_chat("pretrained", story_run, CPU)
+    chats = encode_all(chat, StoryworldData(60, 0, 0, 0, seed=3).conversations)
+    said = [learned_text(chat.tokenizer, one).replace("<|end|>", "") for one in chats]
     whole = ["".join(one.response for one in several) for several in conversations(60, 3)]
     # long ones are cut
     assert all(expected.endswith(text) for expected, text in zip(whole, said, strict=True))
     assert len({text.split()[0] for text in said}) > 3  # questions, lists, sentences...
 
 
-def test_of_rehearsed_texts_the_answers_are_learned(story_run):
-    """Oracle: the lines of texts as chapter 4 reads them, one question for a stranger left out
-    again.
-    """
-    tokenizer = base_chat(
-        "pretrained", story_run, pick_precision(torch.device("cpu"), "float32")
-    ).tokenizer
+def test_of_replayed_texts_the_answers_are_learned(story_run):
+    """Oracle: the lines of texts as chapter 4 reads them, without the question about a stranger."""
+    tokenizer = base_chat("pretrained", story_run, CPU).tokenizer
+    documents = replay_documents(80, 3)
     told = story_documents("train", {"plain": 40, "short-steps-drill": 40}, 3)
     strangers = 0
-    for chat, text in zip(rehearsed_texts(tokenizer, 80, 10_000, 3), told, strict=True):
+    for chat, text in zip(encode_replay(tokenizer, documents, 10_000), told, strict=True):
         asked = tokenizer.decode(chat.ids[1:])
         for who in re.findall(r"Q: Where did (\w+) go\?\nA: nobody knows\n", asked):
             if who not in text:
@@ -114,52 +121,72 @@ def test_of_rehearsed_texts_the_answers_are_learned(story_run):
                     strangers + 1,
                 )
         assert asked == text
-        said = tokenizer.decode(
-            [token for token, learned in zip(chat.ids, chat.said, strict=True) if learned]
-        )
         assert (
-            said
+            learned_text(tokenizer, chat)
             == "".join(re.findall(r"^A:(.*\n)", tokenizer.decode(chat.ids[1:]), re.MULTILINE))
             != ""
         )
     assert 15 <= strangers <= 33  # 0.3 of 80, within 2.2 standard deviations
-    short = rehearsed_texts(tokenizer, 80, 60, 3)
-    whole = rehearsed_texts(tokenizer, 80, 10_000, 3)
-    assert [(chat.ids[:61], chat.said[:61], True) for chat in whole] == [
-        (chat.ids, chat.said, chat.truncated) for chat in short
+    short, whole = (encode_replay(tokenizer, documents, context) for context in (60, 10_000))
+    assert [(chat.ids[:61], chat.assistant_mask[:61], True) for chat in whole] == [
+        (chat.ids, chat.assistant_mask, chat.truncated) for chat in short
     ]
 
 
-def test_a_fifth_of_chapter_4s_texts_come_with_the_conversations(story_run, monkeypatch):
+def test_replay_comes_with_the_conversations(story_run, monkeypatch):
     given = []
 
-    def tune(model, chats, *_):
+    def train_sft(model, chats, *_):
         given.extend(chats)
         return TrainState(log=[{"val_loss": 0.0}])
 
-    monkeypatch.setattr("ch06_instruction.stages.tune", tune)
-    precision = pick_precision(torch.device("cpu"), "float32")
-    chat = base_chat("pretrained", story_run, precision)
-    done = Course(story_run, lambda: chat, Plan(conversations=30), precision, seed=5).sft()
-    assert given == story_chats(chat, 30, 5) + rehearsed_texts(
-        chat.tokenizer, 6, chat.model.config.context_length, 8
-    )
-    assert (done.extra["conversations"], done.extra["rehearsed"]) == (30, 6)
-
-
-def test_preferences_and_rewards_change_the_last_norms_scale_alone(story_run):
-    precision = pick_precision(torch.device("cpu"), "float32")
-    chat = base_chat("pretrained", story_run, precision)
-    save_checkpoint(story_run / "sft", chat.model, chat.tokenizer)
-    model = Course(story_run, None, Plan(), precision, seed=0).to_align().model
-    assert [name for name, parameter in model.named_parameters() if parameter.requires_grad] == [
-        "final_norm.scale"
+    monkeypatch.setattr("ch06_instruction.pipeline.train_sft", train_sft)
+    chat = base_chat("pretrained", story_run, CPU)
+    data = StoryworldData(30, 6, 0, 0, seed=5)
+    done = AlignmentPipeline(story_run, lambda: chat, data, AlignmentConfig(), CPU).sft()
+    exchanges = [
+        [m for one in several for m in one.conversation()] for several in conversations(30, 5)
     ]
+    assert given == encode_all(chat, exchanges) + encode_replay(
+        chat.tokenizer, replay_documents(6, 8), chat.model.config.context_length
+    )
+    assert (done.metrics["conversations"], done.metrics["replayed"]) == (30, 6)
+
+
+@pytest.mark.slow
+def test_what_is_done_is_kept_when_a_later_stage_is_interrupted(story_run, monkeypatch):
+    """Oracle: the files, after a Ctrl-C during DPO."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ch06_instruction.pipeline.train_dpo", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        main(InstructionConfig(**FEW), run=story_run)
+    folder = story_run / "ch06_instruction"
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert {"shortcuts", "base", "sft", "reward", "best-of-8"} <= set(metrics)
+    assert "dpo" not in metrics
+    assert all((folder / name).is_file() for name in ("sft.png", "stages.png", "answers-sft.csv"))
+    monkeypatch.undo()
+    monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 24)
+    later = main(InstructionConfig(stage="grpo", **FEW), run=story_run, **BRIEFLY)
+    assert later["sft"] == metrics["sft"]
+    assert "grpo" in later
+
+
+@pytest.mark.slow
+def test_a_model_tuned_with_lora_can_be_opened_and_aligned(story_run):
+    """Oracle: the stages after it, which begin from its checkpoint."""
+    main(InstructionConfig(stage="sft", **FEW), SFTConfig(lora_rank=4), run=story_run)
+    model, _ = load_checkpoint(story_run / "ch06_instruction" / "sft")
+    assert not any(".lora." in name for name, _ in model.named_parameters())
+    assert "grpo" in main(InstructionConfig(stage="grpo", **FEW), run=story_run, **BRIEFLY)
 
 
 @pytest.mark.slow
 def test_a_stage_alone_makes_what_it_needs(story_run, capsys):
-    metrics = main(stage="grpo", run=story_run, **FEW)
+    metrics = main(InstructionConfig(stage="grpo", **FEW), run=story_run, **BRIEFLY)
     assert "instruction tuning comes first" in capsys.readouterr().out
     assert "grpo" in metrics
     assert "dpo" not in metrics
@@ -176,9 +203,11 @@ def test_conversations_from_a_file(story_run, tmp_path):
         ),
         encoding="utf-8",
     )
-    metrics = main(data=str(file), run=story_run, epochs=2, lora_rank=2)
+    metrics = main(
+        InstructionConfig(data=str(file)), SFTConfig(epochs=2, lora_rank=2), run=story_run
+    )
     assert metrics["sft"]["train_loss"] < metrics["base"]["train_loss"]
-    assert metrics["leaks"]["test_affected"] == 4
+    assert metrics["contamination"]["test_affected"] == 4
     assert len(pd.read_csv(story_run / "ch06_instruction" / "answers-file.csv")) == 4
 
 
@@ -188,22 +217,22 @@ def test_conversations_from_a_file(story_run, tmp_path):
     reason="LLM_COMPANION_DATA does not name the folder of instruction-data.json",
 )
 def test_the_books_instructions(story_run):
-    metrics = main(data="book", run=story_run, epochs=0.2)
+    metrics = main(InstructionConfig(data="book"), SFTConfig(epochs=0.2), run=story_run)
     assert metrics["sft"]["val_loss"] < metrics["base"]["val_loss"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (dict(rounds=0), "--rounds must be positive, not 0"),
-        (dict(lora_rank=-1), "--lora-rank must be 0"),
+        (dict(prompts=0), "--prompts must be a positive number, not 0"),
+        (dict(replay=-0.1), "--replay must be 0"),
         (dict(data="nothing.json"), "nothing.json"),
         (dict(data="book", stage="grpo"), "needs answers that a program can check"),
     ],
 )
 def test_bad_input_is_refused(arguments, words, tmp_path):
     with pytest.raises((ValueError, OSError), match=words):
-        main(run=tmp_path, **arguments)
+        main(InstructionConfig(**arguments), run=tmp_path)
 
 
 def test_bad_input_ends_in_one_line(tmp_path):

@@ -13,10 +13,13 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
+from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch06_instruction.batches import IGNORED, collate
-from ch06_instruction.chat import EncodedChat
-from ch06_instruction.dpo import Preferring, prefer, preference_loss, reference_log_probs
+from ch06_instruction.chat import EncodedChat, chat_tokenizer, encode_chat
+from ch06_instruction.chat_datasets import Preference
+from ch06_instruction.config import DPOConfig, RewardConfig
+from ch06_instruction.dpo import precompute_ref_log_probs, preference_loss, train_dpo
 from ch06_instruction.log_probs import response_log_probs, token_log_probs
 from ch06_instruction.preference_losses import (
     PREFERENCE_LOSSES,
@@ -27,14 +30,14 @@ from ch06_instruction.preference_losses import (
     orpo,
     simpo,
 )
+from ch06_instruction.preferences import EncodedPair, encode_pairs
 from ch06_instruction.reward_model import (
-    Pair,
-    ScoreModel,
+    RewardModel,
     bradley_terry_loss,
-    fill,
-    fit_reward_model,
-    rank_pairs,
-    scores,
+    evaluate_reward_model,
+    right_pad,
+    score_chats,
+    train_reward_model,
 )
 from ch06_instruction.sft import response_loss
 
@@ -56,7 +59,7 @@ def response(prompt: list[int], answer: list[int]) -> EncodedChat:
     return EncodedChat(prompt + answer, [False] * len(prompt) + [True] * len(answer))
 
 
-def random_pairs(n: int, seed: int = 0) -> list[Pair]:
+def random_pairs(n: int, seed: int = 0) -> list[EncodedPair]:
     """Prompts and responses of random lengths and tokens."""
     generator = np.random.default_rng(seed)
 
@@ -64,10 +67,13 @@ def random_pairs(n: int, seed: int = 0) -> list[Pair]:
         return generator.integers(1, 40, generator.integers(low, high)).tolist()
 
     prompts = [draw(2, 9) for _ in range(n)]
-    return [Pair(response(prompt, draw(1, 8)), response(prompt, draw(1, 8))) for prompt in prompts]
+    return [
+        EncodedPair(response(prompt, draw(1, 8)), response(prompt, draw(1, 8)))
+        for prompt in prompts
+    ]
 
 
-def toy_pairs(n: int, seed: int = 0) -> list[Pair]:
+def toy_pairs(n: int, seed: int = 0) -> list[EncodedPair]:
     """Responses of random tokens below 30; the better one has token 7 somewhere, the worse one
     token 8.
     """
@@ -77,7 +83,7 @@ def toy_pairs(n: int, seed: int = 0) -> list[Pair]:
         prompt = generator.integers(9, 30, 4).tolist()
         answers = generator.integers(9, 30, (2, 5))
         answers[[0, 1], generator.integers(0, 5, 2)] = 7, 8
-        pairs.append(Pair(*(response(prompt, answer.tolist()) for answer in answers)))
+        pairs.append(EncodedPair(*(response(prompt, answer.tolist()) for answer in answers)))
     return pairs
 
 
@@ -96,7 +102,7 @@ def test_the_log_probability_of_a_response_is_a_sum_over_its_tokens():
             log_p = model(torch.tensor([chat.ids[:-1]]))[0].log_softmax(dim=-1)
             expected = [
                 log_p[t, chat.ids[t + 1]].item() if said else 0.0
-                for t, said in enumerate(chat.said[1:])
+                for t, said in enumerate(chat.assistant_mask[1:])
             ]
             expected += [0.0] * (inputs.shape[1] - len(expected))
             assert found[row].tolist() == pytest.approx(expected, rel=1e-5)
@@ -106,7 +112,7 @@ def test_the_log_probability_of_a_response_is_a_sum_over_its_tokens():
 
 @pytest.mark.parametrize("loss", ["sft", *PREFERENCE_LOSSES])
 def test_no_gradient_reaches_the_last_layer_but_where_a_response_is(loss):
-    """Oracle: autograd on hidden states given from outside; the prompt's and the filling's are
+    """Oracle: autograd on hidden states given from outside; the prompt's and the padding's are
     exactly 0.
     """
     model = gpt()
@@ -121,7 +127,7 @@ def test_no_gradient_reaches_the_last_layer_but_where_a_response_is(loss):
     if loss == "sft":
         total, _ = response_loss(model, (inputs, targets))
     else:
-        total, _ = preference_loss(Preferring(loss))(
+        total, _ = preference_loss(DPOConfig(loss))(
             model, (inputs, targets, torch.full((10,), -20.0))
         )
     total.backward()
@@ -303,19 +309,17 @@ def test_pairs_of_tokens_become_the_formulas_numbers(name):
     """
     policy, reference, pairs = gpt(0), gpt(1), random_pairs(6)
     asked = [
-        reference_log_probs(model, pairs, PAD, CPU, batch_size=1).tolist()
+        precompute_ref_log_probs(model, pairs, PAD, CPU, batch_size=1).tolist()
         for model in (policy, reference)
     ]
     rows = [
-        (*log_p, *before, sum(pair.chosen.said), sum(pair.rejected.said))
+        (*log_p, *before, sum(pair.chosen.assistant_mask), sum(pair.rejected.assistant_mask))
         for log_p, before, pair in zip(*asked, pairs, strict=True)
     ]
     inputs, targets = collate([one.chosen for one in pairs] + [one.rejected for one in pairs], PAD)
     before = torch.tensor(asked[1]).T.flatten()
     with torch.inference_mode():
-        total, count = preference_loss(Preferring(name, beta=0.3))(
-            policy, (inputs, targets, before)
-        )
+        total, count = preference_loss(DPOConfig(name, beta=0.3))(policy, (inputs, targets, before))
     assert count == 6
     assert total.item() == pytest.approx(sum(by_the_papers(name, rows, 0.3)), rel=1e-4)
 
@@ -326,9 +330,8 @@ def test_the_reference_of_every_pair_is_found_again_after_shuffling():
     """
     model = gpt()
     before = copy.deepcopy(model.state_dict())
-    progress = prefer(
-        model, random_pairs(40), Preferring(lr=0.0, beta=1.0, epochs=3, batch_size=6), PAD, CPU
-    )
+    config = DPOConfig(lr=0.0, beta=1.0, epochs=3, batch_size=6)
+    progress = train_dpo(model, random_pairs(40), config, PAD, CPU)
     assert progress.step == 20
     assert [entry["train_loss"] for entry in progress.log] == pytest.approx(
         [math.log(2)] * 20, abs=1e-5
@@ -339,7 +342,7 @@ def test_the_reference_of_every_pair_is_found_again_after_shuffling():
 def test_the_reference_is_asked_in_batches():
     """Oracle: every response alone."""
     model, pairs = gpt(), random_pairs(7)
-    found = reference_log_probs(model, pairs, PAD, CPU, batch_size=3)
+    found = precompute_ref_log_probs(model, pairs, PAD, CPU, batch_size=3)
     with torch.inference_mode():
         expected = [
             [
@@ -352,65 +355,95 @@ def test_the_reference_is_asked_in_batches():
 
 
 @pytest.mark.parametrize("loss", PREFERENCE_LOSSES)
-def test_preferring_raises_the_margin(loss):
+def test_training_raises_the_margin(loss):
     """Oracle: the model before, asked about the pairs once more, and about others of the same
     rule.
     """
     model, pairs, others = gpt(std=0.05), toy_pairs(64), toy_pairs(64, seed=1)
     kept = copy.deepcopy(model)
-    progress = prefer(model, pairs, Preferring(loss, epochs=6, batch_size=16, lr=1e-2), PAD, CPU)
+    config = DPOConfig(loss, epochs=6, batch_size=16, lr=1e-2, trainable="all")
+    progress = train_dpo(model, pairs, config, PAD, CPU)
     assert progress.step == 24
     for some in (pairs, others):
-        before, after = (reference_log_probs(one, some, PAD, CPU) for one in (kept, model))
+        before, after = (precompute_ref_log_probs(one, some, PAD, CPU) for one in (kept, model))
         margins = (after - before).diff(dim=1).neg().flatten()
         assert margins.mean() > 1
         assert (margins > 0).double().mean() > 0.9
 
 
-def test_preferring_refuses():
+def test_by_default_only_the_last_norm_learns():
+    """Oracle: which weights training changes."""
+    model = gpt()
+    before = copy.deepcopy(model.state_dict())
+    train_dpo(model, toy_pairs(8), DPOConfig(epochs=4, batch_size=4), PAD, CPU)
+    after = model.state_dict()
+    assert [name for name in before if not torch.equal(after[name], before[name])] == [
+        "final_norm.scale"
+    ]
+
+
+def test_equal_responses_make_no_pair():
+    tokenizer = chat_tokenizer(BPETokenizer.train("any text", 257))
+    messages = ({"role": "user", "content": "Hi?"},)
+    (pair,) = encode_pairs(tokenizer, [Preference(messages, "Hello.", "Go.", "polite")])
+    for chat, text in ((pair.chosen, "Hello."), (pair.rejected, "Go.")):
+        expected = [*messages, {"role": "assistant", "content": text}]
+        assert chat == encode_chat(tokenizer, expected)
+    assert pair.kind == "polite"
+    with pytest.raises(ValueError, match=r"the rejected response are equal: 'Go\.'"):
+        encode_pairs(tokenizer, [Preference(messages, "Go.", "Go.")])
+
+
+def test_dpo_refuses():
     with pytest.raises(
         ValueError, match="unknown loss 'best'; choose one of dpo, ipo, simpo, orpo, kto"
     ):
-        prefer(gpt(), random_pairs(1), Preferring("best"), PAD, CPU)
+        DPOConfig("best")
+    with pytest.raises(ValueError, match="at least 2 responses; num_generations is 1"):
+        DPOConfig(num_generations=1)
+    with pytest.raises(ValueError, match="name starts with 'nothing'; choose all or tok_emb, "):
+        train_dpo(gpt(), random_pairs(1), DPOConfig(trainable="nothing"), PAD, CPU)
     with pytest.raises(ValueError, match="there is no pair of a better and a worse response"):
-        prefer(gpt(), [], Preferring(), PAD, CPU)
+        train_dpo(gpt(), [], DPOConfig(), PAD, CPU)
 
 
 # the reward model
 
 
-def scorer_of(seed: int = 0) -> ScoreModel:
-    scorer = ScoreModel(gpt(seed))
+def scorer_of(seed: int = 0) -> RewardModel:
+    scorer = RewardModel(gpt(seed))
     nn.init.normal_(scorer.body.out_head.weight)
     return scorer.eval()
 
 
 @given(st.lists(st.integers(2, 20), min_size=1, max_size=6), st.integers(0, 39))
 @settings(max_examples=25)
-def test_filling_never_changes_a_score(lengths, pad):
+def test_padding_never_changes_a_score(lengths, pad):
     """Oracle: every conversation alone, by the score of its last position."""
     scorer = scorer_of()
     generator = np.random.default_rng(0)
     chats = [response(generator.integers(0, 40, n).tolist(), []) for n in lengths]
     with torch.inference_mode():
         alone = [scorer(torch.tensor([chat.ids]))[0, -1].item() for chat in chats]
-        together = scorer.score(fill(chats, pad))
-        same = scorer.score(fill(chats, (pad + 1) % 40))
+        together = scorer.score(right_pad(chats, pad))
+        same = scorer.score(right_pad(chats, (pad + 1) % 40))
     assert together.tolist() == pytest.approx(alone, abs=1e-4, rel=1e-4)
     assert torch.equal(together, same)
-    assert scores(scorer, chats, pad, CPU, batch_size=2).tolist() == pytest.approx(
+    assert score_chats(scorer, chats, pad, CPU, batch_size=2).tolist() == pytest.approx(
         alone, abs=1e-4, rel=1e-4
     )
 
 
-def test_the_score_model_is_a_copy_that_begins_without_an_opinion():
+def test_the_reward_model_is_a_copy_that_begins_without_an_opinion():
     """Oracle: the language model's last hidden states; with a head of zeros all scores are 0 and
     the loss is log 2.
     """
     model = gpt()
     before = copy.deepcopy(model.state_dict())
-    scorer = ScoreModel(model).eval()
-    rows = fill([chat for pair in random_pairs(4) for chat in (pair.chosen, pair.rejected)], PAD)
+    scorer = RewardModel(model).eval()
+    rows = right_pad(
+        [chat for pair in random_pairs(4) for chat in (pair.chosen, pair.rejected)], PAD
+    )
     assert scorer.score(rows).tolist() == [0] * 8
     total, count = bradley_terry_loss(scorer, rows)
     assert (total / count).item() == pytest.approx(math.log(2))
@@ -424,11 +457,11 @@ def test_the_score_model_is_a_copy_that_begins_without_an_opinion():
 def test_the_bradley_terry_loss_is_its_closed_form():
     """Oracle: log(1 + exp(worse - better)), pair by pair."""
     scorer, pairs = scorer_of(), random_pairs(5)
-    rows = fill([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], PAD)
+    rows = right_pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], PAD)
     with torch.inference_mode():
         total, count = bradley_terry_loss(scorer, rows)
     better, worse = (
-        scores(scorer, chats, PAD, CPU)
+        score_chats(scorer, chats, PAD, CPU)
         for chats in zip(*((one.chosen, one.rejected) for one in pairs), strict=True)
     )
     assert count == 5
@@ -441,8 +474,9 @@ def test_a_reward_model_learns_what_is_preferred():
     """
     model = gpt(std=0.05)
     before = copy.deepcopy(model.state_dict())
-    scorer, progress = fit_reward_model(model, toy_pairs(256), PAD, CPU, epochs=2, lr=3e-3)
-    found = rank_pairs(scorer, toy_pairs(100, seed=1), PAD, CPU)
+    config = RewardConfig(epochs=2, lr=3e-3)
+    scorer, progress = train_reward_model(model, toy_pairs(256), config, PAD, CPU)
+    found = evaluate_reward_model(scorer, toy_pairs(100, seed=1), PAD, CPU)
     assert progress.step == 32
     assert found["ranking_accuracy"] == 1.0
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -467,8 +501,10 @@ def test_ranking_is_counted_by_kind_and_calibration_by_sides(n_right, accuracy, 
     four pairs are right, in whatever order the right ones come.
     """
     better, worse = response([1, 5], [2]), response([3], [4, 4])
-    pairs = [Pair(better, worse, "a")] * n_right + [Pair(worse, better, "b")] * (20 - n_right)
-    found = rank_pairs(Prejudice({1: 0.5 + math.log(3), 3: 0.5}), pairs, PAD, CPU)
+    pairs = [EncodedPair(better, worse, "a")] * n_right + [EncodedPair(worse, better, "b")] * (
+        20 - n_right
+    )
+    found = evaluate_reward_model(Prejudice({1: 0.5 + math.log(3), 3: 0.5}), pairs, PAD, CPU)
     assert found["ranking_accuracy"] == accuracy
     assert found["n_pairs"] == 20
     assert found["by_kind"] == ({"a": 1.0, "b": 0.0} if n_right < 20 else {"a": 1.0})

@@ -14,7 +14,7 @@ from torch import nn
 
 from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, pick_precision, preset_config
-from ch06_instruction import answering, reinforcement
+from ch06_instruction import answering, rollouts
 from ch06_instruction.advantages import (
     generalized_advantages,
     group_advantages,
@@ -23,25 +23,17 @@ from ch06_instruction.advantages import (
 )
 from ch06_instruction.answering import Chat
 from ch06_instruction.batches import IGNORED
-from ch06_instruction.chat import END, EncodedChat, chat_model, chat_tokenizer, encode_chat
-from ch06_instruction.instructions import Instruction
+from ch06_instruction.chat import END, chat_model, chat_tokenizer, encode_chat, encode_response
+from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
+from ch06_instruction.grpo import grpo_batches, grpo_loss, train_grpo
 from ch06_instruction.log_probs import token_log_probs
 from ch06_instruction.policy_losses import clipped_surrogate, value_loss
-from ch06_instruction.reinforcement import (
-    ActorCritic,
-    Reinforcing,
-    grpo,
-    grpo_batches,
-    grpo_loss,
-    parts,
-    ppo,
-    ppo_batches,
-    ppo_loss,
-    token_rewards,
-)
-from ch06_instruction.reward_model import ScoreModel, scores
-from ch06_instruction.rollouts import Rollouts, learned_reward, program_reward, roll_out
-from ch06_instruction.sft import Tuning, tune
+from ch06_instruction.ppo import ActorCritic, ppo_batches, ppo_loss, token_rewards, train_ppo
+from ch06_instruction.reward_model import RewardModel, score_chats
+from ch06_instruction.rewards import match_reward, model_reward
+from ch06_instruction.rollouts import Rollouts, minibatches, sample_pairs, sample_rollouts
+from ch06_instruction.sft import train_sft
+from ch06_instruction.storyworld_tasks import Instruction, instruction_reward
 
 CPU = pick_precision(torch.device("cpu"), "float32")
 TOKENIZER = chat_tokenizer(BPETokenizer.train("yes or no, is it so? the mill, the lake. " * 3, 270))
@@ -55,7 +47,7 @@ def instruction(question: str, answer: str = "no", form: str = "phrase") -> Inst
     )
 
 
-ASKED = [instruction(question) for question in QUESTIONS]
+PROMPTS = [instruction(question).messages for question in QUESTIONS]
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +59,12 @@ def taught() -> GPTModel:
     )
     model = chat_model(model, TOKENIZER.n_vocab)
     chats = [
-        encode_chat(TOKENIZER, [*ASKED[row].messages, {"role": "assistant", "content": answer}])
+        encode_chat(TOKENIZER, [*PROMPTS[row], {"role": "assistant", "content": answer}])
         for row in range(2)
         for answer in ("yes", "no", "yes no")
     ]
-    tune(model, chats * 50, chats, Tuning(batch_size=12, epochs=2, lr=1e-2), TOKENIZER.eot_id, CPU)
+    config = SFTConfig(batch_size=12, epochs=2, lr=1e-2, optimizer="muon")
+    train_sft(model, chats * 50, chats, config, TOKENIZER.eot_id, CPU)
     return model.eval()
 
 
@@ -94,9 +87,9 @@ def different(model: GPTModel, seed: int = 7) -> GPTModel:
     return other
 
 
-def says_no(asked, texts, chats) -> torch.Tensor:
+def says_no(prompts, responses) -> torch.Tensor:
     """The reward of the toy: 1 for an answer that has "no" in it."""
-    return torch.tensor([float("no" in text) for text in texts])
+    return torch.tensor([float("no" in text) for text in responses])
 
 
 # advantages
@@ -232,34 +225,36 @@ def test_the_surrogate_by_hand(ratio, advantage, loss, slope):
     """
     now = torch.tensor([-3.0 + math.log(ratio)], dtype=torch.float64, requires_grad=True)
     old = torch.tensor([-3.0], dtype=torch.float64)
-    found = clipped_surrogate(now, old, torch.tensor([advantage], dtype=torch.float64), clip=0.2)
+    found = clipped_surrogate(now, old, torch.tensor([advantage], dtype=torch.float64), epsilon=0.2)
     found.sum().backward()
     assert found.item() == pytest.approx(loss)
     assert now.grad.item() == pytest.approx(slope)
 
 
 @given(st.floats(-3, 0), st.floats(-3, 0), st.floats(-3, 3), st.floats(0.05, 0.5))
-def test_the_surrogate_case_by_case(now, old, advantage, clip):
+def test_the_surrogate_case_by_case(now, old, advantage, epsilon):
     """Oracle: the same in cases instead of a minimum."""
     ratio = math.exp(now - old)
-    bounded = min(ratio, 1 + clip) if advantage > 0 else max(ratio, 1 - clip)
-    found = clipped_surrogate(*torch.tensor([[now], [old], [advantage]], dtype=torch.float64), clip)
+    bounded = min(ratio, 1 + epsilon) if advantage > 0 else max(ratio, 1 - epsilon)
+    found = clipped_surrogate(
+        *torch.tensor([[now], [old], [advantage]], dtype=torch.float64), epsilon
+    )
     assert found.item() == pytest.approx(-bounded * advantage, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("value", "loss", "slope"),
     [
-        (1.1, 0.5 * 0.9**2, -0.9),  # within old +- clip: the plain squared error
+        (1.1, 0.5 * 0.9**2, -0.9),  # within old +- epsilon: the plain squared error
         (1.5, 0.5 * 0.8**2, 0.0),  # further towards the return: no more to gain
         (0.5, 0.5 * 1.5**2, -1.5),  # away from it
         (3.5, 0.5 * 1.5**2, 1.5),  # beyond it
     ],
 )
 def test_the_value_loss_by_hand(value, loss, slope):
-    """The value was 1, its return is 2, and the clip 0.2."""
+    """The value was 1, its return is 2, and epsilon 0.2."""
     values = torch.tensor([value], dtype=torch.float64, requires_grad=True)
-    found = value_loss(values, torch.ones(1), torch.full((1,), 2.0), clip=0.2)
+    found = value_loss(values, torch.ones(1), torch.full((1,), 2.0), epsilon=0.2)
     found.sum().backward()
     assert found.item() == pytest.approx(loss)
     assert values.grad.item() == pytest.approx(slope)
@@ -274,16 +269,15 @@ class Recorder:
     def __init__(self, rewards=lambda n: torch.ones(n)):
         self.rewards, self.calls = rewards, []
 
-    def __call__(self, asked, texts, chats):
-        self.calls.append((list(asked), list(texts), list(chats)))
-        return self.rewards(len(texts))
+    def __call__(self, prompts, responses):
+        self.calls.append((list(prompts), list(responses)))
+        return self.rewards(len(responses))
 
 
-def rolled(
-    taught, reward=says_no, samples: int = 16, seed: int = 0
-) -> tuple[Chat, GPTModel, Rollouts]:
+def rolled(taught, reward_fn=says_no, n: int = 16) -> tuple[Chat, GPTModel, Rollouts]:
     chat, reference = chat_of(taught), different(taught)
-    drawn = roll_out(chat, reference, ASKED, samples, reward, torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(0)
+    drawn = sample_rollouts(chat, reference, PROMPTS, reward_fn, n, generator)
     return chat, reference, drawn
 
 
@@ -293,10 +287,11 @@ def test_only_drawn_tokens_are_targets(taught):
     """
     recorder = Recorder()
     chat, _, drawn = rolled(taught, recorder)
-    ((asked, texts, chats),) = recorder.calls
-    assert asked == [ASKED[0]] * 16 + [ASKED[1]] * 16
+    ((prompts, texts),) = recorder.calls
+    assert prompts == [PROMPTS[0]] * 16 + [PROMPTS[1]] * 16
+    assert texts == drawn.texts
     for row in range(32):
-        prompt = chat.prompt(asked[row].messages)
+        prompt = chat.prompt(prompts[row])
         response = drawn.targets[row][drawn.mask[row]].tolist()
         whole = prompt + response
         assert drawn.inputs[row].tolist() == whole[:-1] + [TOKENIZER.eot_id] * (
@@ -306,11 +301,8 @@ def test_only_drawn_tokens_are_targets(taught):
             range(len(prompt) - 1, len(whole) - 1)
         )
         assert (drawn.targets[row][~drawn.mask[row]] == IGNORED).all()
-        assert chats[row].ids == whole
         assert TOKENIZER.decode(response).removesuffix(END) == texts[row]
         assert END_ID not in response[:-1]
-    assert drawn.right == np.mean([text.strip() == "no" for text in texts]) > 0
-    assert drawn.words == np.mean([len(text.split()) for text in texts])
 
 
 def test_a_response_that_does_not_end_is_worth_nothing(taught):
@@ -327,7 +319,7 @@ def test_log_probabilities_are_those_of_the_drawn_tokens(taught):
     reference.
     """
     chat, reference, drawn = rolled(taught)
-    for model, found in ((chat.model, drawn.log_probs), (reference, drawn.reference)):
+    for model, found in ((chat.model, drawn.log_probs), (reference, drawn.ref_log_probs)):
         with torch.inference_mode():
             log_p = model(drawn.inputs).log_softmax(dim=-1)
         expected = log_p.gather(2, drawn.targets.clamp(min=0).unsqueeze(2)).squeeze(2)
@@ -335,7 +327,8 @@ def test_log_probabilities_are_those_of_the_drawn_tokens(taught):
             found, torch.where(drawn.mask, expected, 0.0), rtol=1e-5, atol=1e-5
         )
     kl = [
-        (drawn.log_probs - drawn.reference)[row][drawn.mask[row]].sum().item() for row in range(32)
+        (drawn.log_probs - drawn.ref_log_probs)[row][drawn.mask[row]].sum().item()
+        for row in range(32)
     ]
     assert drawn.kl == pytest.approx(np.mean(kl), abs=1e-5)
 
@@ -356,8 +349,10 @@ def test_rollouts_draw_from_the_policy(taught):
     errors.
     """
     chat = chat_of(taught)
-    drawn = roll_out(chat, taught, ASKED[:1], 4000, says_no, torch.Generator().manual_seed(0))
-    prompt = chat.prompt(ASKED[0].messages)
+    drawn = sample_rollouts(
+        chat, taught, PROMPTS[:1], says_no, 4000, torch.Generator().manual_seed(0)
+    )
+    prompt = chat.prompt(PROMPTS[0])
     with torch.inference_mode():
         p = taught(torch.tensor([prompt]))[0, -1].softmax(0)
     share = torch.bincount(drawn.targets[:, len(prompt) - 1], minlength=TOKENIZER.n_vocab) / 4000
@@ -377,25 +372,70 @@ def test_a_program_rewards_the_right_answer_and_a_little_the_right_form():
         ('{"answer": "lake"}', "json", '{"answer": "mill"}', 0.1),
         ("mill", "json", '{"answer": "mill"}', 0.0),
     ]
-    asked = [instruction("?", answer, form) for _, form, answer, _ in cases]
-    found = program_reward(asked, [case[0] for case in cases], [])
+    asked = [instruction(f"{i}?", answer, form) for i, (_, form, answer, _) in enumerate(cases)]
+    found = instruction_reward(asked)([one.messages for one in asked], [case[0] for case in cases])
     assert found.tolist() == pytest.approx([case[3] for case in cases])
 
 
-def test_a_learned_reward_is_the_reward_models_score(taught):
-    scorer = ScoreModel(taught)
-    nn.init.normal_(scorer.body.out_head.weight)
-    chats = [EncodedChat(list(range(n)), [False] * n) for n in (3, 9, 5)]
-    found = learned_reward(scorer, 0, CPU)([], [], chats)
-    assert found.tolist() == scores(scorer, chats, 0, CPU).tolist()
+def test_a_match_is_worth_1():
+    reward_fn = match_reward(PROMPTS, ["no", "the mill"])
+    responses = ["no", "the mill", "so\nno", "the mill", "", "lake"]
+    assert reward_fn(PROMPTS * 3, responses).tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_the_reward_models_reward_is_its_score_of_the_response(taught):
+    """Oracle: scores of conversations that are encoded here; a long prompt is cut, so that the
+    model can read all of it, and a response may be empty.
+    """
+    model = RewardModel(taught)
+    nn.init.normal_(model.body.out_head.weight)
+    prompts = [*PROMPTS, instruction("yes " * 200).messages]
+    responses = ["no", "", "yes yes"]
+    found = model_reward(model, chat_of(taught))(prompts, responses)
+    chats = [
+        encode_response(TOKENIZER, prompt, response, taught.config.context_length - 1)
+        for prompt, response in zip(prompts, responses, strict=True)
+    ]
+    assert len(chats[2].ids) == taught.config.context_length
+    expected = score_chats(model, chats, TOKENIZER.eot_id, CPU)
+    assert found.tolist() == expected.tolist()
+    assert len(set(found.tolist())) == 3
+
+
+def test_pairs_are_the_best_and_the_worst_of_each_prompt(taught):
+    """Oracle: the same responses sampled again in the same batches, and a search for the first
+    best and the first worst.
+    """
+    table = {"no": 2.0, "yes": 1.0, "yes no": 0.5}
+
+    def reward_fn(prompts, responses):
+        return torch.tensor([table.get(text.strip(), 0.0) for text in responses])
+
+    chat, prompts = chat_of(taught), PROMPTS * 3
+    pairs, mean = sample_pairs(
+        chat, prompts, reward_fn, 3, torch.Generator().manual_seed(0), batch_size=4
+    )
+    generator, expected, rewards = torch.Generator().manual_seed(0), [], []
+    for prompt in prompts:
+        ids = chat.prompt(prompt)
+        sampled = chat.sample([ids], 3, 1.0, generator)
+        worth = reward_fn([], [chat.text(response) for response in sampled]).tolist()
+        rewards += worth
+        best = max(range(3), key=lambda i, worth=worth: (worth[i], -i))
+        worst = min(range(3), key=lambda i, worth=worth: (worth[i], i))
+        if worth[best] > worth[worst]:
+            expected.append((ids + sampled[best], ids + sampled[worst]))
+    assert [(pair.chosen.ids, pair.rejected.ids) for pair in pairs] == expected
+    assert len(expected) > 0
+    assert mean == pytest.approx(np.mean(rewards))
 
 
 def test_token_rewards_by_hand():
     """Two responses of 2 and 3 tokens with the rewards 1 and 0.5, at a beta of 0.1."""
     targets = torch.tensor([[IGNORED, 5, 6, IGNORED], [7, 8, 9, IGNORED]])
     log_probs = torch.tensor([[0.0, -1.0, -2.0, 0.0], [-1.0, -1.0, -3.0, 0.0]])
-    reference = torch.tensor([[0.0, -3.0, -1.0, 0.0], [-1.0, -2.0, -3.0, 0.0]])
-    drawn = Rollouts(targets, targets, log_probs, reference, torch.tensor([1.0, 0.5]), 0.0, 0.0)
+    ref_log_probs = torch.tensor([[0.0, -3.0, -1.0, 0.0], [-1.0, -2.0, -3.0, 0.0]])
+    drawn = Rollouts(targets, targets, log_probs, ref_log_probs, torch.tensor([1.0, 0.5]), [])
     expected = torch.tensor([[0.0, -0.2, 0.1 + 1.0, 0.0], [0.0, -0.1, 0.5, 0.0]])
     torch.testing.assert_close(token_rewards(drawn, beta=0.1), expected)
 
@@ -403,20 +443,35 @@ def test_token_rewards_by_hand():
 # updates
 
 
-@pytest.mark.parametrize(("n", "minibatches"), [(8, 2), (6, 4), (7, 7), (5, 1)])
-def test_every_pass_uses_every_response_once(n, minibatches):
-    plan = Reinforcing(prompts=n, samples=1, passes=3, minibatches=minibatches)
-    groups = list(parts(n, plan, np.random.default_rng(0)))
-    assert len(groups) == 3 * minibatches
-    for first in range(0, len(groups), minibatches):
-        assert sorted(torch.cat(groups[first : first + minibatches]).tolist()) == list(range(n))
+@pytest.mark.parametrize(("n", "n_minibatches"), [(8, 2), (6, 4), (7, 7), (5, 1)])
+def test_every_pass_uses_every_response_once(n, n_minibatches):
+    config = PPOConfig(
+        prompts_per_step=n, num_generations=1, num_iterations=3, num_minibatches=n_minibatches
+    )
+    groups = list(minibatches(n, config, np.random.default_rng(0)))
+    assert len(groups) == 3 * n_minibatches
+    for first in range(0, len(groups), n_minibatches):
+        assert sorted(torch.cat(groups[first : first + n_minibatches]).tolist()) == list(range(n))
 
 
-def test_more_minibatches_than_responses_are_refused():
-    with pytest.raises(
-        ValueError, match="6 responses a round cannot be divided into 7 minibatches"
-    ):
-        Reinforcing(prompts=3, samples=2, minibatches=7)
+@pytest.mark.parametrize(
+    ("kind", "settings", "words"),
+    [
+        (
+            GRPOConfig,
+            dict(prompts_per_step=3, num_generations=2, num_minibatches=7),
+            "the 6 responses of a rollout cannot be divided into 7 minibatches",
+        ),
+        (GRPOConfig, dict(num_generations=1), "num_generations must be at least 2, not 1"),
+        (PPOConfig, dict(epsilon=0.0), "--epsilon must be a positive number, not 0"),
+        (SFTConfig, dict(lora_rank=-1), r"--lora-rank must be 0 \(no LoRA\) or more, not -1"),
+        (SFTConfig, dict(lora_rank=2, optimizer="muon"), "trained with adamw"),
+        (SFTConfig, dict(lr=-0.1), "--lr must be a positive number, not -0.1"),
+    ],
+)
+def test_a_bad_recipe_is_refused(kind, settings, words):
+    with pytest.raises(ValueError, match=words):
+        kind(**settings)
 
 
 def test_grpos_first_gradient_is_the_policy_gradient(taught):
@@ -424,9 +479,9 @@ def test_grpos_first_gradient_is_the_policy_gradient(taught):
     -advantage x grad log p.
     """
     chat, _, drawn = rolled(taught)
-    plan = Reinforcing(prompts=2, samples=16, minibatches=1, beta=0.0)
-    batch = next(grpo_batches(iter([drawn]), plan))
-    total, count = grpo_loss(plan)(chat.model, batch)
+    config = GRPOConfig(prompts_per_step=2, num_generations=16, num_minibatches=1, beta=0.0)
+    batch = next(grpo_batches(iter([drawn]), config, np.random.default_rng(0)))
+    total, count = grpo_loss(config)(chat.model, batch)
     (total / count).backward()
     found = [p.grad.clone() for p in chat.model.parameters()]
     chat.model.zero_grad()
@@ -450,11 +505,13 @@ def test_grpos_loss_token_by_token(taught):
     tokens beyond the clip.
     """
     drawn = rolled(taught)[2]
-    plan = Reinforcing(prompts=2, samples=16, minibatches=2, beta=0.3, clip=0.1)
+    config = GRPOConfig(
+        prompts_per_step=2, num_generations=16, num_minibatches=2, beta=0.3, epsilon=0.1
+    )
     moved = different(taught, seed=3)
     clipped = seen = 0
-    for batch in grpo_batches(iter([drawn]), plan):
-        total, count = grpo_loss(plan)(moved, batch)
+    for batch in grpo_batches(iter([drawn]), config, np.random.default_rng(0)):
+        total, count = grpo_loss(config)(moved, batch)
         inputs, targets, old, before, advantages = batch
         with torch.inference_mode():
             now = token_log_probs(moved, inputs, targets)
@@ -480,8 +537,11 @@ def test_ppos_batches_begin_from_a_critic_without_an_opinion(taught):
     come, whitened by numpy.
     """
     chat, _, drawn = rolled(taught)
-    plan = Reinforcing(prompts=2, samples=16, minibatches=1, beta=0.5, lam=0.9)
-    batch = next(ppo_batches(ActorCritic(chat.model), iter([drawn]), plan, chat))
+    config = PPOConfig(
+        prompts_per_step=2, num_generations=16, num_minibatches=1, beta=0.5, gae_lambda=0.9
+    )
+    critic = ActorCritic(chat.model).critic
+    batch = next(ppo_batches(critic, iter([drawn]), config, CPU, np.random.default_rng(0)))
     inputs, targets, _, advantages, values, returns = batch
     assert (values == 0).all()
     rows = [drawn.inputs.tolist().index(row) for row in inputs.tolist()]
@@ -502,13 +562,13 @@ def test_ppos_batches_begin_from_a_critic_without_an_opinion(taught):
 def test_ppos_loss_token_by_token(taught):
     """Oracle: a loop over the drawn tokens with plain numbers; policy and critic have moved."""
     chat, _, drawn = rolled(taught)
-    plan = Reinforcing(prompts=2, samples=16, minibatches=1, clip=0.1)
+    config = PPOConfig(prompts_per_step=2, num_generations=16, num_minibatches=1, epsilon=0.1)
     both = ActorCritic(chat.model)
-    batch = next(ppo_batches(both, iter([drawn]), plan, chat))
+    batch = next(ppo_batches(both.critic, iter([drawn]), config, CPU, np.random.default_rng(0)))
     both.policy = different(taught, seed=3)
     nn.init.normal_(both.critic.body.out_head.weight, std=0.1)
     inputs, targets, old, advantages, old_values, returns = batch
-    total, count = ppo_loss(plan)(both, batch)
+    total, count = ppo_loss(config)(both, batch)
     with torch.inference_mode():
         now, values = token_log_probs(both.policy, inputs, targets), both.critic(inputs)
     losses = []
@@ -526,18 +586,19 @@ def test_ppos_loss_token_by_token(taught):
 
 @pytest.mark.parametrize("loss", ["grpo", "ppo"])
 def test_no_gradient_reaches_the_last_layer_but_where_a_token_was_drawn(taught, loss):
-    """Oracle: autograd on hidden states given from outside; the prompt's and the filling's are
+    """Oracle: autograd on hidden states given from outside; the prompt's and the padding's are
     exactly 0.
     """
     chat, _, drawn = rolled(taught)
-    plan = Reinforcing(prompts=2, samples=16, minibatches=1)
-    both = ActorCritic(chat.model)
+    few = dict(prompts_per_step=2, num_generations=16, num_minibatches=1)
+    both, generator = ActorCritic(chat.model), np.random.default_rng(0)
     if loss == "grpo":
-        batch, loss_fn, model = next(grpo_batches(iter([drawn]), plan)), grpo_loss(plan), chat.model
+        config, model = GRPOConfig(**few), chat.model
+        batch, loss_fn = next(grpo_batches(iter([drawn]), config, generator)), grpo_loss(config)
     else:
-        batch = next(ppo_batches(both, iter([drawn]), plan, chat))
-        loss_fn = ppo_loss(plan)
-        model = both
+        config, model = PPOConfig(**few), both
+        batch = next(ppo_batches(both.critic, iter([drawn]), config, CPU, generator))
+        loss_fn = ppo_loss(config)
     hidden = torch.randn(
         *drawn.inputs.shape, 32, generator=torch.Generator().manual_seed(0)
     ).requires_grad_()
@@ -550,48 +611,50 @@ def test_no_gradient_reaches_the_last_layer_but_where_a_token_was_drawn(taught, 
     assert reached[batch[1] != IGNORED].double().mean() > 0.5  # the others' gain was clipped
 
 
-def learn(taught, monkeypatch, method, **changes):
+SAYS_ONLY_NO = match_reward(PROMPTS, ["no"] * len(PROMPTS))
+
+
+def learn(taught, monkeypatch, method, seed: int = 0, **changes):
     """A run on the toy, and the reference that it used."""
     references = []
 
-    def watched(chat, reference, *rest):
+    def watched(chat, reference, *rest, **options):
         references.append(reference)
-        return roll_out(chat, reference, *rest)
+        return sample_rollouts(chat, reference, *rest, **options)
 
-    monkeypatch.setattr(reinforcement, "roll_out", watched)
+    monkeypatch.setattr(rollouts, "sample_rollouts", watched)
     chat = chat_of(taught)
-    plan = Reinforcing(
-        **{
-            "rounds": 15,
-            "prompts": 2,
-            "samples": 16,
-            "passes": 2,
-            "lr": 3e-3,
-            "value_lr": 3e-3,
-            "beta": 0.0,
-        }
-        | changes
-    )
-    found = method(chat, ASKED, plan, says_no)
-    assert found.progress.step == plan.rounds * plan.passes * plan.minibatches
-    assert len(found.rounds) == len(references) == plan.rounds
+    settings = {
+        "num_rollouts": 15,
+        "prompts_per_step": 2,
+        "num_generations": 16,
+        "num_iterations": 2,
+        "lr": 3e-3,
+        "beta": 0.0,
+        "trainable": "all",
+    } | changes
+    if method is train_ppo:
+        config = PPOConfig(critic_lr=3e-3, **settings)
+    else:
+        config = GRPOConfig(**settings)
+    found = method(chat, PROMPTS, says_no, config, seed=seed, accuracy_fn=SAYS_ONLY_NO)
+    assert found.progress.step == config.num_rollouts * 2 * 2
+    assert len(found.rollouts) == len(references) == config.num_rollouts
     assert len({id(reference) for reference in references}) == 1
-    return chat, found.rounds, references[0]
+    return chat, found.rollouts, references[0]
 
 
-@pytest.mark.parametrize("method", [grpo, ppo])
+@pytest.mark.parametrize("method", [train_grpo, train_ppo])
 def test_the_reward_rises_and_the_reference_stays(taught, monkeypatch, method):
     """Oracle: the toy's reward, counted once more on answers drawn afterwards; the reference is
     what the model was.
     """
     before = copy.deepcopy(taught.state_dict())
-    chat, rounds, reference = learn(taught, monkeypatch, method)
-    assert rounds[0]["kl"] == 0
-    assert rounds[0]["reward"] < 0.6
-    assert np.mean([entry["reward"] for entry in rounds[-5:]]) > 0.85
-    answers = chat.respond(
-        [one.messages for one in ASKED], 100, 1.0, torch.Generator().manual_seed(1)
-    )
+    chat, log, reference = learn(taught, monkeypatch, method)
+    assert log[0]["kl"] == 0
+    assert log[0]["reward"] < 0.6
+    assert np.mean([entry["reward"] for entry in log[-5:]]) > 0.85
+    answers = chat.respond(PROMPTS, 100, 1.0, torch.Generator().manual_seed(1))
     assert np.mean(["no" in answer for answer in answers]) > 0.9
     assert all(torch.equal(value, before[name]) for name, value in reference.state_dict().items())
     assert not any(
@@ -601,13 +664,34 @@ def test_the_reward_rises_and_the_reference_stays(taught, monkeypatch, method):
     assert not reference.training
 
 
-@pytest.mark.parametrize("method", [grpo, ppo])
-def test_the_same_seed_gives_the_same_rounds(taught, monkeypatch, method):
-    runs = [learn(taught, monkeypatch, method, rounds=3, seed=seed)[1] for seed in (0, 0, 1)]
+def test_each_rollout_is_summarized(taught, monkeypatch):
+    """Oracle: the texts of each rollout, counted by hand."""
+    made = []
+
+    def watched(*arguments, **options):
+        made.append(sample_rollouts(*arguments, **options))
+        return made[-1]
+
+    chat = chat_of(taught)
+    monkeypatch.setattr(rollouts, "sample_rollouts", watched)
+    config = GRPOConfig(num_rollouts=2, prompts_per_step=2, num_generations=8, lr=0.0)
+    log = train_grpo(chat, PROMPTS, says_no, config, accuracy_fn=SAYS_ONLY_NO).rollouts
+    for entry, drawn in zip(log, made, strict=True):
+        assert entry["accuracy"] == np.mean([text.strip() == "no" for text in drawn.texts])
+        assert entry["words"] == np.mean([len(text.split()) for text in drawn.texts])
+        assert entry["reward"] == pytest.approx(drawn.rewards.mean().item())
+    assert 0 < log[0]["accuracy"] < 1
+    unmeasured = train_grpo(chat, PROMPTS, says_no, config).rollouts
+    assert all("accuracy" not in entry for entry in unmeasured)
+
+
+@pytest.mark.parametrize("method", [train_grpo, train_ppo])
+def test_the_same_seed_gives_the_same_rollouts(taught, monkeypatch, method):
+    runs = [learn(taught, monkeypatch, method, num_rollouts=3, seed=seed)[1] for seed in (0, 0, 1)]
     assert runs[0] == runs[1] != runs[2]
 
 
-@pytest.mark.parametrize("method", [grpo, ppo])
+@pytest.mark.parametrize("method", [train_grpo, train_ppo])
 def test_a_larger_beta_keeps_the_model_near_the_reference(taught, monkeypatch, method):
     """Oracle: the same run without it."""
     far, near = (
@@ -629,12 +713,14 @@ def test_ppos_critic_learns_what_responses_are_worth(taught, monkeypatch):
             super().__init__(policy)
             made.append(self)
 
-    monkeypatch.setattr(reinforcement, "ActorCritic", Kept)
-    chat, rounds, _ = learn(taught, monkeypatch, ppo, lr=0.0, rounds=25, samples=64)
+    monkeypatch.setattr("ch06_instruction.ppo.ActorCritic", Kept)
+    chat, log, _ = learn(
+        taught, monkeypatch, train_ppo, lr=0.0, num_rollouts=25, num_generations=64
+    )
     with torch.inference_mode():
         values = [
-            made[0].critic(torch.tensor([chat.prompt(one.messages)]))[0, -1].item() for one in ASKED
+            made[0].critic(torch.tensor([chat.prompt(prompt)]))[0, -1].item() for prompt in PROMPTS
         ]
-    reward = np.mean([entry["reward"] for entry in rounds])
+    reward = np.mean([entry["reward"] for entry in log])
     assert 0.2 < reward < 0.6
     assert np.mean(values) == pytest.approx(reward, abs=0.1)

@@ -9,11 +9,13 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from ch06_instruction.batches import collate
-from ch06_instruction.chat import EncodedChat
-from ch06_instruction.dpo import Preferring, preference_loss
+from ch06_instruction.chat import with_response
+from ch06_instruction.config import DPOConfig as OurDPOConfig
+from ch06_instruction.config import GRPOConfig as OurGRPOConfig
+from ch06_instruction.dpo import preference_loss
+from ch06_instruction.grpo import grpo_loss
 from ch06_instruction.log_probs import response_log_probs, token_log_probs
 from ch06_instruction.preference_losses import PairLogProbs, orpo, simpo
-from ch06_instruction.reinforcement import Reinforcing, grpo_loss
 
 pytestmark = pytest.mark.slow  # trl takes a while to come and to build its trainers
 PAD, N_VOCAB = 0, 40
@@ -61,17 +63,13 @@ def ours(model) -> SimpleNamespace:
     )
 
 
-def answered(prompt: list[int], answer: list[int]) -> EncodedChat:
-    return EncodedChat(prompt + answer, [False] * len(prompt) + [True] * len(answer))
-
-
 def gradients(loss: torch.Tensor, model) -> list[torch.Tensor]:
     model.zero_grad()
     loss.backward()
     return [parameter.grad.clone() for parameter in model.parameters()]
 
 
-def filled(rows: list[list]) -> torch.Tensor:
+def padded(rows: list[list]) -> torch.Tensor:
     return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD)
 
 
@@ -96,19 +94,21 @@ def test_dpo_and_ipo_are_trls(name, theirs, models, tokenizer, tmp_path):
             report_to=[],
         ),
     )
-    chats = [answered(*pair) for pair in zip(PROMPTS * 2, CHOSEN + REJECTED, strict=True)]
+    chats = [with_response(*pair) for pair in zip(PROMPTS * 2, CHOSEN + REJECTED, strict=True)]
     expected = trainer.compute_loss(
         trainer.model,
         {
-            "input_ids": filled([chat.ids for chat in chats]),
-            "attention_mask": filled([[1] * len(chat.ids) for chat in chats]),
-            "completion_mask": filled([[int(said) for said in chat.said] for chat in chats]),
+            "input_ids": padded([chat.ids for chat in chats]),
+            "attention_mask": padded([[1] * len(chat.ids) for chat in chats]),
+            "completion_mask": padded(
+                [[int(learned) for learned in chat.assistant_mask] for chat in chats]
+            ),
         },
     )
     inputs, targets = collate(chats, PAD)
     with torch.no_grad():
         known = response_log_probs(ours(reference), inputs, targets)
-    total, count = preference_loss(Preferring(name, beta=0.3))(
+    total, count = preference_loss(OurDPOConfig(name, beta=0.3))(
         ours(policy), (inputs, targets, known)
     )
     torch.testing.assert_close(total / count, expected)
@@ -146,7 +146,7 @@ def test_simpo_and_orpo_are_trls(beta):
 
 def test_grpo_is_trls(models, tokenizer, tmp_path):
     """With ratios on both sides of the clip and a KL; "bnpo" is trl's name for the mean over all
-    tokens. Prompts are filled up on the left there, which would move GPT-2's positions, so all have
+    tokens. Prompts are padded on the left there, which would move GPT-2's positions, so all have
     two tokens. The KL is that of the GRPO paper, without the correction of DeepSeek-V3.2.
     """
     from datasets import Dataset
@@ -175,7 +175,9 @@ def test_grpo_is_trls(models, tokenizer, tmp_path):
     )
     trainer.current_gradient_accumulation_steps = 1
     prompts = [ids[:2] for ids in PROMPTS]
-    inputs, targets = collate([answered(*pair) for pair in zip(prompts, CHOSEN, strict=True)], PAD)
+    inputs, targets = collate(
+        [with_response(*pair) for pair in zip(prompts, CHOSEN, strict=True)], PAD
+    )
     mask, generator = targets >= 0, torch.Generator().manual_seed(0)
     with torch.no_grad():
         now, known = (
@@ -191,16 +193,16 @@ def test_grpo_is_trls(models, tokenizer, tmp_path):
         {
             "prompt_ids": torch.tensor(prompts),
             "prompt_mask": torch.ones(3, 2, dtype=torch.long),
-            "completion_ids": filled(CHOSEN),
-            "completion_mask": filled([[1] * len(ids) for ids in CHOSEN]),
+            "completion_ids": padded(CHOSEN),
+            "completion_mask": padded([[1] * len(ids) for ids in CHOSEN]),
             "advantages": advantages[:, 0],
             **{
-                name: filled([row[said].tolist() for row, said in zip(values, mask, strict=True)])
+                name: padded([row[said].tolist() for row, said in zip(values, mask, strict=True)])
                 for name, values in rows.items()
             },
         },
     )
-    total, count = grpo_loss(Reinforcing(beta=0.4, clip=0.2))(
+    total, count = grpo_loss(OurGRPOConfig(beta=0.4, epsilon=0.2))(
         ours(policy), (inputs, targets, old, known, advantages)
     )
     torch.testing.assert_close(total / count, expected)

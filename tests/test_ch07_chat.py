@@ -17,7 +17,7 @@ from serving_setup import make_run
 from ch03_gpt import complete
 from ch04_pretraining import load_checkpoint
 from ch06_instruction.chat import prompt_ids
-from ch06_instruction.conversations import read_conversations
+from ch06_instruction.chat_datasets import read_conversations
 from ch07_practice.serving.terminal_chat import chat
 
 ROOT = Path(__file__).parent.parent

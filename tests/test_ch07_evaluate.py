@@ -28,7 +28,7 @@ from ch03_gpt.flops import cache_bytes_per_token
 from ch04_pretraining import evaluate_loss, save_checkpoint, save_pretrained
 from ch04_pretraining.story_corpus import draw_questions, grade
 from ch06_instruction.chat import chat_model, chat_tokenizer
-from ch06_instruction.instructions import instructions
+from ch06_instruction.storyworld_tasks import instructions
 from ch07_practice.evaluation.evaluate_command import (
     EvalSize,
     answer_prompt,

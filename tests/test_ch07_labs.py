@@ -23,7 +23,7 @@ from ch03_gpt.generation import Completion
 from ch04_pretraining import save_checkpoint
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import chat_model, chat_tokenizer
-from ch06_instruction.instructions import FORM_WORDS, REFUSAL, instructions
+from ch06_instruction.storyworld_tasks import FORM_WORDS, REFUSAL, instructions
 from ch07_practice.evaluation.evaluation import EvalModel
 from ch07_practice.labs import context, few_shot, injection, steps, structured, tools
 from ch07_practice.labs.labs_command import LABS, draw_labs, labs

@@ -29,6 +29,8 @@ from ch04_pretraining.checkpoint import read_training_state, restore_training_st
 from ch04_pretraining.main import main as pretrain
 from ch05_classification import ClassifierConfig
 from ch05_classification.main import main as classify
+from ch06_instruction.config import GRPOConfig, PPOConfig
+from ch06_instruction.main import InstructionConfig
 from ch06_instruction.main import main as tune
 from ch07_practice.evaluation.evaluate_command import evaluate
 from ch07_practice.evaluation.likelihood import score_rows
@@ -162,12 +164,16 @@ def test_classifying_needs_no_float64(run, lora_rank):
 def test_tuning_aligning_and_evaluating_need_no_float64(run, monkeypatch):
     draws = iter(range(10_000))
     monkeypatch.setattr(
-        "ch06_instruction.preferences.exact_match", lambda text, answer: next(draws) % 3 == 0
+        "ch06_instruction.rewards.exact_match", lambda text, answer: next(draws) % 3 == 0
     )
     monkeypatch.setattr("ch06_instruction.answering.MAX_NEW_TOKENS", 12)
     with NoFloat64():
         metrics = tune(
-            conversations=24, pairs=8, prompts=4, rounds=1, questions=8, dtype="float32", run=run
+            InstructionConfig(conversations=24, questions=8, pairs=8, prompts=4),
+            ppo=PPOConfig(num_rollouts=1),
+            grpo=GRPOConfig(num_rollouts=1),
+            dtype="float32",
+            run=run,
         )
         found = evaluate(questions=4, tokens=300, dtype="float32", run=run)
     assert {"base", "sft", "reward", "dpo", "ppo", "grpo"} <= set(metrics)

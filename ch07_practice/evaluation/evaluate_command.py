@@ -22,9 +22,8 @@ from ch04_pretraining.story_corpus import (
     draw_questions,
     story_documents,
 )
-from ch06_instruction.evaluation import ask_base, examine
-from ch06_instruction.grading import exact_match, summarize_answers
-from ch06_instruction.instructions import instructions
+from ch06_instruction.grading import exact_match
+from ch06_instruction.storyworld_tasks import evaluate_instructions, instructions, summarize_answers
 from ch07_practice.evaluation.evaluation import (
     EvalModel,
     EvalResult,
@@ -91,12 +90,12 @@ def evaluate_story_choices(model: EvalModel, size: EvalSize) -> list[EvalResult]
     return evaluate_choices(model, "choice", list(zip(prompts, choices, strict=True)), right)
 
 
-def evaluate_instructions(model: EvalModel, size: EvalSize) -> list[EvalResult]:
+def evaluate_free_answers(model: EvalModel, size: EvalSize) -> list[EvalResult]:
     """Chapter 6's questions, answered freely; a model without chat template is asked in the form
     of chapter 4's texts.
     """
     tests = list(instructions(size.questions, size.seed, only="question"))
-    rows, _ = (examine if model.has_template else ask_base)(model.chat, tests)
+    rows, _ = evaluate_instructions(model.chat, tests, pretrained=not model.has_template)
     summary = summarize_answers(rows)
     parts = {"exact match": summary} | {
         name.replace("_", " "): summary[name] for name in ("one_hop", "two_hop") if name in summary
@@ -129,7 +128,7 @@ def evaluate_texts(model: EvalModel, size: EvalSize) -> list[EvalResult]:
 TASKS: dict[str, Callable[[EvalModel, EvalSize], list[EvalResult]]] = {
     "stories": evaluate_stories,
     "choice": evaluate_story_choices,
-    "instructions": evaluate_instructions,
+    "instructions": evaluate_free_answers,
     "text": evaluate_texts,
 }
 

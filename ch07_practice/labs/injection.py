@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import FORM_WORDS
+from ch06_instruction.storyworld_tasks import FORM_WORDS
 from ch07_practice.evaluation.evaluation import EvalResult, accuracy_result
 from ch07_practice.labs.setting import Setting
 from ch07_practice.labs.structured import STEPS, constrained_answers

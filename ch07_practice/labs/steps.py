@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from ch03_gpt import document_start
 from ch06_instruction.answering import Chat
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import REFUSAL
+from ch06_instruction.storyworld_tasks import REFUSAL
 from ch07_practice.evaluation.evaluation import EvalResult, accuracy_result, evaluate_continuations
 from ch07_practice.labs.setting import Setting
 from ch07_practice.story_questions import (

@@ -14,7 +14,7 @@ import torch
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import END
 from ch06_instruction.grading import final_answer
-from ch06_instruction.instructions import FORM_WORDS
+from ch06_instruction.storyworld_tasks import FORM_WORDS
 from ch07_practice.decoding.constrained import Pattern, RegexConstraint, Vocabulary
 from ch07_practice.evaluation.evaluation import EvalResult, accuracy_result
 from ch07_practice.labs.setting import Setting, continue_responses

@@ -11,13 +11,13 @@ from scipy.stats import entropy
 
 from ch01_text import BPETokenizer
 from ch06_instruction.advantages import generalized_advantages, group_advantages
-from ch06_instruction.best_of_n import most_agreed
+from ch06_instruction.best_of_n import majority_vote
 from ch06_instruction.book import custom_collate_fn
 from ch06_instruction.chat import END, chat_tokenizer, encode_chat
 from ch06_instruction.grading import final_answer
-from ch06_instruction.instructions import instructions
 from ch06_instruction.policy_losses import clipped_surrogate
 from ch06_instruction.preference_losses import PairLogProbs, dpo
+from ch06_instruction.storyworld_tasks import instructions
 from exercise_checks.expect import expect, expect_same
 
 
@@ -35,7 +35,7 @@ def loss_mask(function: Callable) -> None:
             f"messages of {', '.join(roles)}: ids {chat.ids}, assistant_id {assistant}, end_id"
             f" {end}",
             function(list(chat.ids), assistant, end),
-            chat.said[1:],
+            chat.assistant_mask[1:],
         )
 
 
@@ -115,7 +115,7 @@ def dpo_gradient_weight(function: Callable) -> None:
         learned, zero = chosen.clone().requires_grad_(), torch.zeros(4)
         dpo(PairLogProbs(learned, rejected, zero, zero, zero, zero), beta).sum().backward()
         expect(
-            f"chosen_gain {chosen.tolist()}, rejected_gain {rejected.tolist()}, beta {beta}",
+            f"chosen_logratios {chosen.tolist()}, rejected_logratios {rejected.tolist()}, beta {beta}",
             function(chosen, rejected, beta),
             -learned.grad / beta,
         )
@@ -151,13 +151,13 @@ def group_relative(function: Callable) -> None:
 
 def clipped_objective(function: Callable) -> None:
     ratio, advantages = [1.5, 1.5, 0.5, 0.5, 1.1, 0.9], [1.0, -1.0, 1.0, -2.0, 3.0, -3.0]
-    for clip in (0.2, 0.05):
+    for epsilon in (0.2, 0.05):
         losses = clipped_surrogate(
-            torch.tensor(ratio).log(), torch.zeros(6), torch.tensor(advantages), clip
+            torch.tensor(ratio).log(), torch.zeros(6), torch.tensor(advantages), epsilon
         )
         expect(
-            f"ratio {ratio}, advantages {advantages}, clip {clip}",
-            function(torch.tensor(ratio), torch.tensor(advantages), clip),
+            f"ratio {ratio}, advantages {advantages}, epsilon {epsilon}",
+            function(torch.tensor(ratio), torch.tensor(advantages), epsilon),
             -losses,
         )
 
@@ -193,11 +193,11 @@ def kl_estimate_better(function: Callable) -> None:
 
 
 def pass_at_n(function: Callable) -> None:
-    for drawn, right, n in ((5, 2, 1), (5, 2, 3), (8, 1, 4), (6, 4, 3), (4, 0, 2), (3, 3, 3)):
-        choices = list(combinations([True] * right + [False] * (drawn - right), n))
+    for sampled, right, n in ((5, 2, 1), (5, 2, 3), (8, 1, 4), (6, 4, 3), (4, 0, 2), (3, 3, 3)):
+        choices = list(combinations([True] * right + [False] * (sampled - right), n))
         expect(
-            f"drawn {drawn}, right {right}, n {n}",
-            function(drawn, right, n),
+            f"sampled {sampled}, right {right}, n {n}",
+            function(sampled, right, n),
             np.mean([*map(any, choices)]),
             1e-9,
         )
@@ -213,7 +213,7 @@ def self_consistency(function: Callable) -> None:
         expect_same(
             f"responses {responses}",
             function(list(responses)),
-            final_answer(most_agreed(responses)),
+            final_answer(majority_vote(responses)),
         )
 
 

@@ -1,9 +1,8 @@
-"""Near duplicates: what a test measures where its texts, a few words changed, are in the training
-data as well.
+"""Contamination: test texts that the training data contain, perhaps with a few words changed.
 
-Two texts are as alike as their sets of word n-grams (Broder 1997): |A and B| / |A or B|, the
-Jaccard similarity. It is counted exactly, as one sparse matrix product; sets too many for that are
-sketched with MinHash, which is left out here.
+The similarity of two texts is the Jaccard similarity |A and B| / |A or B| of their sets of word
+n-grams (Broder 1997), computed exactly as a sparse matrix product. Corpora too large for that use
+MinHash sketches, which are left out here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,12 +13,11 @@ from tqdm import tqdm
 from ch05_classification import group_duplicates
 from ch05_classification.dataset import fingerprint
 
-BLOCK = 2_000_000  # similarities in memory at a time, at most (or one row)
+BLOCK = 2_000_000  # similarities held in memory at a time (but at least one row)
 
 
 def shingles(text: str, n: int = 5) -> list[str]:
-    """All runs of `n` words, whatever the case and the punctuation; of a shorter text, all its
-    words as one.
+    """All n-grams of words, ignoring case and punctuation; a shorter text is one n-gram.
 
     >>> shingles("The cat sat on the mat.", 4)
     ['the cat sat on', 'cat sat on the', 'sat on the mat']
@@ -37,11 +35,10 @@ def shingles(text: str, n: int = 5) -> list[str]:
 def near_duplicates(
     texts: Sequence[str], others: Sequence[str] | None = None, threshold: float = 0.8, n: int = 5
 ) -> list[tuple[int, int, float]]:
-    """Pairs of at least this similarity: (row of `texts`, row of `others`, similarity), in order of
-    rows.
+    """Pairs of at least this similarity: (row of `texts`, row of `others`, similarity), sorted.
 
-    Without `others`: pairs within `texts`, the earlier row first. A text without a word is like no
-    other. ValueError where the threshold is not above 0 and at most 1, or n is below 1.
+    Without `others`: pairs within `texts`, the earlier row first. A text without words is similar
+    to none. ValueError unless 0 < threshold <= 1 and n >= 1.
     """
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold {threshold} must be above 0 and at most 1; 0.8 is usual")
@@ -58,9 +55,7 @@ def near_duplicates(
 def _similar(
     texts: Sequence[str], n_rows: int, first_other: int, threshold: float, n: int
 ) -> Iterator[tuple[int, int, float]]:
-    """Yield (i, j, similarity) of the first `n_rows` texts with all from `first_other` on, which
-    is number 0.
-    """
+    """Yield (i, j, similarity) of text i of the first `n_rows` and text `first_other` + j."""
     from sklearn.feature_extraction.text import CountVectorizer
 
     sets = CountVectorizer(analyzer=lambda text: shingles(text, n), binary=True).fit_transform(
@@ -80,19 +75,19 @@ def _similar(
         )
 
 
-def leak_report(
+def contamination_report(
     train_texts: Sequence[str],
     test_texts: Sequence[str],
     threshold: float = 0.8,
     n: int = 5,
     examples: int = 3,
 ) -> dict:
-    """How much of a test is known from training.
+    """How much of a test set the training set contains.
 
-    Counts: training texts that repeat an earlier one (but for case and punctuation), test texts
-    that repeat one of training, pairs of near duplicates across, test texts in such pairs and their
-    share; and the most alike pairs. Leave out a template that all texts share: it makes short texts
-    alike. ValueError where a side has no text.
+    Counts training texts that repeat an earlier one (up to case and punctuation), test texts that
+    repeat a training text, pairs of near duplicates across the sets, and test texts in such pairs
+    with their fraction; lists the most similar pairs. Remove a template that all texts share: it
+    makes short texts similar. ValueError if one set is empty.
     """
     if not train_texts or not test_texts:
         raise ValueError(
@@ -110,7 +105,7 @@ def leak_report(
         "test_in_train": sum(fingerprint(text) in known for text in test_texts),
         "near_pairs": len(pairs),
         "test_affected": len(affected),
-        "share_affected": len(affected) / len(test_texts),
+        "affected_fraction": len(affected) / len(test_texts),
         "examples": [
             {"similarity": score, "test": test_texts[i], "train": train_texts[j]}
             for i, j, score in sorted(pairs, key=lambda pair: -pair[2])[:examples]

@@ -1,8 +1,8 @@
-"""Conversations and preferences from files: Alpaca entries, lists of messages, ShareGPT's turns;
-JSON or JSON lines.
+"""Conversations and preferences from JSON and JSON Lines files: Alpaca entries, lists of messages,
+ShareGPT turns.
 
-What comes out is checked (`chat.check_conversation`) and always has the same form, so that the rest
-of the chapter does not ask where it came from. The book's two files are read the same way.
+Whatever the format, the result is a checked list of messages (`chat.check_conversation`). The
+book's two files are read the same way.
 """
 
 import json
@@ -19,30 +19,31 @@ TEMPLATE = (
     "Below is an instruction that describes a task. "
     "Write a response that appropriately completes the request.\n\n### Instruction:\n"
 )
-SPEAKERS = {"human": "user", "gpt": "assistant"}  # ShareGPT's names; its "system" is ours
+SPEAKERS = {"human": "user", "gpt": "assistant"}  # ShareGPT's names; "system" is the same
 
-Conversation = list[Message]
+Messages = list[Message]
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Preference:
-    """A prompt, which ends with the user, and two responses to it, the better one first."""
+    """A prompt and two responses to it; `kind` says what is better about the chosen one."""
 
-    messages: tuple[Message, ...]
+    messages: tuple[Message, ...]  # ends with the user
     chosen: str
     rejected: str
+    kind: str = "preference"
 
 
 def require(value: Any, kind: type, what: str) -> None:
-    """ValueError where a value of a file is none of `kind`, a list or text."""
+    """ValueError unless a value read from a file is of `kind`: a list, an object or text."""
     if not isinstance(value, kind):
         name = {list: "a list", dict: "an object", str: "text"}[kind]
         raise ValueError(f"{what} must be {name}, not {json.dumps(value)[:40]}")
 
 
 def require_texts(entry: Mapping[str, Any], *names: str) -> None:
-    """ValueError where one of the fields is missing, is no text, or is empty."""
+    """ValueError if one of the fields is missing, not text, or empty."""
     if missing := [name for name in names if name not in entry]:
         raise ValueError(
             f"there is no {' and no '.join(missing)}, but {', '.join(entry) or 'no field at all'}"
@@ -54,10 +55,9 @@ def require_texts(entry: Mapping[str, Any], *names: str) -> None:
 
 
 def alpaca_prompt(entry: Mapping[str, Any]) -> str:
-    """An instruction with its input, if any, as the book's prompt (Taori et al. 2023): what the
-    user says.
+    """An instruction and its optional input as the book's prompt (Taori et al. 2023).
 
-    ValueError where the instruction is missing or empty, or the input is no text.
+    ValueError if the instruction is missing or empty, or the input is not text.
 
     >>> alpaca_prompt({"instruction": "Name the opposite.", "input": "hot"})[107:]
     '### Instruction:\\nName the opposite.\\n\\n### Input:\\nhot'
@@ -68,9 +68,9 @@ def alpaca_prompt(entry: Mapping[str, Any]) -> str:
     return TEMPLATE + entry["instruction"] + (f"\n\n### Input:\n{more}" if more.strip() else "")
 
 
-def as_messages(turns: Any) -> Conversation:
-    """A list of {"role", "content"} or ShareGPT's {"from", "value"} -> messages without other
-    fields, checked.
+def as_messages(turns: Any) -> Messages:
+    """A list of {"role", "content"} or ShareGPT's {"from", "value"} -> checked messages without
+    other fields.
     """
     require(turns, list, "the messages")
     messages = list(turns)
@@ -85,10 +85,8 @@ def as_messages(turns: Any) -> Conversation:
     return messages
 
 
-def as_conversation(entry: Any) -> Conversation:
-    """An entry of a file -> a conversation that ends with the assistant; ValueError says what is
-    wrong with it.
-    """
+def as_conversation(entry: Any) -> Messages:
+    """An entry of a file -> a conversation that ends with the assistant; ValueError otherwise."""
     if not isinstance(entry, list):
         require(entry, dict, "an entry")
         if name := next((name for name in ("messages", "conversations") if name in entry), None):
@@ -102,16 +100,14 @@ def as_conversation(entry: Any) -> Conversation:
     messages = as_messages(entry)
     if messages[-1]["role"] != "assistant":
         raise ValueError(
-            f"the last message is the {messages[-1]['role']}'s; end with the assistant's, to learn"
-            " from"
+            f"the last message is from the {messages[-1]['role']}; a conversation to learn from"
+            " ends with the assistant"
         )
     return messages
 
 
-def as_prompt(entry: Mapping[str, Any]) -> Conversation:
-    """What both responses of an entry answer: its prompt, its messages, or its instruction; ends
-    with the user.
-    """
+def as_prompt(entry: Mapping[str, Any]) -> Messages:
+    """The prompt of an entry: its "prompt", "messages" or "instruction", ending with the user."""
     name = next((name for name in ("prompt", "messages") if name in entry), None)
     turns = entry[name] if name else alpaca_prompt(entry)
     messages = as_messages(
@@ -124,23 +120,21 @@ def as_prompt(entry: Mapping[str, Any]) -> Conversation:
     return messages
 
 
-def as_response(entry: Mapping[str, Any], name: str, prompt: Conversation) -> str:
-    """The text of `chosen` or `rejected`: itself, or the last of its messages, which may repeat
-    the prompt.
+def as_response(entry: Mapping[str, Any], name: str, prompt: Messages) -> str:
+    """The text of `chosen` or `rejected`, which may also be a list of messages: the response alone,
+    or the prompt and the response.
     """
     if not isinstance(entry.get(name), list):
         require_texts(entry, name)
         return entry[name]
     messages = as_messages([*prompt, *entry[name]] if len(entry[name]) == 1 else entry[name])
     if messages[:-1] != prompt:
-        raise ValueError(f"{name} is not the prompt and one more message, of the assistant")
+        raise ValueError(f"{name} is not the prompt and one more message from the assistant")
     return messages[-1]["content"]
 
 
 def as_preference(entry: Any, equal: bool) -> Preference:
-    """An entry of a file -> a preference; ValueError says what is wrong with it; `equal`
-    responses may be allowed.
-    """
+    """An entry of a file -> a preference; ValueError for equal responses, unless `equal`."""
     require(entry, dict, "an entry")
     prompt = as_prompt(entry)
     chosen, rejected = (as_response(entry, name, prompt) for name in ("chosen", "rejected"))
@@ -150,15 +144,15 @@ def as_preference(entry: Any, equal: bool) -> Preference:
 
 
 def parse(text: str, path: Path, line: int = 1) -> Any:
-    """JSON -> its value; ValueError names the file and the line, counted from `line`."""
+    """Parse JSON; ValueError names the file and the line, counting from `line`."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         line += getattr(error, "lineno", 1) - 1
         remedy = (
-            "where each line is an entry, name it .jsonl"
+            "if each line is an entry, name the file .jsonl"
             if "Extra data" in str(error)
-            else "mend it there"
+            else "correct it there"
         )
         raise ValueError(
             f"{path}, line {line}: not JSON ({getattr(error, 'msg', error)}); {remedy}"
@@ -166,7 +160,7 @@ def parse(text: str, path: Path, line: int = 1) -> Any:
 
 
 def entries(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield where each entry of a .json or .jsonl file is, and the entry."""
+    """Yield the place and the value of each entry of a .json or .jsonl file."""
     if path.suffix not in (".json", ".jsonl"):
         raise ValueError(f"{path} is neither .json nor .jsonl; rename it, or convert it")
     text = read_text_file(path)
@@ -180,9 +174,7 @@ def entries(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def read_entries(path: Path, convert: Callable[[Any], Item]) -> list[Item]:
-    """All entries of a file, converted; the errors of `convert` with the file and the place
-    before them.
-    """
+    """All entries of a file, converted; errors of `convert` get the file and the place in front."""
     items = []
     for where, entry in entries(path):
         try:
@@ -194,44 +186,41 @@ def read_entries(path: Path, convert: Callable[[Any], Item]) -> list[Item]:
     return items
 
 
-def read_conversations(path: Path | str) -> list[Conversation]:
-    """The conversations of a .json or .jsonl file (UTF-8), in its order.
+def read_conversations(path: Path | str) -> list[Messages]:
+    """Read the conversations of a .json or .jsonl file (UTF-8).
 
     An entry is {"instruction", "input", "output"}, {"messages": [...]}, {"conversations": [...]} or
-    a list of messages. ValueError, naming the file and the line or entry, where one is malformed,
-    incomplete, or out of turn.
+    a list of messages. ValueError, naming the file and the line or entry, if one is malformed,
+    incomplete or out of turn.
     """
     return read_entries(Path(path), as_conversation)
 
 
 def read_preferences(path: Path | str, skip_equal: bool = False) -> list[Preference]:
-    """The preferences of a .json or .jsonl file (UTF-8), in its order.
+    """Read the preferences of a .json or .jsonl file (UTF-8).
 
     An entry has "chosen" and "rejected", texts or messages, and "instruction" (and "input"),
-    "prompt" or "messages". ValueError as `read_conversations`; where both responses are equal, too,
-    unless such entries are to be skipped.
+    "prompt" or "messages". ValueError as `read_conversations`, and for equal responses unless
+    `skip_equal`.
     """
     found = read_entries(Path(path), lambda entry: as_preference(entry, equal=skip_equal))
     return [one for one in found if one.chosen != one.rejected]
 
 
-def book_conversations() -> list[Conversation]:
-    """The book's 1,100 instructions; downloaded where they are not at hand."""
+def book_conversations() -> list[Messages]:
+    """The book's 1,100 instructions, downloaded if necessary."""
     return read_conversations(fetch("book-instructions"))
 
 
 def book_preferences() -> list[Preference]:
-    """The book's preferences about these: 1,094 of 1,100, since in six both responses are the
-    same.
-    """
+    """The book's preferences for them: 1,094 of 1,100, without the six of two equal responses."""
     return read_preferences(fetch("book-preferences"), skip_equal=True)
 
 
 def split_conversations(
     items: Sequence[Item], test: float = 0.1, val: float = 0.05
 ) -> tuple[list[Item], list[Item], list[Item]]:
-    """Cut into (training, test, validation), in the order of the file, as the book does; nothing is
-    shuffled.
+    """Split into (training, test, validation) without shuffling, as the book does.
 
     >>> [len(part) for part in split_conversations(range(1100))]
     [935, 110, 55]
