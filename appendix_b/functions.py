@@ -16,7 +16,7 @@ from appendix_b.tensor import Tensor, apply_op
 
 def exp(x: Tensor) -> Tensor:
     """e^x, elementwise."""
-    y = np.exp(x.data)
+    y = np.exp(x.data)  # its own derivative
     return apply_op("exp", y, (x, lambda g: g * y))
 
 
@@ -28,6 +28,7 @@ def log(x: Tensor) -> Tensor:
 def tanh(x: Tensor) -> Tensor:
     """The hyperbolic tangent, elementwise, between -1 and 1."""
     y = np.tanh(x.data)
+    # dy/dx = 1 - y², so the result is all that the backward pass needs
     return apply_op("tanh", y, (x, lambda g: g * (1 - y * y)))
 
 
@@ -39,11 +40,13 @@ def sigmoid(x: Tensor) -> Tensor:
     """
     # The same curve written with tanh, which cannot overflow: e^1000 would.
     y = 0.5 * (1 + np.tanh(0.5 * x.data))
+    # dy/dx = y (1 - y), at most 1/4
     return apply_op("sigmoid", y, (x, lambda g: g * y * (1 - y)))
 
 
 def relu(x: Tensor) -> Tensor:
     """max(x, 0), elementwise."""
+    # The slope is 1 for x > 0 and 0 for x < 0. At 0 there is none; like PyTorch, we take 0.
     return apply_op("relu", np.maximum(x.data, 0), (x, lambda g: g * (x.data > 0)))
 
 
@@ -165,5 +168,7 @@ def embedding(table: Tensor, ids: np.ndarray) -> Tensor:
 
 def stack(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Join tensors of equal shape along a new axis."""
+    # Slice i of the gradient belongs to tensor i. The default argument i=i stores the current i;
+    # a plain `i` would be looked up later, when the loop is over, and be the last one for all.
     vjps = [(one, lambda g, i=i: np.take(g, i, axis=axis)) for i, one in enumerate(tensors)]
     return apply_op("stack", np.stack([one.data for one in tensors], axis=axis), *vjps)

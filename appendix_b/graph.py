@@ -51,9 +51,8 @@ def draw_graph(result: Tensor) -> Figure:
     nodes = result.topological_order()
     positions = _layout(nodes)
     xs, ys = zip(*positions.values(), strict=True)
-    figure = Figure(
-        figsize=(1.2 * (1.5 - min(xs)), 0.75 * (max(ys) - min(ys) + 1.5)), layout="constrained"
-    )
+    size = (1.2 * (1.5 - min(xs)), 0.75 * (max(ys) - min(ys) + 1.5))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     boxes = {}
     for node in nodes:  # inputs come first, so an arrow always finds the box that it starts from

@@ -36,7 +36,8 @@ class Linear(Module):
     def __init__(
         self, in_features: int, out_features: int, rng: np.random.Generator, bias: bool = True
     ):
-        # PyTorch stores the transpose, (out, in), and computes x @ weight.T.
+        # Weights are random: with equal weights, all outputs would get equal gradients and stay
+        # equal forever. PyTorch stores the transpose, (out, in), and computes x @ weight.T.
         self.weight = uniform(rng, in_features, in_features, out_features)
         self.bias = uniform(rng, in_features, out_features) if bias else None
 
@@ -84,6 +85,7 @@ class Dropout(Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
+        # A new random mask in every forward pass; the backward pass multiplies by the same mask.
         kept = self.rng.random(x.shape, dtype=np.float32) >= self.rate
         # "Inverted" dropout: scaling the survivors up keeps the expected value the same, so
         # evaluation needs no correction.
@@ -96,6 +98,8 @@ class BatchNorm(Module):
     """
 
     def __init__(self, num_features: int, momentum: float = 0.1, eps: float = 1e-5):
+        # With scale 1 and shift 0 the layer starts as plain normalisation. Training can undo the
+        # normalisation where it hurts.
         self.scale, self.shift = ones(num_features), zeros(num_features)
         self.momentum, self.eps = momentum, eps
         self.running_mean = np.zeros(num_features, dtype=np.float32)
@@ -106,6 +110,8 @@ class BatchNorm(Module):
         column = (1, -1) + (1,) * (x.ndim - 2)
         axes = (0, *range(2, x.ndim))  # all but the channel axis
         if self.training:
+            # Mean and variance are part of the graph: a change of one example changes the outputs
+            # of all others in the batch, and the gradient accounts for that.
             mean = x.mean(axes, keepdims=True)
             centred = x - mean
             variance = (centred * centred).mean(axes, keepdims=True)
@@ -114,6 +120,7 @@ class BatchNorm(Module):
                 mean.data.ravel(), variance.data.ravel(), x.data.size // x.shape[1]
             )
         else:
+            # A prediction must not depend on which other examples happen to be in its batch.
             centred = x - self.running_mean.reshape(column)
             variance = Tensor(self.running_var.reshape(column))
         normal = centred * (variance + self.eps) ** -0.5
@@ -137,6 +144,7 @@ class LayerNorm(Module):
     """
 
     def __init__(self, emb_dim: int, eps: float = 1e-5):
+        # eps keeps the division finite for a row of equal numbers, whose variance is zero.
         self.scale, self.shift, self.eps = ones(emb_dim), zeros(emb_dim), eps
 
     def forward(self, x: Tensor) -> Tensor:
@@ -149,6 +157,8 @@ class Embedding(Module):
     def __init__(
         self, num_embeddings: int, emb_dim: int, rng: np.random.Generator, std: float = 1.0
     ):
+        # Selecting row i equals multiplying a one-hot vector by the table, so an embedding is a
+        # linear layer without the product. Only rows that were selected receive a gradient.
         self.weight = Parameter(rng.normal(0, std, (num_embeddings, emb_dim)).astype(np.float32))
 
     def forward(self, ids: np.ndarray) -> Tensor:

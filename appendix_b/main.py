@@ -277,8 +277,7 @@ def main(
     if ask is not None:
         return ask_model(Path(run) / CHAPTER, ask, seed, temperature)
     seeds = range(seed, seed + config.seeds)
-    everything = get_args(Experiment)[:-1]
-    chosen = everything if config.experiment == "all" else [config.experiment]
+    chosen = get_args(Experiment)[:-1] if config.experiment == "all" else [config.experiment]
     # Loaded first, so that an unknown name is refused before anything is trained.
     text = load_text(config.text) if "text" in chosen else ""
     folder = chapter_folder(run, CHAPTER)

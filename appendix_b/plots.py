@@ -129,7 +129,7 @@ def draw_transfer(table: pd.DataFrame) -> Figure:
             axes.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15)
         axes.set(xlabel="epochs", ylabel="test accuracy on 5 to 9", title=f"{count} images of each")
         axes.label_outer()
-        axes.legend()
+        axes.legend(loc="lower right")
         axes.grid(alpha=0.3)
     return figure
 

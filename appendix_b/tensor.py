@@ -16,7 +16,8 @@ import numpy as np
 
 Axis = int | tuple[int, ...] | None
 
-# A list, because `no_grad` has to change the value that `apply_op` reads.
+# Whether operations record the graph. A list, because `no_grad` has to change the value that
+# `apply_op` reads.
 _grad_enabled = [True]
 
 
@@ -108,6 +109,7 @@ class Tensor:
     def __init__(self, data, requires_grad: bool = False, name: str = ""):
         is_float = isinstance(data, (np.ndarray, np.generic)) and data.dtype.kind == "f"
         self.data = np.asarray(data) if is_float else np.asarray(data, dtype=np.float32)
+        # The gradient is an array, not a tensor: it has no graph of its own.
         self.grad: np.ndarray | None = None
         self.requires_grad = requires_grad
         self.name = name  # shown in drawings; the result of an operation is named after it
@@ -194,10 +196,12 @@ class Tensor:
 
     def __add__(self, other) -> "Tensor":
         other = self.as_tensor(other)
+        # d(a + b)/da = d(a + b)/db = 1: both inputs receive g unchanged.
         return apply_op("+", self.data + other.data, (self, lambda g: g), (other, lambda g: g))
 
     def __mul__(self, other) -> "Tensor":
         other = self.as_tensor(other)
+        # d(a b)/da = b and d(a b)/db = a
         return apply_op(
             "×",
             self.data * other.data,
@@ -208,15 +212,17 @@ class Tensor:
     def __truediv__(self, other) -> "Tensor":
         other = self.as_tensor(other)
         quotient = self.data / other.data
+        # d(a / b)/da = 1 / b and d(a / b)/db = -a / b² = -(a / b) / b
         return apply_op(
             "÷",
             quotient,
             (self, lambda g: g / other.data),
-            (other, lambda g: -g * quotient / other.data),  # d(a / b) / db = -a / b² = -(a / b) / b
+            (other, lambda g: -g * quotient / other.data),
         )
 
     def __pow__(self, exponent: float) -> "Tensor":
         power = self.data**exponent
+        # d(a^n)/da = n a^(n - 1), for a constant exponent only
         return apply_op(
             f"^{exponent:g}", power, (self, lambda g: g * exponent * self.data ** (exponent - 1))
         )
@@ -227,6 +233,8 @@ class Tensor:
             raise ValueError(
                 f"@ multiplies matrices, not shapes {self.shape} and {other.shape}; add an axis"
             )
+        # Y = A B has dL/dA = G Bᵀ and dL/dB = Aᵀ G, where G = dL/dY. All axes before the last two
+        # are a batch, and transposing means swapping the last two.
         left, right = self.data, other.data
         if right.ndim > 2:
             return apply_op(
@@ -247,7 +255,10 @@ class Tensor:
         )
 
     def __getitem__(self, index) -> "Tensor":
+        # Entries that were not selected do not influence the result: their gradient is zero.
         return apply_op("[ ]", self.data[index], (self, lambda g: SlicedGrad(index, g)))
+
+    # Negation and subtraction are composed of the operations above and need no VJPs of their own.
 
     def __neg__(self) -> "Tensor":
         return self * -1.0
@@ -261,6 +272,7 @@ class Tensor:
     def __rtruediv__(self, other) -> "Tensor":
         return self.as_tensor(other) / self
 
+    # For `2 + x` and `2 * x`, where the left operand is not a tensor.
     __radd__ = __add__
     __rmul__ = __mul__
 
@@ -276,12 +288,14 @@ class Tensor:
         )
 
     def mean(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
+        # 1 / n is the ratio of the number of results to the number of inputs.
         total = self.sum(axis, keepdims)
         return total * (total.data.size / self.data.size)
 
     def max(self, axis: Axis = None, keepdims: bool = False) -> "Tensor":
         """The maximum; elements that tie for it share its gradient equally."""
         kept = np.max(self.data, axis=axis, keepdims=True)
+        # The derivative is 1 at the maximum and 0 elsewhere, or 1 / k at each of k equal maxima.
         largest = self.data == kept
         share = largest / largest.sum(axis=axis, keepdims=True, dtype=self.dtype)
         return apply_op(
@@ -289,6 +303,8 @@ class Tensor:
             kept if keepdims else np.max(self.data, axis=axis),
             (self, lambda g: g.reshape(kept.shape) * share),
         )
+
+    # Moving elements around does not change them, so their gradients are moved back.
 
     def reshape(self, *shape: int) -> "Tensor":
         return apply_op(
@@ -298,10 +314,9 @@ class Tensor:
     def transpose(self, *axes: int) -> "Tensor":
         """The axes in a new order, all of them named; without arguments, in reverse order."""
         axes = axes or tuple(reversed(range(self.ndim)))
+        # The argsort of a permutation is its inverse.
         return apply_op(
-            "transpose",
-            self.data.transpose(axes),
-            (self, lambda g: g.transpose(np.argsort(axes))),  # argsort inverts a permutation
+            "transpose", self.data.transpose(axes), (self, lambda g: g.transpose(np.argsort(axes)))
         )
 
 

@@ -115,6 +115,19 @@ class TextTrainConfig:
     max_grad_norm: float = 1.0  # clip longer gradients to this norm
     n_evals: int = 12  # number of evaluations, evenly spread over the run
 
+    def progress(self, steps: int, seconds: float) -> float:
+        """The fraction of the budget that has been used, at most 1."""
+        return min(1.0, steps / self.steps if self.steps else seconds / self.seconds)
+
+
+def train_step(model: Module, batch: TokenBatch, optimizer: AdamW, max_grad_norm: float) -> float:
+    """Forward, backward, clip, update; returns the loss."""
+    loss = cross_entropy(model(batch.ids), batch.targets, batch.weights)
+    loss.backward()
+    clip_grad_norm(optimizer.parameters, max_grad_norm)
+    optimizer.step()  # also clears the gradients
+    return loss.item()
+
 
 def train_language_model(
     model: Module,
@@ -125,29 +138,23 @@ def train_language_model(
     label: str = "",
 ) -> list[dict]:
     """Train `model` in place. Returns one row per evaluation: step, tokens, seconds (without the
-    evaluations), mean training loss since the last one, held-out loss, number of clipped steps.
+    evaluations), mean training loss since the previous one, and held-out loss.
     """
     optimizer = AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     # The number of steps is unknown under a time limit, so the schedule runs over thousandths.
     schedule = cosine(config.lr, steps=1000, warmup=50, final=config.lr / 10)
-    log, losses, tokens, seconds, clipped, progress = [], [], 0, 0.0, 0, 0.0
+    log, losses, tokens, seconds, progress = [], [], 0, 0.0, 0.0
     model.train()
-    bar = tqdm(total=100, desc=label, unit="%", leave=False, delay=2, disable=None)
-    with bar:
+    with tqdm(total=100, desc=label, unit="%", leave=False, delay=2, disable=None) as bar:
         while progress < 1:
             started = time.perf_counter()
             batch = sample_batch(rng)
-            loss = cross_entropy(model(batch.ids), batch.targets, batch.weights)
-            loss.backward()
-            norm = clip_grad_norm(optimizer.parameters, config.max_grad_norm)
-            clipped += norm > config.max_grad_norm
             optimizer.lr = schedule(int(1000 * progress))
-            optimizer.step()
-            losses.append(loss.item())
+            losses.append(train_step(model, batch, optimizer, config.max_grad_norm))
             tokens += batch.ids.size
             seconds += time.perf_counter() - started
-            progress = optimizer.steps / config.steps if config.steps else seconds / config.seconds
-            bar.update(round(100 * min(1.0, progress)) - bar.n)
+            progress = config.progress(optimizer.steps, seconds)
+            bar.update(round(100 * progress) - bar.n)
             if progress * config.n_evals >= len(log) + 1:
                 train_loss, losses = float(np.mean(losses)), []
                 if not np.isfinite(train_loss):
@@ -160,7 +167,6 @@ def train_language_model(
                         "step": optimizer.steps,
                         "tokens": tokens,
                         "seconds": seconds,
-                        "clipped": clipped,
                         "train_loss": train_loss,
                         "val_loss": evaluate_loss(model, held_out),
                     }
