@@ -43,8 +43,8 @@ def generator(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def precise(module: Module) -> Module:
-    """The same layer in float64, all parameters drawn anew, so that zeros and ones hide nothing."""
+def in_float64(module: Module) -> Module:
+    """The same layer in float64 with new random parameters: initial zeros and ones could hide errors."""
     rng = generator(1)
     for one in module.parameters():
         one.data = rng.normal(size=one.shape)
@@ -66,11 +66,11 @@ def check(
     x: np.ndarray,
     first: Callable = lambda out: out,
 ) -> None:
-    """Equal: outputs, the gradient of the input and of every parameter; ours also by finite
-        differences.
+    """Outputs and all gradients equal those of a PyTorch layer, and the gradients also those of
+    finite differences.
 
-    `weights` maps their parameters' names to functions of ours by name; `first` picks what to
-    compare of the output.
+    `weights` maps each of PyTorch's parameter names to a function of our parameters; `first` selects
+    the part of the output that is compared.
     """
     theirs = theirs.double()
     leaves = {
@@ -121,7 +121,7 @@ def check_numerically(
 @settings(max_examples=10)
 @given(B=SIZES, T=SIZES, inputs=SIZES, outputs=SIZES, bias=st.booleans(), seed=SEEDS)
 def test_linear(B, T, inputs, outputs, bias, seed):
-    layer = precise(Linear(inputs, outputs, generator(), bias))
+    layer = in_float64(Linear(inputs, outputs, generator(), bias))
     names = {"weight": transposed("weight")} | ({"bias": same("bias")} if bias else {})
     check(
         layer, nn.Linear(inputs, outputs, bias), names, generator(seed).normal(size=(B, T, inputs))
@@ -140,7 +140,7 @@ def test_linear(B, T, inputs, outputs, bias, seed):
     seed=SEEDS,
 )
 def test_conv2d(B, inputs, outputs, size, stride, padding, extra, seed):
-    layer = precise(Conv2d(inputs, outputs, size, generator(), stride, padding))
+    layer = in_float64(Conv2d(inputs, outputs, size, generator(), stride, padding))
     x = generator(seed).normal(size=(B, inputs, size + extra, size + 1))
     check(
         layer,
@@ -160,7 +160,7 @@ def test_conv2d(B, inputs, outputs, size, stride, padding, extra, seed):
     seed=SEEDS,
 )
 def test_max_pool_flatten_and_activations(B, C, size, height, width, seed):
-    """With a scaling layer in front, so that there is a parameter to learn."""
+    """A convolution in front supplies the parameters whose gradients are compared."""
     x = generator(seed).normal(size=(B, C, height, width))
     pairs = [
         (
@@ -176,19 +176,19 @@ def test_max_pool_flatten_and_activations(B, C, size, height, width, seed):
     ]
     for ours, theirs in pairs[:1] if seed % 4 else pairs:
         names = {"0.weight": same("layers.0.weight"), "0.bias": same("layers.0.bias")}
-        check(precise(ours), theirs, names, x)
+        check(in_float64(ours), theirs, names, x)
 
 
 @settings(max_examples=10)
 @given(B=st.integers(2, 4), C=SIZES, side=st.sampled_from([(), (2, 3)]), seed=SEEDS)
 def test_batch_norm(B, C, side, seed):
-    """In training and after it; the running averages are PyTorch's, too."""
-    layer = precise(BatchNorm(C))
+    """In training and in evaluation; the running averages equal PyTorch's, too."""
+    layer = in_float64(BatchNorm(C))
     theirs = nn.BatchNorm2d(C) if side else nn.BatchNorm1d(C)
     names = {"weight": same("scale"), "bias": same("shift")}
     x = generator(seed).normal(size=(B, C, *side))
     check(layer, theirs, names, x)
-    fresh = precise(BatchNorm(C))
+    fresh = in_float64(BatchNorm(C))
     fresh.running_mean, fresh.running_var = np.zeros(C), np.ones(C)  # float64
     fresh(Tensor(x))
     theirs = type(theirs)(C).double()
@@ -202,7 +202,7 @@ def test_batch_norm(B, C, side, seed):
 @given(B=SIZES, C=st.integers(2, 4), seed=SEEDS)
 def test_layer_norm(B, C, seed):
     check(
-        precise(LayerNorm(C)),
+        in_float64(LayerNorm(C)),
         nn.LayerNorm(C),
         {"weight": same("scale"), "bias": same("shift")},
         generator(seed).normal(size=(B, C)),
@@ -213,7 +213,7 @@ def test_layer_norm(B, C, seed):
 @given(B=SIZES, T=SIZES, rows=SIZES, width=SIZES, seed=SEEDS)
 def test_embedding(B, T, rows, width, seed):
     check(
-        precise(Embedding(rows, width, generator())),
+        in_float64(Embedding(rows, width, generator())),
         nn.Embedding(rows, width),
         {"weight": same("weight")},
         generator(seed).integers(0, rows, (B, T)),
@@ -232,7 +232,7 @@ RECURRENT = {
 @given(B=SIZES, T=SIZES, inputs=SIZES, width=SIZES, seed=SEEDS)
 def test_rnn(B, T, inputs, width, seed):
     check(
-        precise(RNN(inputs, width, generator())),
+        in_float64(RNN(inputs, width, generator())),
         nn.RNN(inputs, width, batch_first=True),
         RECURRENT,
         generator(seed).normal(size=(B, T, inputs)),
@@ -244,7 +244,7 @@ def test_rnn(B, T, inputs, width, seed):
 @given(B=SIZES, T=SIZES, inputs=SIZES, width=st.integers(1, 3), seed=SEEDS)
 def test_lstm(B, T, inputs, width, seed):
     check(
-        precise(LSTM(inputs, width, generator())),
+        in_float64(LSTM(inputs, width, generator())),
         nn.LSTM(inputs, width, batch_first=True),
         RECURRENT,
         generator(seed).normal(size=(B, T, inputs)),
@@ -254,7 +254,7 @@ def test_lstm(B, T, inputs, width, seed):
 
 @pytest.mark.parametrize("cell", [RNN, LSTM])
 def test_reading_in_two_parts_is_reading_once(cell):
-    layer, x = precise(cell(3, 4, generator())), generator(5).normal(size=(2, 6, 3))
+    layer, x = in_float64(cell(3, 4, generator())), generator(5).normal(size=(2, 6, 3))
     whole, _ = layer(Tensor(x))
     first, state = layer(Tensor(x[:, :4]))
     second, _ = layer(Tensor(x[:, 4:]), state)
@@ -279,7 +279,7 @@ def test_attention_head(B, T, width, head_width, seed):
         "v.weight": transposed("W_value.weight"),
     }
     check(
-        precise(AttentionHead(width, head_width, generator())),
+        in_float64(AttentionHead(width, head_width, generator())),
         OneHead(width, head_width),
         names,
         generator(seed).normal(size=(B, T, width)),
@@ -327,7 +327,7 @@ def test_transformer_block(B, T, heads, head_width, seed):
             f"linear{i}.bias": same(f"ff.layers.{2 * i - 2}.bias"),
         }
     check(
-        precise(TransformerBlock(width, heads, generator())),
+        in_float64(TransformerBlock(width, heads, generator())),
         TheirBlock(width, heads),
         {f"layer.{name}": made for name, made in names.items()},
         generator(seed).normal(size=(B, T, width)),
@@ -361,7 +361,7 @@ def test_the_tiny_gpt_is_chapter_3s_model():
     embedding.
     """
     config = GPTConfig(vocab_size=11, context_length=9, emb_dim=8, n_heads=2, n_layers=2)
-    model = precise(GPT(config, generator()))
+    model = in_float64(GPT(config, generator()))
     theirs = GPTModel(TorchGPTConfig(**asdict(config), tie_embeddings=True)).double()
     theirs.load_state_dict(weights_for_chapter_3(model))
     ids = generator(3).integers(0, 11, (3, 9))

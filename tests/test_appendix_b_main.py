@@ -1,5 +1,5 @@
-"""Appendix B's experiments and its command, in reduced form: against scikit-learn, closed forms,
-and by refusals.
+"""Appendix B's experiments and command on small budgets, against scikit-learn, PyTorch and closed
+forms.
 """
 
 import json
@@ -76,7 +76,7 @@ def test_gradient_descent_finds_what_closed_forms_and_scikit_learn_find():
     ],
 )
 def test_digits_are_learned(make, epochs, least):
-    """Half of the usual epochs or less; scikit-learn's logistic regression has about 0.96."""
+    """At most half of the usual epochs; scikit-learn's logistic regression reaches about 0.96."""
     train, test = load_images("digits", 0)
     log = train_classifier(
         model := make(generator()),
@@ -175,9 +175,7 @@ def test_mnist_is_fetched_by_checksum(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", ["RNN", "LSTM", "transformer"])
 def test_text_models_learn_a_cycle(name):
-    """Ten ids in a fixed order: knowing nothing costs log(10) = 2.3 nats, knowing the order
-    nothing.
-    """
+    """Ten ids in a fixed order: guessing costs log(10) = 2.3 nats, knowing the order costs 0."""
     ids = np.arange(2000) % 10
     held_out = random_windows(ids, 12, 16)(generator(9))
     np.testing.assert_array_equal(held_out.targets, (held_out.ids + 1) % 10)
@@ -201,7 +199,7 @@ def test_text_models_learn_a_cycle(name):
 
 
 def test_small_talk_is_true_and_its_pairs_are_apart():
-    """Oracle: the answer is found again in what the user said; no pair of a test is in training."""
+    """Oracle: the answer can be read off the prompt; no pair of the test set occurs in training."""
     training, test = (
         list(islice(conversations(generator(), split), 1500)) for split in ("train", "test")
     )
@@ -233,7 +231,7 @@ def test_only_answers_count():
 
 
 def test_answers_together_are_answers_alone():
-    """Prompts of several lengths; an answer ends at its end of text."""
+    """Prompts of several lengths; an answer ends at its end-of-text token."""
     tokenizer, *_ = chat.prepare_stories(20, 0)
     model = chat.GPT(chat.GPTConfig(tokenizer.n_vocab, 64, 16, 2, 1), generator()).eval()
     talks = list(islice(conversations(generator()), 6))
