@@ -2,7 +2,7 @@
 
 All processes draw the same batches, and each works on its part of every batch. DDP (Li et al. 2020)
 averages the gradients over the processes; FSDP (Zhao et al. 2023) also splits weights, gradients
-and optimizer state among them. Chapter 4's `processes` joins the processes; this module adds what
+and optimizer state among them. Chapter 4's parallel.py joins the processes; this module adds what
 is particular to a network of linear layers.
 """
 
