@@ -1,19 +1,19 @@
 """Appendix A: PyTorch, from a tensor's memory to several processes.
 
-Its modules, in the order in which to read them: memory, graph, network, toy_data, training,
-landscape, saving, speed, multi_process, plots.
+Modules in reading order: memory, graph, network, toy_data, training, landscape, saving, speed,
+multi_process, plots.
 """
 
-from appendix_a.graph import arriving_gradients, draw_graph, nodes_of
-from appendix_a.landscape import descend, valley
-from appendix_a.memory import places, stretched
+from appendix_a.graph import draw_graph, node_gradients, topological_order
+from appendix_a.landscape import optimizer_path, valley
+from appendix_a.memory import broadcast_view, storage_indices
 from appendix_a.multi_process import (
-    BatchPart,
+    RankSampler,
     ddp_setup,
     distribute,
-    plain_copy,
-    share_batches,
-    shared_cross_entropy,
+    global_cross_entropy,
+    shard_batches,
+    unsharded_copy,
 )
 from appendix_a.network import NeuralNetwork, compute_accuracy
 from appendix_a.saving import load_network, load_run, save_network, save_run
@@ -22,30 +22,30 @@ from appendix_a.toy_data import ToyDataset, prepare_dataset, spirals
 from appendix_a.training import make_optimizer, train
 
 __all__ = [
-    "BatchPart",
     "NeuralNetwork",
+    "RankSampler",
     "ToyDataset",
-    "arriving_gradients",
+    "broadcast_view",
     "compute_accuracy",
     "ddp_setup",
-    "descend",
     "distribute",
     "draw_graph",
+    "global_cross_entropy",
     "load_network",
     "load_run",
     "make_optimizer",
     "missing_compiler",
-    "nodes_of",
-    "places",
-    "plain_copy",
+    "node_gradients",
+    "optimizer_path",
     "prepare_dataset",
     "profile_operations",
     "save_network",
     "save_run",
-    "share_batches",
-    "shared_cross_entropy",
+    "shard_batches",
     "spirals",
-    "stretched",
+    "storage_indices",
+    "topological_order",
     "train",
+    "unsharded_copy",
     "valley",
 ]

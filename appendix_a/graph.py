@@ -1,20 +1,23 @@
-"""PyTorch's computation graph, walked and drawn: what `backward` goes through.
+"""PyTorch's computation graph: the nodes that `backward` visits, and a drawing of them.
 
-Torch keeps no list of operations. Every result points to the node that can undo it (`grad_fn`),
-every node to those of its inputs (`next_functions`), and a leaf's node to the leaf.
+PyTorch keeps no list of operations. Each result points to the node that computes its gradient step
+(`grad_fn`), and each node points to the nodes of its inputs (`next_functions`). The node of a leaf
+holds the leaf itself.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
-Node = Any  # torch.autograd.graph.Node; a leaf's has the leaf as `variable`
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Node = Any  # torch.autograd.graph.Node; the node of a leaf has the leaf as `variable`
 
 
-def nodes_of(result: Tensor) -> list[Node]:
-    """All nodes behind a result, each before those of its inputs: the order in which `backward`
-    can visit them.
+def topological_order(result: Tensor) -> list[Node]:
+    """All nodes of the graph of `result`, each before the nodes of its inputs: an order in which
+    `backward` can visit them.
     """
     order, seen = [], set()
 
@@ -29,31 +32,30 @@ def nodes_of(result: Tensor) -> list[Node]:
     return order[::-1]
 
 
-def arriving_gradients(result: Tensor) -> dict[Node, Tensor]:
-    """Run `backward` from one number, and note what arrives at each node: the gradient of the
-    result with respect to what this node made. A leaf's is what is added to its `grad`. The graph
-    is kept.
+def node_gradients(result: Tensor) -> dict[Node, Tensor]:
+    """Run `backward` from a single number and record the gradient that arrives at each node: that
+    of `result` with respect to the tensor which this node computed. The graph is kept.
     """
-    arrived = {}
+    gradients = {}
     hooks = [
-        node.register_prehook(lambda grads, node=node: arrived.__setitem__(node, grads[0]))
-        for node in nodes_of(result)
+        node.register_prehook(lambda grads, node=node: gradients.__setitem__(node, grads[0]))
+        for node in topological_order(result)
     ]
     result.backward(retain_graph=True)
     for hook in hooks:
         hook.remove()
-    return arrived
+    return gradients
 
 
 def _edges(nodes: list[Node]) -> list[tuple[Node, Node]]:
-    """(node of an input, node of what used it), in the order of the users."""
+    """Pairs (node of an input, node that uses it)."""
     return [
         (parent, node) for node in nodes for parent, _ in node.next_functions if parent is not None
     ]
 
 
-def _places(nodes: list[Node]) -> dict[Node, tuple[float, float]]:
-    """x: minus the longest way to the result; y: evenly apart among those of one x."""
+def _layout(nodes: list[Node]) -> dict[Node, tuple[float, float]]:
+    """x: minus the length of the longest path to the result; y: evenly spaced among equal x."""
     depth = dict.fromkeys(nodes, 0)
     for parent, node in _edges(nodes):
         depth[parent] = max(depth[parent], depth[node] + 1)
@@ -61,54 +63,56 @@ def _places(nodes: list[Node]) -> dict[Node, tuple[float, float]]:
         level: [node for node in nodes if depth[node] == level] for level in set(depth.values())
     }
     return {
-        node: (-level, (len(row) - 1) / 2 - place)
-        for level, row in levels.items()
-        for place, node in enumerate(row)
+        node: (-level, (len(column) - 1) / 2 - i)
+        for level, column in levels.items()
+        for i, node in enumerate(column)
     }
 
 
-def draw_graph(result: Tensor, names: dict[str, Tensor]) -> Figure:
-    """The graph of one number, inputs on the left, with the gradient that arrives at each node.
+def _value_or_shape(x: Tensor) -> str:
+    return f"{x.item():.4g}" if x.numel() == 1 else str(tuple(x.shape))
 
-    `names` gives leaves their names. Like any call of backward it adds to the leaves' `grad`.
+
+def _title(node: Node, names: dict[str, Tensor]) -> str:
+    leaf = getattr(node, "variable", None)
+    if leaf is None:
+        return node.name().removesuffix("0").removesuffix("Backward")
+    name = next((name for name, tensor in names.items() if tensor is leaf), "leaf")
+    return f"{name} = {_value_or_shape(leaf)}"
+
+
+def draw_graph(result: Tensor, names: dict[str, Tensor]) -> "Figure":
+    """The graph of a single number, inputs on the left, with the gradient that arrives at each
+    node. `names` labels the leaves. As in every backward pass, gradients are added to the leaves.
     """
-    nodes, arrived = nodes_of(result), arriving_gradients(result)
-    where = _places(nodes)
-    xs, ys = zip(*where.values(), strict=True)
-    figure = Figure(
-        figsize=(2.0 + 1.45 * (max(xs) - min(xs)), 1.0 + 0.8 * (max(ys) - min(ys))),
-        layout="constrained",
-    )
+    from matplotlib.figure import Figure
+
+    nodes, gradients = topological_order(result), node_gradients(result)
+    positions = _layout(nodes)
+    xs, ys = zip(*positions.values(), strict=True)
+    size = (2.0 + 1.45 * (max(xs) - min(xs)), 1.0 + 0.8 * (max(ys) - min(ys)))
+    figure = Figure(figsize=size, layout="constrained")
     axes, boxes = figure.subplots(), {}
-    for node, (x, y) in where.items():
-        leaf = getattr(node, "variable", None)
-        title = node.name().removesuffix("0").removesuffix("Backward")
-        if leaf is not None:
-            name = next((name for name, tensor in names.items() if tensor is leaf), "leaf")
-            title = (
-                f"{name} = {leaf.item():.4g}"
-                if leaf.numel() == 1
-                else f"{name} {tuple(leaf.shape)}"
-            )
-        grad = (
-            f"{arrived[node].item():.4g}"
-            if arrived[node].numel() == 1
-            else str(tuple(arrived[node].shape))
-        )
-        box = {
-            "boxstyle": "round,pad=0.45",
-            "fc": "#F4D9A6" if leaf is not None else "#A9CFE8",
-            "ec": "#555",
-        }
+    for node, (x, y) in positions.items():
+        is_leaf = hasattr(node, "variable")
         boxes[node] = axes.text(
-            x, y, f"{title}\ngradient {grad}", ha="center", va="center", fontsize=8.5, bbox=box
+            x,
+            y,
+            f"{_title(node, names)}\ngradient {_value_or_shape(gradients[node])}",
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            bbox={
+                "boxstyle": "round,pad=0.45",
+                "fc": "#F4D9A6" if is_leaf else "#A9CFE8",
+                "ec": "#555",
+            },
         ).get_bbox_patch()
     for parent, node in _edges(nodes):
-        # drawn after the boxes that it ends at
         axes.annotate(
             "",
-            where[node],
-            where[parent],
+            positions[node],
+            positions[parent],
             zorder=4,
             arrowprops={
                 "arrowstyle": "-|>",

@@ -1,30 +1,30 @@
-"""Where a tensor's numbers lie: one row of memory, and for each axis how far to step in it."""
+"""Where the elements of a tensor lie in memory: a flat storage, and per axis the step between
+neighbours.
+"""
 
 import torch
 from torch import Tensor
 
 
-def places(x: Tensor) -> Tensor:
-    """For every number of a tensor its place in the storage, int64, of x's shape: offset + sum of
-    index * stride.
+def storage_indices(x: Tensor) -> Tensor:
+    """The index of each element in the storage, int64, in the shape of x: offset + the sum of
+    index * stride over the axes.
 
-    >>> places(torch.zeros(2, 3).T).tolist()
+    >>> storage_indices(torch.zeros(2, 3).T).tolist()
     [[0, 3], [1, 4], [2, 5]]
     """
-    result = torch.full(x.shape, x.storage_offset())
+    indices = torch.full(x.shape, x.storage_offset())
     for axis, (size, stride) in enumerate(zip(x.shape, x.stride(), strict=True)):
         steps = stride * torch.arange(size)
-        result += steps.view(-1, *[1] * (x.ndim - axis - 1))
-    return result
+        indices += steps.view(-1, *[1] * (x.ndim - axis - 1))  # broadcast along the other axes
+    return indices
 
 
-def stretched(x: Tensor, shape: torch.Size) -> Tensor:
-    """Broadcast by hand: a view of `shape` in which every added or stretched axis has stride 0, so
-    nothing is copied.
+def broadcast_view(x: Tensor, shape: torch.Size) -> Tensor:
+    """Broadcasting by hand: a view of x with `shape`, without a copy. ValueError if a size of x is
+    neither 1 nor the requested one.
 
-    ValueError where a size is neither 1 nor what is wanted.
-
-    >>> stretched(torch.tensor([[1], [2]]), torch.Size((2, 3))).tolist()
+    >>> broadcast_view(torch.tensor([[1], [2]]), torch.Size((2, 3))).tolist()
     [[1, 1, 1], [2, 2, 2]]
     """
     added = len(shape) - x.ndim
@@ -35,6 +35,7 @@ def stretched(x: Tensor, shape: torch.Size) -> Tensor:
             f"shape {tuple(x.shape)} does not broadcast to {tuple(shape)}; from the right, every"
             " size must be equal or 1"
         )
+    # A stride of 0 stays on the same number: this is how an axis is stretched or added.
     strides = [0] * added + [
         stride if have == want else 0
         for have, want, stride in zip(x.shape, shape[added:], x.stride(), strict=True)

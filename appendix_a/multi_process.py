@@ -1,9 +1,9 @@
 """The same training on several processes, started by torchrun: DDP and a sketch of FSDP.
 
-Every process draws the same batches and takes its part of each. DDP (Li et al. 2020) averages the
-gradients over the processes; FSDP (Zhao et al. 2023) also cuts weights, gradients and the
-optimizer's memory into parts. Joining the processes is chapter 4's `processes`; here is only what
-differs for a network of linear layers.
+All processes draw the same batches, and each works on its part of every batch. DDP (Li et al. 2020)
+averages the gradients over the processes; FSDP (Zhao et al. 2023) also splits weights, gradients
+and optimizer state among them. Chapter 4's parallel.py joins the processes; this module adds what
+is particular to a network of linear layers.
 """
 
 from collections.abc import Iterator
@@ -28,21 +28,19 @@ from ch04_pretraining.parallel import (
 def ddp_setup(
     rank: int, world_size: int, address: str = "tcp://127.0.0.1:29500", backend: str | None = None
 ) -> None:
-    """The book's name: make this process number `rank` of `world_size`; all must name the same
-    address.
+    """Join a group of `world_size` processes as number `rank`; the name is the book's.
 
-    torchrun does the same through the environment, and finds a free port. The backend is nccl where
-    there is a GPU, else gloo.
+    All processes must give the same address. torchrun passes the same information in the
+    environment and finds a free port. The backend is nccl on a machine with a GPU, otherwise gloo.
     """
     backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
     dist.init_process_group(backend, init_method=address, rank=rank, world_size=world_size)
 
 
-class BatchPart(Sampler[list[int]]):
-    """Of every batch of row numbers, the ones that this process works on: every n-th row, beginning
-    with its own.
+class RankSampler(Sampler[list[int]]):
+    """This process's part of every batch of row numbers: every n-th row, starting with its rank.
 
-    >>> list(BatchPart([[5, 0, 3], [4, 1]], rank=1, world_size=2))
+    >>> list(RankSampler([[5, 0, 3], [4, 1]], rank=1, world_size=2))
     [[0], [1]]
     """
 
@@ -57,10 +55,10 @@ class BatchPart(Sampler[list[int]]):
         return len(self.batches)
 
 
-def share_batches(loader: DataLoader) -> DataLoader:
-    """A loader of this process's part of every batch. A process on its own gets everything.
+def shard_batches(loader: DataLoader) -> DataLoader:
+    """A loader of this process's part of every batch; a single process gets all of it.
 
-    ValueError where a batch has fewer rows than there are processes.
+    ValueError if a batch has fewer rows than there are processes.
     """
     rank, world_size = get_rank_and_world_size()
     smallest = min(
@@ -68,32 +66,32 @@ def share_batches(loader: DataLoader) -> DataLoader:
     )
     if smallest < world_size:
         raise ValueError(
-            f"{world_size} processes cannot share a batch of {smallest}; choose --rows and "
-            "--batch-size such that the last batch, too, has a row for each"
+            f"{world_size} processes cannot share a batch of {smallest}; choose --points and"
+            " --batch-size so that the last batch, too, has a point for each"
         )
     return DataLoader(
-        loader.dataset, batch_sampler=BatchPart(loader.batch_sampler, rank, world_size)
+        loader.dataset, batch_sampler=RankSampler(loader.batch_sampler, rank, world_size)
     )
 
 
-def shared_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of this process's rows, such that the average over processes is the mean over
-    all rows.
+def global_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The cross-entropy of this process's rows, scaled so that its average over the processes is
+    the mean over all rows.
 
-    The mean of the processes' means would be another number wherever their parts are of different
-    size.
+    The mean of the processes' means would be a different number if their parts differ in size.
     """
     rows = torch.tensor(float(len(labels)), device=logits.device)
     return F.cross_entropy(logits, labels, reduction="sum") / all_reduce_mean(rows)
 
 
 def distribute(network: NeuralNetwork, strategy: Strategy) -> nn.Module:
-    """What to call in the place of `network`. fsdp replaces its parameters, so make the
+    """The module to call instead of `network`. fsdp replaces the parameters, so create the
     optimizer afterwards.
     """
     if strategy == "ddp":
         return DistributedDataParallel(network)
     if strategy == "fsdp":
+        # Layer by layer, so that only one layer's weights are gathered at a time.
         for layer in network.layers:
             if isinstance(layer, nn.Linear):
                 fully_shard(layer)
@@ -101,9 +99,9 @@ def distribute(network: NeuralNetwork, strategy: Strategy) -> nn.Module:
     return network
 
 
-def plain_copy(network: NeuralNetwork) -> NeuralNetwork:
-    """The whole network on the CPU, in eval mode, whoever holds its parts; every process has to
-    call it.
+def unsharded_copy(network: NeuralNetwork) -> NeuralNetwork:
+    """A copy of the full network on the CPU, in eval mode, gathered from all shards; every process
+    has to call it.
     """
     copy = NeuralNetwork(network.sizes[0], network.sizes[-1], network.sizes[1:-1])
     copy.load_state_dict(

@@ -1,6 +1,4 @@
-"""Pictures: memory, broadcasting, ways down a valley, a network's decisions, and where the time
-goes.
-"""
+"""Plots: memory, broadcasting, optimizer paths, decision boundaries and profiles."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +7,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from appendix_a.landscape import valley
-from appendix_a.memory import places
+from appendix_a.memory import storage_indices
 
-# Okabe and Ito's, told apart by everybody
+# The palette of Okabe and Ito, distinguishable with colour vision deficiencies.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 STYLES = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), (PINK, "D:"))
 
@@ -19,11 +17,11 @@ STYLES = ((BLUE, "o-"), (ORANGE, "s--"), (GREEN, "^-."), (PINK, "D:"))
 def _cells(
     axes, texts: list[list], colours: np.ndarray, title: str, faint: np.ndarray | None = None
 ) -> None:
-    """A grid of coloured cells with a text each; faint ones have a dashed frame and grey text."""
+    """A grid of coloured cells, each with a text; the text of faint cells is grey."""
     axes.imshow(colours, aspect="equal", interpolation="nearest")
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
-            unreal = faint is not None and faint[i, j]
+            is_faint = faint is not None and faint[i, j]
             axes.text(
                 j,
                 i,
@@ -31,7 +29,7 @@ def _cells(
                 ha="center",
                 va="center",
                 fontsize=9,
-                color="#888888" if unreal else "black",
+                color="#888888" if is_faint else "black",
             )
     axes.set_xticks(np.arange(-0.5, len(texts[0])), [])
     axes.set_yticks(np.arange(-0.5, len(texts)), [])
@@ -42,7 +40,7 @@ def _cells(
 
 
 def _shades(numbers: np.ndarray, n: int) -> np.ndarray:
-    """A light colour for each number below n, from one end of cividis to the other."""
+    """Light colours for numbers from 0 to n - 1, from one end of cividis to the other."""
     import matplotlib
 
     colours = matplotlib.colormaps["cividis"](numbers / max(1, n - 1))[..., :3]
@@ -50,10 +48,8 @@ def _shades(numbers: np.ndarray, n: int) -> np.ndarray:
 
 
 def draw_memory(views: dict[str, Tensor]) -> Figure:
-    """Above, the storage that all views share, one cell a number; below, each view, coloured by
-    where its numbers lie.
-
-    Views have one or two axes.
+    """Above, the storage that all views share, one cell per number; below, each view (of one or two
+    axes), coloured by position in the storage.
     """
     storage = next(iter(views.values())).untyped_storage()
     row = torch.tensor([], dtype=next(iter(views.values())).dtype).set_(storage)
@@ -72,7 +68,7 @@ def draw_memory(views: dict[str, Tensor]) -> Figure:
     for axes, (name, view) in zip(
         lower.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True
     ):
-        grid, numbers = np.atleast_2d(places(view).numpy()), np.atleast_2d(view.numpy())
+        grid, numbers = np.atleast_2d(storage_indices(view).numpy()), np.atleast_2d(view.numpy())
         title = (
             f"{name}: shape {tuple(view.shape)}\nstride {view.stride()}, offset"
             f" {view.storage_offset()}"
@@ -85,8 +81,8 @@ def draw_memory(views: dict[str, Tensor]) -> Figure:
 
 
 def draw_broadcast(left: Tensor, right: Tensor) -> Figure:
-    """left + right: what is there, what broadcasting pretends is there (grey), and the sum. Up
-    to two axes each.
+    """left + right, of up to two axes each: the numbers that exist (blue), those that broadcasting
+    repeats (grey), and the sum.
     """
     total = left + right
     figure = Figure(figsize=(8.5, 0.6 + 0.55 * len(np.atleast_2d(total))), layout="constrained")
@@ -111,8 +107,8 @@ def draw_broadcast(left: Tensor, right: Tensor) -> Figure:
 
 
 def draw_paths(paths: dict[str, Tensor]) -> Figure:
-    """The ways (steps + 1, 2) of optimizers over the valley's lines of equal loss, and their
-    losses step by step.
+    """The paths (steps + 1, 2) of optimizers over the contours of the valley, and their losses by
+    step.
     """
     figure = Figure(figsize=(10, 3.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1))
@@ -126,8 +122,8 @@ def draw_paths(paths: dict[str, Tensor]) -> Figure:
             valley(*path.T), style, color=colour, markersize=3, linewidth=1.2, label=name
         )
     left.plot(0, 0, "*", color="black", markersize=10)
-    left.set(xlabel="x", ylabel="y", xlim=(-4.6, 2.5), ylim=(-1.1, 1.1), title="the way down")
-    right.set(xlabel="step", ylabel="loss", title="its height")
+    left.set(xlabel="x", ylabel="y", xlim=(-4.6, 2.5), ylim=(-1.1, 1.1), title="path")
+    right.set(xlabel="step", ylabel="loss", title="loss")
     left.legend(fontsize=8, loc="upper right")
     right.grid(alpha=0.3)
     return figure
@@ -135,14 +131,16 @@ def draw_paths(paths: dict[str, Tensor]) -> Figure:
 
 @torch.inference_mode()
 def draw_boundary(axes, network: nn.Module, features: Tensor, labels: Tensor) -> None:
-    """Points (n, 2) of two classes over the probability that the network gives the second one;
-    the line is one half.
+    """Points (n, 2) of two classes over the probability that the network assigns to class 1; the
+    black line is one half.
     """
     side = torch.linspace(-1.25, 1.25, 120)
     x, y = torch.meshgrid(side, side, indexing="xy")
-    sure = network(torch.stack((x, y), dim=-1).view(-1, 2)).softmax(dim=1)[:, 1].view(x.shape)
-    axes.contourf(x, y, sure, np.linspace(0, 1, 11), cmap="PuOr", alpha=0.6)
-    axes.contour(x, y, sure, [0.5], colors="black", linewidths=1)
+    probability = (
+        network(torch.stack((x, y), dim=-1).view(-1, 2)).softmax(dim=1)[:, 1].view(x.shape)
+    )
+    axes.contourf(x, y, probability, np.linspace(0, 1, 11), cmap="PuOr", alpha=0.6)
+    axes.contour(x, y, probability, [0.5], colors="black", linewidths=1)
     for label, (marker, colour) in enumerate((("o", "#7f3b08"), ("s", "#2d004b"))):
         axes.plot(
             *features[labels == label].T,
@@ -151,20 +149,20 @@ def draw_boundary(axes, network: nn.Module, features: Tensor, labels: Tensor) ->
             markersize=2.5,
             label=f"class {label}",
         )
-    axes.set(xlabel="first number", ylabel="second number", aspect="equal")
+    axes.set(xlabel="$x_1$", ylabel="$x_2$", aspect="equal")
 
 
 def draw_training(
     losses: Tensor, network: nn.Module, features: Tensor, labels: Tensor, title: str
 ) -> Figure:
-    """The loss of every step, smoothed, and the network's decisions over unseen points."""
+    """The loss of every step and its moving average; the decision boundary over test points."""
     figure = Figure(figsize=(9, 4), layout="constrained")
     left, right = figure.subplots(1, 2)
-    left.semilogy(losses, color=BLUE, alpha=0.25, label="each batch")
+    left.semilogy(losses, color=BLUE, alpha=0.25, label="batch")
     left.semilogy(
         pd.Series(losses.numpy()).rolling(max(1, len(losses) // 30), min_periods=1).mean(),
         color=BLUE,
-        label="mean of the last ones",
+        label="moving average",
     )
     left.set(xlabel="step", ylabel="cross-entropy (nats)", title="training")
     left.legend()
@@ -177,7 +175,7 @@ def draw_training(
 
 def draw_profile(tables: dict[str, pd.DataFrame], rows: int = 8) -> Figure:
     """The most expensive operations of each `profile_operations` table: share of the time, and
-    how often they ran.
+    calls per step.
     """
     figure = Figure(figsize=(5.4 * len(tables), 0.9 + 0.3 * rows), layout="constrained")
     for axes, (name, table) in zip(
@@ -189,8 +187,8 @@ def draw_profile(tables: dict[str, pd.DataFrame], rows: int = 8) -> Figure:
         )
         axes.barh(range(len(top)), 100 * top["share"], color=BLUE)
         axes.set_yticks(range(len(top)), names.str.slice(0, 30), fontsize=8)
-        for place, (share, calls) in enumerate(zip(top["share"], top["calls"], strict=True)):
-            axes.text(100 * share, place, f" {calls:g} ×", va="center", fontsize=8)
+        for y, (share, calls) in enumerate(zip(top["share"], top["calls"], strict=True)):
+            axes.text(100 * share, y, f" {calls:g} ×", va="center", fontsize=8)
         axes.set(xlabel="share of the time, %", title=name)
         axes.grid(alpha=0.3, axis="x")
         axes.margins(x=0.15)

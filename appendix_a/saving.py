@@ -1,8 +1,8 @@
-"""Weights for others, and the state of a run for oneself.
+"""Saving a network for others, and the full state of a run for resuming it.
 
-A network is a safetensors file that carries its sizes; a run adds what else decides the next step:
-the optimizer's memory and the generators of batches. Both are read without executing anything (no
-pickled code).
+A network is a safetensors file that includes its layer sizes. The state of a run adds everything
+else that determines the next step: the optimizer state and the random generators. Loading either
+executes no code (no pickled objects).
 """
 
 import json
@@ -18,19 +18,19 @@ from ch01_text.saving import replacing
 
 
 def save_network(network: NeuralNetwork, path: str | Path) -> None:
-    """Write weights and sizes to `path`."""
+    """Write the weights and layer sizes to `path`."""
     with replacing(path) as new:
         save_file(network.state_dict(), new, metadata={"sizes": json.dumps(network.sizes)})
 
 
 def load_network(path: str | Path) -> NeuralNetwork:
-    """Read what `save_network` wrote, on the CPU, in eval mode; ValueError where the file is no
+    """Read what `save_network` wrote, on the CPU, in eval mode; ValueError if the file holds no
     such network.
     """
     try:
         with safe_open(path, framework="pt") as file:
             sizes = json.loads(file.metadata()["sizes"])
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, KeyError, TypeError) as error:
         raise ValueError(
             f"{path} holds no network of appendix A ({error}); train one first"
@@ -43,7 +43,7 @@ def load_network(path: str | Path) -> NeuralNetwork:
 def save_run(
     path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator
 ) -> None:
-    """Write all that the next step depends on; `batches` is the generator that shuffles."""
+    """Write everything that the next step depends on; `batches` is the generator that shuffles."""
     with replacing(path) as new:
         torch.save(
             {
@@ -59,11 +59,11 @@ def save_run(
 def load_run(
     path: str | Path, network: NeuralNetwork, optimizer: Optimizer, batches: torch.Generator
 ) -> None:
-    """Put back, in place, what `save_run` wrote: training goes on as if it had not been
+    """Restore, in place, what `save_run` wrote: training continues as if it had not been
     interrupted.
 
-    The file may come from another device: its tensors are read on the CPU, and each goes to where
-    it is needed.
+    The file may come from another device: its tensors are read on the CPU and then copied to where
+    they belong.
     """
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(state["network"])

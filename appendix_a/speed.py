@@ -1,4 +1,4 @@
-"""Where the time goes, and whether torch.compile can help here."""
+"""Where the time goes, and whether torch.compile can work on this machine."""
 
 import os
 import shutil
@@ -9,14 +9,13 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def profile_operations(function: Callable[[], object], repeats: int = 200) -> pd.DataFrame:
-    """The operations that `repeats` calls ran on the CPU, by their share of its time, most
-    expensive first.
+    """The operations that `repeats` calls ran on the CPU, the most expensive first.
 
-    Columns: operation, calls (of one call of `function`), share. Time within an operation that
-    another one called counts for the inner one only, so that the shares add up to 1. One more call
-    before warms up.
+    Columns: operation, calls (per call of `function`), share (of the total time). Time spent in a
+    nested operation counts for the inner one only, so the shares add up to 1. One call before the
+    measurement warms up.
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages stay away
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # silence the profiler's own messages
     function()
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         for _ in range(repeats):
@@ -31,8 +30,8 @@ def profile_operations(function: Callable[[], object], repeats: int = 200) -> pd
 
 
 def missing_compiler() -> str | None:
-    """Why torch.compile cannot work on this machine's CPU, or None where it can: it writes C++
-    and has it compiled.
+    """Why torch.compile cannot work on this machine's CPU, or None if it can: it writes C++ and
+    needs a compiler for it.
     """
     wanted = [os.environ["CXX"]] if "CXX" in os.environ else ["g++", "clang++", "c++", "cl"]
     if any(map(shutil.which, wanted)):

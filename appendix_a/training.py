@@ -1,7 +1,7 @@
-"""The training loop at its smallest: forward, loss, backward, step.
+"""The training loop in its smallest form: forward, loss, backward, step.
 
-Chapter 4's loop adds to it what a long run needs: schedules, clipping, accumulation, evaluation,
-checkpoints.
+Chapter 4's loop adds what a long run needs: schedules, clipping, gradient accumulation, evaluation
+and checkpoints.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,9 +20,7 @@ OptimizerName = Literal["sgd", "momentum", "adam", "adamw"]
 
 
 def make_optimizer(name: OptimizerName, parameters: Iterable[Tensor], lr: float) -> Optimizer:
-    """An optimizer by name with PyTorch's own defaults; `momentum` is SGD that keeps 0.9 of its
-    velocity.
-    """
+    """An optimizer by name with PyTorch's defaults; `momentum` is SGD with momentum 0.9."""
     if name in ("sgd", "momentum"):
         return SGD(parameters, lr=lr, momentum=0.9 if name == "momentum" else 0.0)
     return {"adam": Adam, "adamw": AdamW}[name](parameters, lr=lr)
@@ -36,11 +34,11 @@ def train(
     loss_fn: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     precision: Precision | None = None,
 ) -> Tensor:
-    """Train in place for so many passes over the loader; returns the loss of every step (steps,),
-    on the device.
+    """Train in place for a number of epochs; returns the loss of every step (steps,), on the
+    device.
 
-    `loss_fn(logits (B, classes), labels (B,))` gives the batch's mean loss. `precision` says in
-    which number format the forward pass multiplies; by default float32.
+    `loss_fn(logits (B, classes), labels (B,))` is the mean loss of a batch. `precision` determines
+    the number format of the forward pass, by default float32.
     """
     device = next(network.parameters()).device
     precision = precision or pick_precision(device, "float32")
@@ -51,7 +49,7 @@ def train(
             with precision.autocast():
                 logits = network(features.to(device))
             loss = loss_fn(logits.float(), labels.to(device))
-            optimizer.zero_grad()  # gradients add up until somebody clears them
+            optimizer.zero_grad()  # backward adds to the gradients that are there
             loss.backward()
             optimizer.step()
             losses.append(loss.detach())  # without detach, every step's graph would stay in memory

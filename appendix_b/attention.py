@@ -1,8 +1,8 @@
-"""Attention and a transformer block, the shapes of chapters 2 and 3 on our own engine.
+"""Attention and a transformer block: chapters 2 and 3 on our own engine.
 
-Every position asks (query), offers (key) and gives (value); a causal mask hides what comes later.
-After Vaswani et al. 2017; the norm comes before each branch, as in GPT-2 (Radford et al. 2019).
-Left out: the key/value cache (chapter 2).
+Each position has a query (what it is looking for), a key (what it can be found by) and a value
+(what it passes on); a causal mask hides later positions. After Vaswani et al. 2017; the norm comes
+before each branch, as in GPT-2 (Radford et al. 2019). Left out: the key/value cache (chapter 2).
 """
 
 import math
@@ -17,70 +17,81 @@ from appendix_b.tensor import Tensor
 
 
 @cache
-def causal_bias(T: int) -> np.ndarray:
-    """(T, T), float32, to add to scores: zero where row t may look (columns up to t), minus
+def causal_mask(T: int) -> np.ndarray:
+    """(T, T), float32, to be added to the scores: 0 where row t may attend (columns up to t), minus
     infinity elsewhere.
 
-    >>> causal_bias(2).tolist()
+    >>> causal_mask(2).tolist()
     [[0.0, -inf], [0.0, 0.0]]
     """
     return np.triu(np.full((T, T), -np.inf, dtype=np.float32), k=1)
 
 
-def attend(queries: Tensor, keys: Tensor, values: Tensor, bias: np.ndarray | None = None) -> Tensor:
-    """(..., T, D) queries, keys, values -> (..., T, D): values, averaged by softmax(queries
-    keys' / sqrt(D) + bias).
-    """
-    axes = (*range(keys.ndim - 2), keys.ndim - 1, keys.ndim - 2)
+def scaled_dot_product_attention(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: np.ndarray | None = None
+) -> Tensor:
+    """(..., T, D) queries, keys and values -> (..., T, D): softmax(Q Kᵀ / sqrt(D) + mask) V."""
+    axes = (*range(keys.ndim - 2), keys.ndim - 1, keys.ndim - 2)  # swap the last two
+    # Without the scaling, dot products grow with D and the softmax saturates. Dividing the queries
+    # is cheaper than dividing the scores: (T, D) instead of (T, T) numbers.
     scores = (queries * (1 / math.sqrt(queries.shape[-1]))) @ keys.transpose(*axes)  # (..., T, T)
-    return softmax(scores if bias is None else scores + bias) @ values
+    return softmax(scores if mask is None else scores + mask) @ values
 
 
 class AttentionHead(Module):
-    """(B, T, C) -> (B, T, head width): one head of causal attention."""
+    """(B, T, C) -> (B, T, D): one head of causal self-attention."""
 
-    def __init__(self, width: int, head_width: int, rng: np.random.Generator):
-        self.query, self.key, self.value = (
-            Linear(width, head_width, rng, bias=False) for _ in range(3)
-        )
+    def __init__(self, emb_dim: int, head_dim: int, rng: np.random.Generator):
+        self.W_query = Linear(emb_dim, head_dim, rng, bias=False)
+        self.W_key = Linear(emb_dim, head_dim, rng, bias=False)
+        self.W_value = Linear(emb_dim, head_dim, rng, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return attend(self.query(x), self.key(x), self.value(x), causal_bias(x.shape[1]))
+        return scaled_dot_product_attention(
+            self.W_query(x), self.W_key(x), self.W_value(x), causal_mask(x.shape[1])
+        )
 
 
 class MultiHeadAttention(Module):
-    """(B, T, C) -> (B, T, C): several heads at once, each C / heads wide, and a matrix that
-    mixes them.
-    """
+    """(B, T, C) -> (B, T, C): H heads in parallel, each C / H wide, and an output projection."""
 
-    def __init__(self, width: int, heads: int, rng: np.random.Generator):
-        if width % heads:
-            raise ValueError(f"{heads} heads do not divide the width {width}; choose a divisor")
-        self.heads = heads
-        self.query, self.key, self.value = (Linear(width, width, rng, bias=False) for _ in range(3))
-        self.mix = Linear(width, width, rng)
+    def __init__(self, emb_dim: int, n_heads: int, rng: np.random.Generator):
+        if emb_dim % n_heads:
+            raise ValueError(f"{n_heads} heads do not divide the width {emb_dim}; choose a divisor")
+        self.n_heads = n_heads
+        self.W_query = Linear(emb_dim, emb_dim, rng, bias=False)
+        self.W_key = Linear(emb_dim, emb_dim, rng, bias=False)
+        self.W_value = Linear(emb_dim, emb_dim, rng, bias=False)
+        self.out_proj = Linear(emb_dim, emb_dim, rng)
 
-    def split(self, x: Tensor) -> Tensor:
+    def _split_heads(self, x: Tensor) -> Tensor:
         B, T, C = x.shape
-        return x.reshape(B, T, self.heads, C // self.heads).transpose(0, 2, 1, 3)  # (B, H, T, D)
+        return x.reshape(B, T, self.n_heads, C // self.n_heads).transpose(0, 2, 1, 3)
 
     def forward(self, x: Tensor) -> Tensor:
-        queries, keys, values = (self.split(one(x)) for one in (self.query, self.key, self.value))
-        context_vec = attend(queries, keys, values, causal_bias(x.shape[1]))  # (B, H, T, D)
-        return self.mix(context_vec.transpose(0, 2, 1, 3).reshape(*x.shape))
+        queries, keys, values = (
+            self._split_heads(project(x)) for project in (self.W_query, self.W_key, self.W_value)
+        )  # (B, H, T, D)
+        context_vec = scaled_dot_product_attention(
+            queries, keys, values, causal_mask(x.shape[1])
+        )  # (B, H, T, D)
+        # Put the heads side by side again; out_proj then mixes them.
+        return self.out_proj(context_vec.transpose(0, 2, 1, 3).reshape(*x.shape))  # (B, T, C)
 
 
 class TransformerBlock(Module):
     """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
 
-    def __init__(self, width: int, heads: int, rng: np.random.Generator, dropout: float = 0.0):
-        self.norm1, self.norm2 = LayerNorm(width), LayerNorm(width)
-        self.attention = MultiHeadAttention(width, heads, rng)
-        self.feed_forward = Sequential(
-            Linear(width, 4 * width, rng), GELU(), Linear(4 * width, width, rng)
+    def __init__(
+        self, emb_dim: int, n_heads: int, rng: np.random.Generator, drop_rate: float = 0.0
+    ):
+        self.norm1, self.norm2 = LayerNorm(emb_dim), LayerNorm(emb_dim)
+        self.att = MultiHeadAttention(emb_dim, n_heads, rng)
+        self.ff = Sequential(
+            Linear(emb_dim, 4 * emb_dim, rng), GELU(), Linear(4 * emb_dim, emb_dim, rng)
         )
-        self.drop = Dropout(dropout, rng)
+        self.drop = Dropout(drop_rate, rng)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attention(self.norm1(x)))
-        return x + self.drop(self.feed_forward(self.norm2(x)))
+        x = x + self.drop(self.att(self.norm1(x)))
+        return x + self.drop(self.ff(self.norm2(x)))

@@ -1,31 +1,32 @@
-"""Training speed of our GPT beside chapter 3's on PyTorch: one shape, float32, one thread each,
-in turn.
+"""Training speed of our GPT compared with chapter 3's on PyTorch: same shape, float32, one thread,
+the two taking turns.
 """
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 
-from appendix_b.gpt import GPT, Shape
+from appendix_b.gpt import GPT, GPTConfig
 from appendix_b.losses import cross_entropy
-from appendix_b.optimizers import AdamW, clip_gradients
+from appendix_b.optimizers import AdamW, clip_grad_norm
 
-SHAPE = Shape(vocab_size=256, context_length=128, width=128, heads=4, layers=3)
-BATCH = 16
+CONFIG = GPTConfig(vocab_size=256, context_length=128, emb_dim=128, n_heads=4, n_layers=3)
+BATCH_SIZE = 16
 
 
-def our_step(seed: int) -> Callable[[], float]:
-    """A function that does one training step and returns the loss."""
+def numpy_step(seed: int) -> Callable[[], float]:
+    """A function that performs one training step of our GPT and returns the loss."""
     rng = np.random.default_rng(seed)
-    model = GPT(SHAPE, rng)
+    model = GPT(CONFIG, rng)
     optimizer = AdamW(model.parameters(), 1e-3, weight_decay=0.1)
-    ids = rng.integers(0, SHAPE.vocab_size, (BATCH, SHAPE.context_length + 1))
+    ids = rng.integers(0, CONFIG.vocab_size, (BATCH_SIZE, CONFIG.context_length + 1))
 
     def step() -> float:
         loss = cross_entropy(model(ids[:, :-1]), ids[:, 1:])
         loss.backward()
-        clip_gradients(optimizer.parameters, 1.0)
+        clip_grad_norm(optimizer.parameters, 1.0)
         optimizer.step()
         return loss.item()
 
@@ -33,25 +34,17 @@ def our_step(seed: int) -> Callable[[], float]:
 
 
 def torch_step(seed: int) -> Callable[[], float]:
-    """The same with chapter 3's model, PyTorch's loss and its fused optimizer."""
+    """The same step with chapter 3's model, PyTorch's loss and its fused optimizer."""
     import torch
     from torch.nn import functional as F
 
-    from ch03_gpt import GPTConfig, GPTModel
+    from ch03_gpt import GPTConfig as TorchGPTConfig
+    from ch03_gpt import GPTModel
 
     torch.manual_seed(seed)
-    model = GPTModel(
-        GPTConfig(
-            SHAPE.vocab_size,
-            SHAPE.context_length,
-            SHAPE.width,
-            SHAPE.heads,
-            SHAPE.layers,
-            tie_embeddings=True,
-        )
-    )
+    model = GPTModel(TorchGPTConfig(**asdict(CONFIG), tie_embeddings=True))
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, fused=True)
-    ids = torch.randint(0, SHAPE.vocab_size, (BATCH, SHAPE.context_length + 1))
+    ids = torch.randint(0, CONFIG.vocab_size, (BATCH_SIZE, CONFIG.context_length + 1))
 
     def step() -> float:
         loss = F.cross_entropy(model(ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
@@ -65,7 +58,7 @@ def torch_step(seed: int) -> Callable[[], float]:
 
 
 def compare_speed(seed: int, rounds: int = 5, steps: int = 4) -> dict:
-    """Tokens a second of both, the best of `rounds` in which they take turns, and their ratio."""
+    """Tokens per second of both, the best of `rounds` in which they take turns, and their ratio."""
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -74,21 +67,22 @@ def compare_speed(seed: int, rounds: int = 5, steps: int = 4) -> dict:
     try:
         torch.set_num_threads(1)
         with threadpool_limits(1):
-            made = {"ours": our_step(seed), "torch": torch_step(seed)}
-            for step in made.values():
-                step()
+            candidates = {"ours": numpy_step(seed), "torch": torch_step(seed)}
+            for step in candidates.values():
+                step()  # warm up
             for _ in range(rounds):
-                for name, step in made.items():
-                    began = time.perf_counter()
+                for name, step in candidates.items():
+                    started = time.perf_counter()
                     for _ in range(steps):
                         step()
-                    rate = steps * BATCH * SHAPE.context_length / (time.perf_counter() - began)
+                    seconds = time.perf_counter() - started
+                    rate = steps * BATCH_SIZE * CONFIG.context_length / seconds
                     best[name] = max(best[name], rate)
     finally:
         torch.set_num_threads(threads)
     ratio = best["ours"] / best["torch"]
     print(
-        f"one thread, float32: ours {best['ours']:,.0f} tokens/s, PyTorch {best['torch']:,.0f}:"
-        f" {ratio:.0%} of it"
+        f"one thread, float32: ours {best['ours']:,.0f} tokens/s, PyTorch {best['torch']:,.0f}"
+        f" tokens/s, ratio {ratio:.0%}"
     )
     return {f"{name}_tokens_per_s": rate for name, rate in best.items()} | {"ratio": ratio}

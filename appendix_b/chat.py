@@ -1,8 +1,9 @@
-"""A tiny GPT from the first letter to a conversation: tokenizer, pretraining on stories, tuning on
-small talk, asking.
+"""A tiny chat model from start to finish: tokenizer, pretraining on stories, fine-tuning on small
+talk, answering.
 
-The stages of chapters 1, 4 and 6 with our own engine in the place of PyTorch; only the tokenizer
-and the stories are chapter 1's. What it knows is measured on pairs that it was never told about.
+These are the stages of chapters 1, 4 and 6 with our own engine in place of PyTorch; only the
+tokenizer and the stories come from chapter 1. The model is tested on pairs of people and things
+that never occurred together in training.
 """
 
 from collections import Counter
@@ -11,127 +12,130 @@ from pathlib import Path
 
 import numpy as np
 
-from appendix_b.gpt import GPT, Shape, write
-from appendix_b.small_talk import ASSISTANT, KINDS, USER, Talk, prompt_ids, small_talk, talk_batch
-from appendix_b.text_models import TextPlan, train_text, windows_of
+from appendix_b.gpt import GPT, GPTConfig, generate
+from appendix_b.small_talk import (
+    ASSISTANT,
+    KINDS,
+    USER,
+    Conversation,
+    collate,
+    conversations,
+    prompt_ids,
+)
+from appendix_b.text_models import TextTrainConfig, random_windows, train_language_model
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch01_text.tokenizer import END_OF_TEXT
 
-VOCABULARY = 768
+VOCAB_SIZE = 768
 FILE = "gpt.npz"
 
 
-def story_ids(n: int, seed: int) -> tuple[BPETokenizer, np.ndarray, np.ndarray]:
-    """A tokenizer trained on `n` stories, their ids, and those of a twentieth as many about
-    unseen pairs.
+def prepare_stories(n: int, seed: int) -> tuple[BPETokenizer, np.ndarray, np.ndarray]:
+    """A tokenizer trained on `n` stories, the ids of these stories, and the ids of n / 20 stories
+    about held-out pairs.
     """
-    parts = [
+    train, test = (
         [story.text for story in stories(count, split=split, seed=seed)]
         for split, count in (("train", n), ("test", max(20, n // 20)))
-    ]
+    )
     tokenizer = BPETokenizer.train(
-        parts[0][:1000], VOCABULARY, special_tokens=(END_OF_TEXT, USER, ASSISTANT)
+        train[:1000], VOCAB_SIZE, special_tokens=(END_OF_TEXT, USER, ASSISTANT)
     )
     return tokenizer, *(
-        np.array([i for text in tokenizer.encode_batch(part) for i in (*text, tokenizer.eot_id)])
-        for part in parts
+        np.array([i for ids in tokenizer.encode_batch(part) for i in (*ids, tokenizer.eot_id)])
+        for part in (train, test)
     )
 
 
 def pretrain(
-    tokenizer: BPETokenizer,
     train: np.ndarray,
     held_out: np.ndarray,
-    shape: Shape,
-    plan: TextPlan,
+    model_config: GPTConfig,
+    train_config: TextTrainConfig,
     seed: int,
     batch_size: int = 16,
 ) -> tuple[GPT, list[dict]]:
-    """A GPT trained on windows of the stories, and its log."""
+    """A GPT trained on random windows of story ids, and its log."""
     rng = np.random.default_rng(seed)
-    model = GPT(shape, rng)
-    val = windows_of(held_out, shape.context_length, 64)(np.random.default_rng(0))
-    return model, train_text(
-        model, windows_of(train, shape.context_length, batch_size), val, plan, rng, "stories"
-    )
+    model = GPT(model_config, rng)
+    T = model_config.context_length
+    val = random_windows(held_out, T, 64)(np.random.default_rng(0))
+    sample_batch = random_windows(train, T, batch_size)
+    return model, train_language_model(model, sample_batch, val, train_config, rng, "stories")
 
 
-def tune(
-    model: GPT, tokenizer: BPETokenizer, plan: TextPlan, seed: int, batch_size: int = 32
+def fine_tune(
+    model: GPT, tokenizer: BPETokenizer, config: TextTrainConfig, seed: int, batch_size: int = 32
 ) -> list[dict]:
-    """Teach `model` (in place) to answer; only the answers count in the loss. Returns its log."""
-    talks = small_talk(np.random.default_rng(seed))
-    val = talk_batch(list(islice(small_talk(np.random.default_rng(1), test=True), 200)), tokenizer)
-    return train_text(
+    """Train `model` in place to answer prompts; returns its log."""
+    training = conversations(np.random.default_rng(seed))
+    test = conversations(np.random.default_rng(1), split="test")
+    return train_language_model(
         model,
-        lambda rng: talk_batch(list(islice(talks, batch_size)), tokenizer),
-        val,
-        plan,
+        lambda rng: collate(list(islice(training, batch_size)), tokenizer),
+        collate(list(islice(test, 200)), tokenizer),
+        config,
         np.random.default_rng(seed),
         "small talk",
     )
 
 
-def answers(
+def answer_prompts(
     model: GPT,
     tokenizer: BPETokenizer,
-    said: list[str],
+    prompts: list[str],
     rng: np.random.Generator,
     max_tokens: int = 40,
     **sampling,
 ) -> list[str]:
-    """What the model says to each of `said`, up to its end of text; those of one length are
-    answered together. ValueError where one fills the context.
+    """The model's answer to each prompt, up to its end-of-text token. ValueError if a prompt fills
+    the context.
     """
-    prompts = [prompt_ids(tokenizer, one) for one in said]
-    longest, context_length = max(map(len, prompts)), model.shape.context_length
+    encoded = [prompt_ids(tokenizer, prompt) for prompt in prompts]
+    longest, context_length = max(map(len, encoded)), model.config.context_length
     if longest >= context_length:
-        raise ValueError(f"that has {longest} tokens, the context {context_length}; say less")
-    found = [""] * len(said)
-    for length in sorted(set(map(len, prompts))):
-        rows = [row for row, prompt in enumerate(prompts) if len(prompt) == length]
-        ids, written = np.array([prompts[row] for row in rows]), []
-        ended = np.zeros(len(rows), dtype=bool)
-        for following in islice(write(model, ids, context_length, rng, **sampling), max_tokens):
-            written.append(following)
-            ended |= following == tokenizer.eot_id
+        raise ValueError(
+            f"the prompt has {longest} tokens, the context {context_length}; shorten the prompt"
+        )
+    answers = [""] * len(prompts)
+    # Prompts of equal length form a batch; padding would need a mask that `GPT` does not have.
+    for length in sorted(set(map(len, encoded))):
+        rows = [row for row, ids in enumerate(encoded) if len(ids) == length]
+        ids = np.array([encoded[row] for row in rows])
+        steps = generate(model, ids, context_length, rng, **sampling)
+        generated, ended = [], np.zeros(len(rows), dtype=bool)
+        for next_ids in islice(steps, max_tokens):
+            generated.append(next_ids)
+            ended |= next_ids == tokenizer.eot_id
             if ended.all():
                 break
-        for row, spoken in zip(rows, np.stack(written, axis=1).tolist(), strict=True):
-            spoken = (
-                spoken[: spoken.index(tokenizer.eot_id)] if tokenizer.eot_id in spoken else spoken
-            )
-            found[row] = tokenizer.decode(spoken)
-    return found
+        for row, answer in zip(rows, np.stack(generated, axis=1).tolist(), strict=True):
+            end = answer.index(tokenizer.eot_id) if tokenizer.eot_id in answer else len(answer)
+            answers[row] = tokenizer.decode(answer[:end])
+    return answers
 
 
-def exact_match(model: GPT, tokenizer: BPETokenizer, talks: list[Talk]) -> dict[str, float]:
-    """The share of right answers (greedy, to the letter), in all and of each kind."""
-    longest = max(len(tokenizer.encode(talk.answer)) for talk in talks)
-    said = answers(
+def exact_match(model: GPT, tokenizer: BPETokenizer, test: list[Conversation]) -> dict[str, float]:
+    """The fraction of greedy answers that equal the correct one: overall and for each kind."""
+    longest = max(len(tokenizer.encode(one.answer)) for one in test)
+    answers = answer_prompts(
         model,
         tokenizer,
-        [talk.said for talk in talks],
+        [one.prompt for one in test],
         np.random.default_rng(0),
         longest + 1,
         temperature=0.0,
     )
-    right = [one == talk.answer for one, talk in zip(said, talks, strict=True)]
-    kinds = {
-        kind: [one for one, talk in zip(right, talks, strict=True) if talk.kind == kind]
-        for kind in KINDS
-    }
-    return {"all": float(np.mean(right))} | {
-        kind: float(np.mean(ones)) for kind, ones in kinds.items() if ones
-    }
+    correct = np.array([answer == one.answer for answer, one in zip(answers, test, strict=True)])
+    kinds = np.array([one.kind for one in test])
+    by_kind = {kind: float(correct[kinds == kind].mean()) for kind in KINDS if kind in kinds}
+    return {"all": float(correct.mean())} | by_kind
 
 
-def same_answer(talks: list[Talk]) -> float:
-    """The share of right answers of who always says the most frequent one: the baseline for
-    `exact_match`.
-    """
-    return Counter(talk.answer for talk in talks).most_common(1)[0][1] / len(talks)
+def majority_baseline(test: list[Conversation]) -> float:
+    """The exact match of always giving the most frequent answer."""
+    return Counter(one.answer for one in test).most_common(1)[0][1] / len(test)
 
 
 def save_chat(folder: Path, model: GPT, tokenizer: BPETokenizer) -> None:
@@ -141,5 +145,5 @@ def save_chat(folder: Path, model: GPT, tokenizer: BPETokenizer) -> None:
 
 
 def load_chat(folder: Path) -> tuple[GPT, BPETokenizer]:
-    """Read what `save_chat` wrote; FileNotFoundError where nothing was trained yet."""
+    """Read what `save_chat` wrote; FileNotFoundError if nothing has been trained yet."""
     return GPT.load(folder / FILE)[0], BPETokenizer.load(folder)

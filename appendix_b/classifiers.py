@@ -1,58 +1,62 @@
-"""Networks for images: one that flattens them and one that looks through small windows."""
+"""Image classifiers: a multilayer perceptron and a convolutional network."""
 
 import numpy as np
 
-from appendix_b.convolution import Conv2d, MaxPool
+from appendix_b.convolution import Conv2d, MaxPool2d
 from appendix_b.layers import BatchNorm, Dropout, Flatten, Linear, ReLU
 from appendix_b.nn import Sequential
 
 
 def mlp(
-    side: int,
-    classes: int,
+    image_size: int,
+    n_classes: int,
     rng: np.random.Generator,
-    width: int = 128,
-    layers: int = 2,
-    dropout: float = 0.0,
+    hidden_size: int = 128,
+    n_hidden: int = 2,
+    drop_rate: float = 0.0,
     batch_norm: bool = False,
 ) -> Sequential:
-    """(B, 1, side, side) -> logits (B, classes) through hidden layers of `width`."""
-    parts, inputs = [Flatten()], side * side
-    for _ in range(layers):
-        parts += [
-            Linear(inputs, width, rng),
-            *([BatchNorm(width)] if batch_norm else []),
-            ReLU(),
-            *([Dropout(dropout, rng)] if dropout else []),
-        ]
-        inputs = width
-    return Sequential(*parts, Linear(inputs, classes, rng))
+    """(B, 1, image_size, image_size) -> logits (B, n_classes) through `n_hidden` hidden layers;
+    without any, this is logistic regression.
+    """
+    layers, in_features = [Flatten()], image_size * image_size
+    for _ in range(n_hidden):
+        layers.append(Linear(in_features, hidden_size, rng))
+        if batch_norm:
+            layers.append(BatchNorm(hidden_size))
+        layers.append(ReLU())
+        if drop_rate:
+            layers.append(Dropout(drop_rate, rng))
+        in_features = hidden_size
+    return Sequential(*layers, Linear(in_features, n_classes, rng))
 
 
 def cnn(
-    side: int, classes: int, rng: np.random.Generator, width: int = 16, dropout: float = 0.3
+    image_size: int,
+    n_classes: int,
+    rng: np.random.Generator,
+    channels: int = 16,
+    drop_rate: float = 0.3,
 ) -> Sequential:
-    """(B, 1, side, side) -> logits (B, classes): two times convolution and pooling, channels
-    doubled, then a hidden layer. Half the side is left after each pooling.
+    """(B, 1, image_size, image_size) -> logits (B, n_classes): three convolutions, two poolings
+    that halve the image, and a hidden layer.
     """
-    flat = 2 * width * (side // 2 // 2) ** 2
+    flat = 2 * channels * (image_size // 2 // 2) ** 2
     return Sequential(
-        Conv2d(1, width, 3, rng, padding=1),
-        BatchNorm(width),
+        Conv2d(1, channels, 3, rng, padding=1),
+        BatchNorm(channels),
         ReLU(),
-        # (B, C, side / 2, side / 2)
-        Conv2d(width, width, 3, rng, padding=1),
-        BatchNorm(width),
+        Conv2d(channels, channels, 3, rng, padding=1),
+        BatchNorm(channels),
         ReLU(),
-        MaxPool(2),
-        # (B, 2C, side / 4, ..)
-        Conv2d(width, 2 * width, 3, rng, padding=1),
-        BatchNorm(2 * width),
+        MaxPool2d(2),  # (B, C, image_size / 2, image_size / 2)
+        Conv2d(channels, 2 * channels, 3, rng, padding=1),
+        BatchNorm(2 * channels),
         ReLU(),
-        MaxPool(2),
+        MaxPool2d(2),  # (B, 2 C, image_size / 4, image_size / 4)
         Flatten(),
         Linear(flat, 64, rng),
         ReLU(),
-        Dropout(dropout, rng),
-        Linear(64, classes, rng),
+        Dropout(drop_rate, rng),
+        Linear(64, n_classes, rng),
     )

@@ -1,5 +1,5 @@
-"""Handwritten digits: 1,797 images of 8 x 8 that come with scikit-learn, or MNIST's 70,000 of 28
-x 28 by download.
+"""Handwritten digits: 1,797 images of 8 x 8 pixels that come with scikit-learn, or MNIST, 70,000
+images of 28 x 28 pixels, by download.
 """
 
 from dataclasses import dataclass
@@ -19,29 +19,27 @@ MNIST = Download(
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images (n, 1, side, side), float32 between -1 and 1, and their classes (n,), integers from
-    0.
-    """
+class LabelledImages:
+    """Images and their classes; indexing selects rows of both."""
 
-    x: np.ndarray
-    y: np.ndarray
+    x: np.ndarray  # (n, 1, height, width), float32 between -1 and 1
+    y: np.ndarray  # (n,), integers from 0
 
     def __len__(self) -> int:
         return len(self.y)
 
-    def __getitem__(self, rows) -> "Images":
-        return Images(self.x[rows], self.y[rows])
+    def __getitem__(self, rows) -> "LabelledImages":
+        return LabelledImages(self.x[rows], self.y[rows])
 
 
-def load_images(name: str, seed: int) -> tuple[Images, Images]:
-    """Training and test images. `digits`: a fifth of each class is for testing, drawn by `seed`.
-    `mnist`: its own 60,000 and 10,000, whatever the seed.
+def load_images(name: str, seed: int) -> tuple[LabelledImages, LabelledImages]:
+    """Training and test images. `digits`: a random fifth of each class, chosen by `seed`, is the
+    test set. `mnist`: its own 60,000 and 10,000, whatever the seed.
     """
     if name == "mnist":
         with np.load(fetch(MNIST), allow_pickle=False) as file:
             return tuple(
-                Images(scaled(file[f"x_{part}"], 255), file[f"y_{part}"].astype(int))
+                LabelledImages(rescale(file[f"x_{part}"], 255), file[f"y_{part}"].astype(int))
                 for part in ("train", "test")
             )
     from sklearn.datasets import load_digits
@@ -51,14 +49,14 @@ def load_images(name: str, seed: int) -> tuple[Images, Images]:
     train, test = train_test_split(
         np.arange(len(digits.target)), test_size=0.2, random_state=seed, stratify=digits.target
     )
-    images = Images(scaled(digits.images, 16), digits.target)
+    images = LabelledImages(rescale(digits.images, 16), digits.target)
     return images[train], images[test]
 
 
-def scaled(images: np.ndarray, largest: int) -> np.ndarray:
-    """(n, side, side) from 0 to `largest` -> (n, 1, side, side), float32 from -1 to 1.
+def rescale(images: np.ndarray, largest: int) -> np.ndarray:
+    """(n, height, width) between 0 and `largest` -> (n, 1, height, width), float32 in [-1, 1].
 
-    >>> scaled(np.array([[[0, 16]]]), 16).tolist()
+    >>> rescale(np.array([[[0, 16]]]), 16).tolist()
     [[[[-1.0, 1.0]]]]
     """
     return (images[:, None] * (2 / largest) - 1).astype(np.float32)

@@ -1,5 +1,5 @@
-"""The slow way to a gradient: move one number a little, see what the loss does. The oracle for
-everything else.
+"""The slow way to a gradient: change one number a little and see how the loss changes. It is the
+oracle for every other gradient of this appendix.
 
 Needs float64: the difference of two nearly equal losses loses about half of the digits.
 """
@@ -12,8 +12,7 @@ import numpy as np
 def numerical_gradient(
     loss: Callable[[np.ndarray], float], x: np.ndarray, step: float = 1e-5
 ) -> np.ndarray:
-    """The gradient of `loss` at `x` (float64), by central differences: two evaluations for each
-    number.
+    """The gradient of `loss` at `x` (float64) by central differences: two evaluations per number.
 
     >>> numerical_gradient(lambda x: float((x**2).sum()), np.array([1.0, -3.0])).round(6)
     array([ 2., -6.])

@@ -1,43 +1,45 @@
-"""What training makes small: squared error for numbers, cross-entropy for classes.
+"""Loss functions: squared error for numbers, cross-entropy for classes.
 
-All are means over the batch and take raw scores (logits), not probabilities, so that no logarithm
-of zero occurs.
+Each is a mean over the batch. The classification losses take raw scores (logits) rather than
+probabilities, so that they never compute the logarithm of zero.
 """
 
 import numpy as np
 
-from appendix_b.tensor import Tensor, record
+from appendix_b.tensor import Tensor, apply_op
 
 
-def mean_squared_error(predicted: Tensor, wanted: np.ndarray) -> Tensor:
-    """The mean of squared differences; both of one shape (ValueError otherwise: broadcasting would
-    hide a mistake).
+def mean_squared_error(predictions: Tensor, targets: np.ndarray) -> Tensor:
+    """The mean squared difference of two arrays of equal shape (ValueError otherwise).
 
     >>> mean_squared_error(Tensor([1.0, 3.0]), np.array([1.0, 1.0])).item()
     2.0
     """
-    if predicted.shape != np.shape(wanted):
+    # (n, 1) minus (n,) would broadcast to (n, n) and give a wrong loss without complaint.
+    if predictions.shape != np.shape(targets):
         raise ValueError(
-            f"predictions have shape {predicted.shape}, targets {np.shape(wanted)}; reshape one of"
-            " them"
+            f"predictions have shape {predictions.shape}, targets {np.shape(targets)}; reshape one"
+            " of them"
         )
-    difference = predicted - wanted
+    difference = predictions - targets
     return (difference * difference).mean()
 
 
 def binary_cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
-    """The mean of -log sigmoid(logit) where the label is 1 and of -log(1 - sigmoid(logit)) where it
-    is 0, as log(1 + e^-|x|) + max(x, 0) - x * label, which overflows nowhere.
+    """The mean of -log p for label 1 and of -log(1 - p) for label 0, where p = sigmoid(logit).
 
     >>> round(binary_cross_entropy(Tensor([0.0, 200.0]), np.array([1, 1])).item(), 4)
     0.3466
     """
     x = logits.data
     labels = np.asarray(labels, dtype=x.dtype)
-    each = np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * labels
-    return record(
+    # -log sigmoid(x) = log(1 + e^-x) overflows for large negative x. This form never does, since
+    # its exponent is never positive: log(1 + e^-|x|) + max(x, 0) - x * label.
+    losses = np.log1p(np.exp(-np.abs(x))) + np.maximum(x, 0) - x * labels
+    return apply_op(
         "binary cross-entropy",
-        each.mean(),
+        losses.mean(),
+        # sigmoid(x) - label: predicted minus true probability
         (logits, lambda g: g * (0.5 * (1 + np.tanh(0.5 * x)) - labels) / x.size),
     )
 
@@ -45,8 +47,7 @@ def binary_cross_entropy(logits: Tensor, labels: np.ndarray) -> Tensor:
 def cross_entropy(logits: Tensor, labels: np.ndarray, weights: np.ndarray | None = None) -> Tensor:
     """Logits (..., V) and integer labels (...) -> the mean of -log softmax(logits)[label].
 
-    `weights` (...) makes it a weighted mean: with zeros and ones, only the ones count. Its gradient
-    is the probabilities minus one at the label: what is predicted minus what is true.
+    `weights` (...) turns it into a weighted mean: weights of 0 and 1 select positions.
 
     >>> round(cross_entropy(Tensor([[0.0, 0.0], [0.0, 50.0]]), np.array([0, 1])).item(), 4)
     0.3466
@@ -59,15 +60,16 @@ def cross_entropy(logits: Tensor, labels: np.ndarray, weights: np.ndarray | None
         else np.reshape(weights, -1) / np.sum(weights)
     )
     share = share.astype(flat.dtype)
-    shifted = flat - flat.max(axis=1, keepdims=True)
+    shifted = flat - flat.max(axis=1, keepdims=True)  # cancels in the softmax; avoids overflow
     exps = np.exp(shifted)
     totals = exps.sum(axis=1)
-    each = np.log(totals) - shifted[rows, labels]
+    losses = np.log(totals) - shifted[rows, labels]
 
-    def rule(g: np.ndarray) -> np.ndarray:
+    def vjp(g: np.ndarray) -> np.ndarray:
+        # The gradient of one row is its probabilities, minus 1 at the label: predicted minus true.
         grad = exps * (share / totals)[:, None]
         grad[rows, labels] -= share
         grad *= g
         return grad.reshape(logits.shape)
 
-    return record("cross-entropy", np.sum(each * share), (logits, rule))
+    return apply_op("cross-entropy", np.sum(losses * share), (logits, vjp))

@@ -1,7 +1,7 @@
-"""What a layer is: an object with parameters, a forward pass, and a mode (training or not).
+"""What a layer is: an object with parameters, a `forward` method and a mode (training or not).
 
-A module's parameters are found by looking through its attributes, so that a layer has nothing to
-register. Its state is a dictionary of plain NumPy arrays by dotted names.
+The interface is that of `torch.nn`. A module finds its parameters and sub-modules by inspecting its
+attributes, so a layer has nothing to register. A state dict maps dotted names to NumPy arrays.
 """
 
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from appendix_b.tensor import Tensor
 
 
 class Parameter(Tensor):
-    """A tensor that learns; it owns its numbers, because optimizers change them in place."""
+    """A trainable tensor. It copies its data, because optimizers update it in place."""
 
     def __init__(self, data: np.ndarray):
         super().__init__(np.array(data), requires_grad=True)
 
 
 class Module:
-    """Base of all layers: subclasses set parameters and layers as attributes and define
+    """Base class of all layers: subclasses assign parameters and layers to attributes and define
     `forward`.
     """
 
@@ -31,47 +31,50 @@ class Module:
     def forward(self, *inputs):
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def children(self) -> Iterator[tuple[str, "Module"]]:
-        """The modules among the attributes and in attributes that are lists, with their names."""
+    def named_children(self) -> Iterator[tuple[str, "Module"]]:
+        """The sub-modules among the attributes, also those inside lists, with their names."""
         for name, value in vars(self).items():
-            for key, one in (
-                ((f"{name}.{i}", one) for i, one in enumerate(value))
+            # blocks = [a, b] gives "blocks.0" and "blocks.1"
+            entries = (
+                [(f"{name}.{i}", one) for i, one in enumerate(value)]
                 if isinstance(value, list)
-                else ((name, value),)
-            ):
-                if isinstance(one, Module):
-                    yield key, one
+                else [(name, value)]
+            )
+            yield from (entry for entry in entries if isinstance(entry[1], Module))
 
     def modules(self) -> Iterator["Module"]:
-        """This module and all below it."""
+        """This module and all modules below it."""
         yield self
-        for _, child in self.children():
+        for _, child in self.named_children():
             yield from child.modules()
 
-    def named(self, kind: type, prefix: str = "") -> dict[str, Parameter | np.ndarray]:
-        """All attributes of a type, here and below, by dotted name."""
+    def _named(self, kind: type, prefix: str = "") -> dict:
+        """All attributes of one type, in this module and below, by dotted name."""
         found = {
             prefix + name: value for name, value in vars(self).items() if isinstance(value, kind)
         }
-        for name, child in self.children():
-            found |= child.named(kind, f"{prefix}{name}.")
+        for name, child in self.named_children():
+            found |= child._named(kind, f"{prefix}{name}.")
         return found
 
+    def named_parameters(self) -> dict[str, Parameter]:
+        """All parameters by dotted name; a shared one appears under each of its names."""
+        return self._named(Parameter)
+
+    def named_buffers(self) -> dict[str, np.ndarray]:
+        """The arrays that belong to the state but are not trained, such as running means."""
+        return self._named(np.ndarray)
+
     def parameters(self) -> list[Parameter]:
-        """All parameters; one that two layers share comes once."""
-        return list({id(one): one for one in self.named(Parameter).values()}.values())
+        """All parameters; one that two layers share is listed once."""
+        return list({id(one): one for one in self.named_parameters().values()}.values())
 
     def n_parameters(self) -> int:
-        """How many numbers learn."""
+        """The number of trainable numbers."""
         return sum(one.data.size for one in self.parameters())
 
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        for one in self.parameters():
-            one.grad = None
-
     def train(self, mode: bool = True) -> "Module":
-        """Switch dropout and batch statistics on, or off with False; returns the module."""
+        """Set training mode (dropout and batch statistics on) or, with False, evaluation mode."""
         for module in self.modules():
             module.training = mode
         return self
@@ -80,36 +83,36 @@ class Module:
         """`train(False)`."""
         return self.train(False)
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and of the arrays that layers keep beside them (running
-        means).
-        """
-        parameters = {name: one.data.copy() for name, one in self.named(Parameter).items()}
-        return parameters | {name: one.copy() for name, one in self.named(np.ndarray).items()}
+    def _state_arrays(self) -> dict[str, np.ndarray]:
+        parameters = {name: one.data for name, one in self.named_parameters().items()}
+        return parameters | self.named_buffers()
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what `state` returned; ValueError names what is missing, unknown or of
-        another shape.
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers by name."""
+        return {name: array.copy() for name, array in self._state_arrays().items()}
+
+    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
+        """Copy a state dict into this module; ValueError names missing, unknown and misshapen
+        entries.
         """
-        places = {name: one.data for name, one in self.named(Parameter).items()} | self.named(
-            np.ndarray
-        )
-        if set(places) != set(state):
+        own = self._state_arrays()
+        if set(own) != set(state):
             raise ValueError(
-                f"this state is of another model: missing {sorted(set(places) - set(state))}, "
-                f"unknown {sorted(set(state) - set(places))}"
+                f"this state is of another model: missing {sorted(set(own) - set(state))}, "
+                f"unknown {sorted(set(state) - set(own))}"
             )
-        for name, place in places.items():
-            if place.shape != state[name].shape:
+        for name, array in own.items():
+            if array.shape != state[name].shape:
                 raise ValueError(
-                    f"{name} has shape {state[name].shape} in the state, {place.shape} in the model"
+                    f"{name} has shape {state[name].shape} in the state, {array.shape} in the model"
                 )
-        for name, place in places.items():
-            place[...] = state[name]
+        # All shapes are checked first, so that a refused state leaves the module unchanged.
+        for name, array in own.items():
+            array[...] = state[name]
 
 
 class Sequential(Module):
-    """Layers one after the other."""
+    """Layers applied one after another."""
 
     def __init__(self, *layers: Module):
         self.layers = list(layers)

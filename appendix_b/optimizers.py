@@ -1,7 +1,7 @@
-"""How a gradient becomes a step: SGD with momentum, Adam, AdamW, and clipping.
+"""From a gradient to an update: SGD with momentum, Adam, AdamW, and gradient clipping.
 
 The updates are PyTorch's, number for number (Sutskever et al. 2013; Kingma & Ba 2015; Loshchilov &
-Hutter 2019; Pascanu et al. 2013). The rate `lr` may be changed between steps: that is all a
+Hutter 2019; Pascanu et al. 2013). The learning rate `lr` may change between steps; that is all a
 schedule does.
 """
 
@@ -11,71 +11,73 @@ import numpy as np
 
 from appendix_b.nn import Parameter
 
+State = dict[str, np.ndarray]
 
-def clip_gradients(parameters: Sequence[Parameter], max_norm: float) -> float:
-    """Scale all gradients down together so that their common length is at most `max_norm`; returns
-    it as it was.
 
-    Direction stays: only the step gets shorter. Parameters without a gradient do not count.
+def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> float:
+    """Scale all gradients by one factor so that their joint norm is at most `max_norm`; return the
+    norm before clipping.
+
+    The direction of the step stays the same, it only gets shorter.
     """
     with_grad = [one for one in parameters if one.grad is not None]
     norm = float(np.sqrt(sum(float(np.vdot(one.grad, one.grad)) for one in with_grad)))
     if norm > max_norm:
-        for one in with_grad:  # a new array: tensors may share the old one
+        for one in with_grad:
+            # A new array: in place, a gradient array that two parameters share would shrink twice.
             one.grad = one.grad * one.dtype.type(max_norm / norm)
     return norm
 
 
 class Optimizer:
-    """Base: `step` changes every parameter that has a gradient by `update`; each keeps arrays of
-    its own.
-    """
+    """Base class: subclasses name their per-parameter arrays and define `update`."""
 
-    kept: tuple[str, ...] = ()  # names of the arrays that are kept for each parameter
+    state_names: tuple[str, ...] = ()
 
     def __init__(self, parameters: Sequence[Parameter], lr: float, weight_decay: float = 0.0):
         if lr <= 0:
             raise ValueError(f"the learning rate must be positive, not {lr}")
         self.parameters, self.lr, self.weight_decay = list(parameters), lr, weight_decay
         self.steps = 0
-        self.memory = [
-            {name: np.zeros_like(one.data) for name in self.kept} for one in self.parameters
+        self.state: list[State] = [
+            {name: np.zeros_like(one.data) for name in self.state_names} for one in self.parameters
         ]
 
     def step(self) -> None:
-        """Change the parameters in place, then forget the gradients."""
-        self.steps += 1
-        for one, memory in zip(self.parameters, self.memory, strict=True):
-            if one.grad is not None:
-                self.update(one, one.grad, memory)
-            one.grad = None
+        """Update every parameter that has a gradient, then clear the gradients.
 
-    def update(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+        PyTorch leaves the clearing to `zero_grad`; no loop of this appendix needs gradients later.
+        """
+        self.steps += 1
+        for parameter, state in zip(self.parameters, self.state, strict=True):
+            if parameter.grad is not None:
+                self.update(parameter, parameter.grad, state)
+            parameter.grad = None
+
+    def update(self, parameter: Parameter, grad: np.ndarray, state: State) -> None:
         raise NotImplementedError
 
-    def state(self) -> dict[str, np.ndarray]:
-        """What a run needs to go on exactly where it stopped."""
-        kept = {
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Everything that resuming needs in order to continue exactly where the run stopped."""
+        arrays = {
             f"{i}.{name}": array.copy()
-            for i, memory in enumerate(self.memory)
-            for name, array in memory.items()
+            for i, state in enumerate(self.state)
+            for name, array in state.items()
         }
-        return kept | {"steps": np.array(self.steps)}
+        return arrays | {"steps": np.array(self.steps)}
 
-    def load_state(self, state: dict[str, np.ndarray]) -> None:
-        """Take over what `state` returned."""
-        self.steps = int(state["steps"])
-        for i, memory in enumerate(self.memory):
-            for name, array in memory.items():
-                array[...] = state[f"{i}.{name}"]
+    def load_state_dict(self, arrays: dict[str, np.ndarray]) -> None:
+        """Restore what `state_dict` returned."""
+        self.steps = int(arrays["steps"])
+        for i, state in enumerate(self.state):
+            for name, array in state.items():
+                array[...] = arrays[f"{i}.{name}"]
 
 
 class SGD(Optimizer):
-    """Against the gradient; with momentum, against a running sum of gradients that forgets
-    slowly.
-    """
+    """Gradient descent. With momentum, the step follows a decaying sum of past gradients."""
 
-    kept = ("velocity",)
+    state_names = ("momentum_buffer",)
 
     def __init__(
         self,
@@ -88,22 +90,21 @@ class SGD(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         self.momentum, self.nesterov = momentum, nesterov
 
-    def update(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+    def update(self, parameter: Parameter, grad: np.ndarray, state: State) -> None:
         grad = grad + self.weight_decay * parameter.data
-        velocity = memory["velocity"]
+        velocity = state["momentum_buffer"]
         velocity *= self.momentum
         velocity += grad
+        # Nesterov: apply the momentum once more, as if the gradient were taken one step ahead.
         parameter.data -= self.lr * (grad + self.momentum * velocity if self.nesterov else velocity)
 
 
 class Adam(Optimizer):
-    """Each number has a step of its own: its mean gradient divided by the root of its mean squared
-    gradient.
-
-    Both means start at zero and are corrected for it. Weight decay is added to the gradient.
+    """Divides the running mean of the gradient by the root of the running mean of its square, so
+    that all numbers take steps of similar size. Weight decay is added to the gradient.
     """
 
-    kept = ("mean", "square")
+    state_names = ("exp_avg", "exp_avg_sq")
 
     def __init__(
         self,
@@ -116,21 +117,20 @@ class Adam(Optimizer):
         super().__init__(parameters, lr, weight_decay)
         self.betas, self.eps = betas, eps
 
-    def update(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        self.adapt(
-            parameter,
-            grad + self.weight_decay * parameter.data if self.weight_decay else grad,
-            memory,
-        )
+    def update(self, parameter: Parameter, grad: np.ndarray, state: State) -> None:
+        if self.weight_decay:
+            grad = grad + self.weight_decay * parameter.data
+        self.adam_step(parameter, grad, state)
 
-    def adapt(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
-        mean, square = memory["mean"], memory["square"]
+    def adam_step(self, parameter: Parameter, grad: np.ndarray, state: State) -> None:
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
         for average, new, beta in (
             (mean, grad, self.betas[0]),
             (square, grad * grad, self.betas[1]),
         ):
             average *= beta
             average += (1 - beta) * new
+        # Both averages start at zero and are too small at first, by exactly these factors.
         corrections = [1 - beta**self.steps for beta in self.betas]
         root = np.sqrt(square)
         root /= np.sqrt(corrections[1], dtype=root.dtype)
@@ -139,8 +139,10 @@ class Adam(Optimizer):
 
 
 class AdamW(Adam):
-    """Adam whose weight decay shrinks the parameter itself and stays out of the means."""
+    """Adam with decoupled weight decay: it shrinks the parameter directly and stays out of the
+    averages.
+    """
 
-    def update(self, parameter: Parameter, grad: np.ndarray, memory: dict[str, np.ndarray]) -> None:
+    def update(self, parameter: Parameter, grad: np.ndarray, state: State) -> None:
         parameter.data *= 1 - self.lr * self.weight_decay
-        self.adapt(parameter, grad, memory)
+        self.adam_step(parameter, grad, state)

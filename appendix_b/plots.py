@@ -1,4 +1,4 @@
-"""Pictures of the experiments."""
+"""Plots of the experiments."""
 
 import numpy as np
 import pandas as pd
@@ -7,95 +7,100 @@ from matplotlib.figure import Figure
 from appendix_b.nn import Module
 from appendix_b.tensor import Tensor, no_grad
 
-# Okabe and Ito's, for all eyes
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+# The palette of Okabe and Ito, distinguishable with colour vision deficiencies.
+BLUE, ORANGE, GREEN, PINK, YELLOW, SKY = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)
+STYLES = ((BLUE, "-"), (ORANGE, "--"), (GREEN, "-."))
 
 
-def boundary(axes, model: Module, x: np.ndarray, labels: np.ndarray) -> None:
-    """Points (n, 2) of two classes over how sure the model is of the second one."""
+def draw_boundary(axes, model: Module, x: np.ndarray, labels: np.ndarray) -> None:
+    """Points (n, 2) of two classes over the probability that the model assigns to class 1; the
+    black line is one half.
+    """
     low, high = x.min(axis=0) - 0.3, x.max(axis=0) + 0.3
-    # (120, 120, 2)
     grid = np.stack(np.meshgrid(*np.linspace(low, high, 120).T), axis=-1).astype(np.float32)
     with no_grad():
         logits = model(Tensor(grid.reshape(-1, 2))).data.reshape(120, 120)
-    sure = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
-    axes.contourf(grid[..., 0], grid[..., 1], sure, np.linspace(0, 1, 11), cmap="PuOr", alpha=0.6)
-    axes.contour(grid[..., 0], grid[..., 1], sure, [0.5], colors="black")
-    for label, marker in enumerate("os"):
-        axes.plot(*x[labels == label].T, marker, color=("#7f3b08", "#2d004b")[label], markersize=4)
-    axes.set(xlabel="first number", ylabel="second number")
+    probability = 1 / (1 + np.exp(-np.clip(logits, -30, 30)))
+    x1, x2 = grid[..., 0], grid[..., 1]  # (120, 120) each
+    axes.contourf(x1, x2, probability, np.linspace(0, 1, 11), cmap="PuOr", alpha=0.6)
+    axes.contour(x1, x2, probability, [0.5], colors="black")
+    for label, (marker, colour) in enumerate((("o", "#7f3b08"), ("s", "#2d004b"))):
+        axes.plot(*x[labels == label].T, marker, color=colour, markersize=4)
+    axes.set(xlabel="$x_1$", ylabel="$x_2$")
 
 
 def draw_regression(
-    x: np.ndarray,
-    y: np.ndarray,
-    slope: float,
-    offset: float,
+    points: tuple[np.ndarray, np.ndarray],
+    line: tuple[float, float],
     losses: list[float],
-    best: float,
-    moons: list[tuple[str, Module]],
-    points: np.ndarray,
-    labels: np.ndarray,
+    best_loss: float,
+    moons: tuple[np.ndarray, np.ndarray],
+    models: dict[str, Module],
 ) -> Figure:
-    """The fitted line, its loss against the least possible one, and what separates two moons."""
+    """Points (x, y) and the fitted line (slope, intercept); its loss compared with the least
+    squares solution; two moons (points, labels) and the decision boundaries of two models by title.
+    """
     figure = Figure(figsize=(10, 8), layout="constrained")
-    (line, loss), below = figure.subplots(2, 2)
-    line.plot(x, y, "o", color=COLOURS[5], markersize=4)
+    (left, right), below = figure.subplots(2, 2)
+    slope, intercept = line
+    left.plot(*points, "o", color=SKY, markersize=4)
     ends = np.array([-1.0, 1.0])
-    line.plot(ends, slope * ends + offset, color=COLOURS[1])
-    line.set(xlabel="x", ylabel="y", title=f"y = {slope:.2f} x {offset:+.2f}")
-    loss.semilogy(losses, color=COLOURS[0])
-    loss.axhline(best, linestyle=":", color="black", label="least squares")
-    loss.set(xlabel="steps", ylabel="mean squared error", title="gradient descent")
-    loss.legend()
-    for axes, (title, model) in zip(below, moons, strict=True):
-        boundary(axes, model, points, labels)
+    left.plot(ends, slope * ends + intercept, color=ORANGE)
+    left.set(xlabel="x", ylabel="y", title=f"y = {slope:.2f} x {intercept:+.2f}")
+    right.semilogy(losses, color=BLUE)
+    right.axhline(best_loss, linestyle=":", color="black", label="least squares")
+    right.set(xlabel="steps", ylabel="mean squared error", title="gradient descent")
+    right.legend()
+    for axes, (title, model) in zip(below, models.items(), strict=True):
+        draw_boundary(axes, model, *moons)
         axes.set(title=title)
     return figure
 
 
 def draw_classifiers(table: pd.DataFrame) -> Figure:
-    """Each classifier's test errors: a point for each seed, a bar for their mean."""
+    """The test error of each classifier: one dot per seed, a bar for the mean."""
     names = list(table.groupby("classifier")["accuracy"].mean().sort_values().index)
     figure = Figure(figsize=(8, 1 + 0.5 * len(names)), layout="constrained")
     axes = figure.subplots()
-    for place, name in enumerate(names):
+    for y, name in enumerate(names):
         errors = 100 * (1 - table[table["classifier"] == name]["accuracy"])
-        axes.barh(place, errors.mean(), color=COLOURS[5], alpha=0.5)
-        axes.plot(errors, np.full(len(errors), place), "o", color=COLOURS[0], markersize=4)
-    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="errors on test images, %")
+        axes.barh(y, errors.mean(), color=SKY, alpha=0.5)
+        axes.plot(errors, np.full(len(errors), y), "o", color=BLUE, markersize=4)
+    axes.set(yticks=range(len(names)), yticklabels=names, xlabel="test error, %")
     axes.grid(alpha=0.3, axis="x")
     return figure
 
 
 def draw_filters(filters: np.ndarray) -> Figure:
-    """The filters (n, size, size) of a first layer: red adds, blue takes away."""
+    """The filters (n, k, k) of a first layer: positive weights red, negative weights blue."""
     columns = min(8, len(filters))
-    figure = Figure(figsize=(columns, 0.4 + -(-len(filters) // columns)), layout="constrained")
+    rows = -(-len(filters) // columns)  # rounded up
+    figure = Figure(figsize=(columns, 0.4 + rows), layout="constrained")
     largest = np.abs(filters).max()
-    for axes, one in zip(
-        figure.subplots(-(-len(filters) // columns), columns, squeeze=False).flat,
-        filters,
-        strict=False,
-    ):
+    for axes, one in zip(figure.subplots(rows, columns, squeeze=False).flat, filters, strict=False):
         axes.imshow(one, cmap="RdBu_r", vmin=-largest, vmax=largest)
         axes.set(xticks=[], yticks=[])
-    figure.suptitle("first layer's filters", fontsize=10)
+    figure.suptitle("filters of the first layer", fontsize=10)
     return figure
 
 
 def draw_remedies(logs: dict[str, list[dict]]) -> Figure:
-    """A panel for each remedy: loss on the training rows and on unseen ones, and the best
-    accuracy on the latter.
+    """One panel per remedy against overfitting: training and validation loss; the title has the
+    final validation accuracy.
     """
     figure = Figure(figsize=(10, 6), layout="constrained")
     panels = figure.subplots(2, -(-len(logs) // 2), sharex=True, sharey=True)
     for axes, (name, log) in zip(panels.flat, logs.items(), strict=False):
-        epochs = [line["epoch"] for line in log]
-        axes.plot(epochs, [line["train loss"] for line in log], color=COLOURS[0], label="training")
-        axes.plot(
-            epochs, [line["val loss"] for line in log], "--", color=COLOURS[1], label="validation"
-        )
+        table = pd.DataFrame(log)
+        axes.plot(table["epoch"], table["train loss"], color=BLUE, label="training")
+        axes.plot(table["epoch"], table["val loss"], "--", color=ORANGE, label="validation")
         axes.set(
             title=f"{name}: {log[-1]['val accuracy']:.1%}", xlabel="epochs", ylabel="loss (nats)"
         )
@@ -106,8 +111,8 @@ def draw_remedies(logs: dict[str, list[dict]]) -> Figure:
 
 
 def draw_transfer(table: pd.DataFrame) -> Figure:
-    """Accuracy on the new classes against epochs: a panel for each number of images, means over
-    seeds, and their range.
+    """Test accuracy on the new classes by epoch: one panel per number of images, the mean over
+    seeds as a line, the range as a band.
     """
     counts = sorted(table["images"].unique())
     figure = Figure(figsize=(5 * len(counts), 4), layout="constrained")
@@ -115,42 +120,29 @@ def draw_transfer(table: pd.DataFrame) -> Figure:
         figure.subplots(1, len(counts), sharey=True, squeeze=False).flat, counts, strict=True
     ):
         rows = table[table["images"] == count]
-        for colour, style, (start, part) in zip(
-            COLOURS, ("-", "--", "-."), rows.groupby("start", sort=False), strict=False
+        for (colour, style), (start, part) in zip(
+            STYLES, rows.groupby("start", sort=False), strict=False
         ):
             by_epoch = part.groupby("epoch")["accuracy"]
-            axes.plot(by_epoch.mean(), style, color=colour, label=start)
-            axes.fill_between(
-                by_epoch.mean().index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15
-            )
-        axes.set(
-            xlabel="epochs", ylabel="accuracy on unseen 5 ... 9", title=f"{count} images of each"
-        )
+            mean = by_epoch.mean()
+            axes.plot(mean, style, color=colour, label=start)
+            axes.fill_between(mean.index, by_epoch.min(), by_epoch.max(), color=colour, alpha=0.15)
+        axes.set(xlabel="epochs", ylabel="test accuracy on 5 to 9", title=f"{count} images of each")
         axes.label_outer()
-        axes.legend()
+        axes.legend(loc="lower right")
         axes.grid(alpha=0.3)
     return figure
 
 
 def draw_text_models(logs: dict[str, list[dict]], title: str = "") -> Figure:
-    """Held-out loss against seconds and against tokens read: the budget decides who is ahead."""
+    """Held-out loss by training time and by number of tokens: the budget decides which is ahead."""
     figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, (key, label) in zip(
-        figure.subplots(1, 2, sharey=True),
-        (("seconds", "seconds of training"), ("tokens", "tokens read")),
-        strict=True,
-    ):
-        for colour, style, (name, log) in zip(
-            COLOURS, ("-", "--", "-."), logs.items(), strict=False
-        ):
-            axes.plot(
-                [line[key] for line in log],
-                [line["val_loss"] for line in log],
-                style,
-                color=colour,
-                label=name,
-            )
-        axes.set(xlabel=label, ylabel="held-out loss (nats a token)", title=title)
+    left, right = figure.subplots(1, 2, sharey=True)
+    for axes, key, label in ((left, "seconds", "training time, s"), (right, "tokens", "tokens")):
+        for (colour, style), (name, log) in zip(STYLES, logs.items(), strict=False):
+            table = pd.DataFrame(log)
+            axes.plot(table[key], table["val_loss"], style, color=colour, label=name)
+        axes.set(xlabel=label, ylabel="held-out loss (nats per token)", title=title)
         axes.label_outer()
         axes.legend()
         axes.grid(alpha=0.3)

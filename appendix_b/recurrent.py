@@ -1,9 +1,10 @@
-"""Networks that read one step after the other and keep a state: a plain RNN (Elman 1990) and an
-LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+"""Recurrent networks, which read a sequence step by step and keep a state: a plain RNN (Elman 1990)
+and an LSTM (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
 
-The state of step t depends on that of t - 1, so the loop over time cannot be a single matrix
-product; what does not depend on the state is done for all steps at once before it. Backpropagation
-through time needs no code of its own: it is `backward` on the unrolled graph.
+The state of step t depends on that of step t - 1, so the loop over time cannot become one matrix
+product. What does not depend on the state, the product with the inputs, is computed for all steps
+at once before the loop. Backpropagation through time needs no code of its own: it is `backward` on
+the unrolled graph.
 """
 
 import numpy as np
@@ -15,55 +16,59 @@ from appendix_b.tensor import Tensor
 
 
 class RNN(Module):
-    """(B, T, inputs) -> states (B, T, width) and the last one (B, width): h = tanh(x W + h U +
-    b).
+    """(B, T, input_size) -> hidden states (B, T, hidden_size) and the last one (B, hidden_size).
+
+    h_t = tanh(x_t weight_ih + h_{t-1} weight_hh + bias)
     """
 
-    def __init__(self, inputs: int, width: int, rng: np.random.Generator):
-        self.width = width
-        self.from_input = uniform(rng, width, inputs, width)
-        self.from_state = uniform(rng, width, width, width)
-        self.bias = uniform(rng, width, width)
+    def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator):
+        self.hidden_size = hidden_size
+        self.weight_ih = uniform(rng, hidden_size, input_size, hidden_size)
+        self.weight_hh = uniform(rng, hidden_size, hidden_size, hidden_size)
+        self.bias = uniform(rng, hidden_size, hidden_size)
 
     def forward(self, x: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         B, T, _ = x.shape
-        h = Tensor(np.zeros((B, self.width), dtype=x.dtype)) if state is None else state
-        driven = x @ self.from_input + self.bias  # (B, T, C)
+        h = Tensor(np.zeros((B, self.hidden_size), dtype=x.dtype)) if state is None else state
+        from_inputs = x @ self.weight_ih + self.bias  # (B, T, C)
         states = []
         for t in range(T):
-            h = tanh(driven[:, t] + h @ self.from_state)  # (B, C)
+            h = tanh(from_inputs[:, t] + h @ self.weight_hh)  # (B, C)
             states.append(h)
         return stack(states, axis=1), h
 
 
 class LSTM(Module):
-    """(B, T, inputs) -> states (B, T, width) and the last (state, cell), each (B, width).
+    """(B, T, input_size) -> hidden states (B, T, hidden_size) and the last (hidden state, cell
+    state), each (B, hidden_size).
 
-    The cell c is carried on by multiplying and adding, not through a matrix: c = forget * c + enter
-    * candidate and h = leave * tanh(c), so that its gradient survives many steps. The gates'
-    columns stand in that order, candidate third.
+    c_t = f * c_{t-1} + i * g and h_t = o * tanh(c_t), with the input gate i, the forget gate f, the
+    candidate g and the output gate o. As in PyTorch, their columns come in this order: i, f, g, o.
     """
 
-    def __init__(self, inputs: int, width: int, rng: np.random.Generator):
-        self.width = width
-        self.from_input = uniform(rng, width, inputs, 4 * width)
-        self.from_state = uniform(rng, width, width, 4 * width)
-        self.bias = uniform(rng, width, 4 * width)
-        # the forget gate begins open: first keep everything, then learn what not to
-        self.bias.data[:width] += 1
+    def __init__(self, input_size: int, hidden_size: int, rng: np.random.Generator):
+        self.hidden_size = hidden_size
+        self.weight_ih = uniform(rng, hidden_size, input_size, 4 * hidden_size)
+        self.weight_hh = uniform(rng, hidden_size, hidden_size, 4 * hidden_size)
+        self.bias = uniform(rng, hidden_size, 4 * hidden_size)
+        # Open the forget gate at the start: the cell then keeps its content, and gradients reach
+        # far back, until training finds out what to forget (Jozefowicz et al. 2015).
+        self.bias.data[hidden_size : 2 * hidden_size] += 1
 
     def forward(
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         B, T, _ = x.shape
-        C = self.width
+        C = self.hidden_size
         h, c = state or (Tensor(np.zeros((B, C), dtype=x.dtype)),) * 2
-        driven = x @ self.from_input + self.bias  # (B, T, 4C)
+        from_inputs = x @ self.weight_ih + self.bias  # (B, T, 4C)
         states = []
         for t in range(T):
-            gates = driven[:, t] + h @ self.from_state  # (B, 4C)
-            forget, enter, leave = (sigmoid(gates[:, i * C : (i + 1) * C]) for i in (0, 1, 3))
-            c = forget * c + enter * tanh(gates[:, 2 * C : 3 * C])
-            h = leave * tanh(c)
+            gates = from_inputs[:, t] + h @ self.weight_hh  # (B, 4C)
+            i, f, g, o = (gates[:, k * C : (k + 1) * C] for k in range(4))  # (B, C) each
+            # The cell is carried on by a multiplication and an addition, not through a matrix:
+            # where f is near 1, its gradient passes almost unchanged from step to step.
+            c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+            h = sigmoid(o) * tanh(c)
             states.append(h)
         return stack(states, axis=1), (h, c)

@@ -1,8 +1,8 @@
-"""The two oldest models, trained by gradient descent: a line through points, and a line between two
-classes.
+"""The two oldest models, trained by gradient descent: linear regression and logistic regression.
 
-Both have an answer that needs no gradient (least squares; scikit-learn's solver), to hold ours
-against. The third model has a hidden layer, because no line separates two moons.
+Both have a solution that needs no gradient descent of ours (least squares; scikit-learn's solver),
+and the tests compare with it. A third model has a hidden layer, because no straight line separates
+two moons.
 """
 
 import numpy as np
@@ -14,8 +14,8 @@ from appendix_b.optimizers import SGD, Adam
 from appendix_b.tensor import Tensor, no_grad
 
 
-def points_on_a_line(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """x (n, 1) between -1 and 1, y (n, 1) = 2 x - 1 plus noise of standard deviation 0.3;
+def noisy_line(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """x (n, 1) between -1 and 1, and y (n, 1) = 2 x - 1 plus noise with standard deviation 0.3;
     float32.
     """
     x = rng.uniform(-1, 1, (n, 1)).astype(np.float32)
@@ -25,8 +25,8 @@ def points_on_a_line(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.n
 def fit_line(
     x: np.ndarray, y: np.ndarray, rng: np.random.Generator, steps: int = 300
 ) -> tuple[Linear, list[float]]:
-    """A linear layer fitted to points (n, inputs), (n, 1) by gradient descent with momentum, and
-    the losses.
+    """A linear layer fitted to inputs (n, d) and targets (n, 1) by gradient descent with momentum,
+    and its losses.
     """
     model = Linear(x.shape[1], 1, rng)
     optimizer = SGD(model.parameters(), lr=0.1, momentum=0.9)
@@ -40,7 +40,7 @@ def fit_line(
 
 
 def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The closed form: slopes and, last, the offset, (inputs + 1,).
+    """The closed-form solution: slopes, then the intercept, (d + 1,).
 
     >>> least_squares(np.array([[0.0], [1.0], [2.0]]), np.array([[1.0], [3.0], [5.0]])).round(6)
     array([2., 1.])
@@ -48,21 +48,21 @@ def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(np.hstack([x, np.ones_like(x[:, :1])]), y, rcond=None)[0].ravel()
 
 
-def fit_separator(
+def fit_binary_classifier(
     x: np.ndarray,
     labels: np.ndarray,
     rng: np.random.Generator,
-    hidden: int = 0,
-    penalty: float = 0.0,
+    hidden_size: int = 0,
+    l2: float = 0.0,
     steps: int = 400,
 ) -> Module:
-    """A model of logits (n, 1) for labels (n,) of 0 and 1: logistic regression, or, with `hidden` >
-    0, one hidden layer of that width. `penalty` times half the squared weights is added to the
-    loss, the offset left free.
+    """A model that maps points (n, d) to logits (n, 1), fitted to labels (n,) of 0 and 1: logistic
+    regression or, with `hidden_size` > 0, a network with one hidden layer. `l2` / 2 times the
+    squared weights is added to the loss; biases are not penalised.
     """
     model = (
-        Sequential(Linear(x.shape[1], hidden, rng), Tanh(), Linear(hidden, 1, rng))
-        if hidden
+        Sequential(Linear(x.shape[1], hidden_size, rng), Tanh(), Linear(hidden_size, 1, rng))
+        if hidden_size
         else Sequential(Linear(x.shape[1], 1, rng))
     )
     optimizer = Adam(model.parameters(), lr=0.05)
@@ -70,13 +70,13 @@ def fit_separator(
     for _ in range(steps):
         loss = binary_cross_entropy(model(Tensor(x)), labels[:, None])
         for weight in weights:
-            loss = loss + (weight * weight).sum() * (0.5 * penalty)
+            loss = loss + (weight * weight).sum() * (0.5 * l2)
         loss.backward()
         optimizer.step()
     return model
 
 
-def separates(model: Module, x: np.ndarray, labels: np.ndarray) -> float:
-    """The share of points (n, inputs) on the right side."""
+def binary_accuracy(model: Module, x: np.ndarray, labels: np.ndarray) -> float:
+    """The fraction of points (n, d) whose logit has the sign of their label."""
     with no_grad():
         return float(((model(Tensor(x)).data[:, 0] > 0) == labels).mean())

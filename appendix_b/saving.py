@@ -1,6 +1,6 @@
-"""One file for a trained model: NumPy's .npz with its arrays, and its settings as JSON inside.
+"""One file per trained model: NumPy's .npz archive with the arrays, and the settings as JSON.
 
-Loading executes nothing (`allow_pickle=False`); a file is replaced whole or not at all.
+Loading executes no code (`allow_pickle=False`). Saving replaces the file as a whole or not at all.
 """
 
 import json
@@ -13,17 +13,17 @@ SETTINGS = "settings.json"
 
 
 def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], settings: dict) -> None:
-    """Write `arrays` by name and `settings` (what JSON can hold) to `path`."""
+    """Write named `arrays` and `settings` (JSON values) to `path`."""
     if SETTINGS in arrays:
-        raise ValueError(f"no array may be called {SETTINGS!r}: the settings stand under this name")
-    from ch01_text.saving import replacing  # loads PyTorch, which the engine does without
+        raise ValueError(f"no array may be called {SETTINGS!r}; the settings have this name")
+    from ch01_text.saving import replacing  # imports PyTorch, which the engine does not need
 
     with replacing(path) as new, new.open("wb") as file:
         np.savez(file, **arrays, **{SETTINGS: np.array(json.dumps(settings))})
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Read what `save_arrays` wrote; FileNotFoundError or ValueError where it is missing or
+    """Read what `save_arrays` wrote; FileNotFoundError or ValueError if it is missing or
     damaged.
     """
     path = Path(path)
@@ -35,5 +35,5 @@ def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:
         return arrays, json.loads(str(arrays.pop(SETTINGS)))
     except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
         raise ValueError(
-            f"{path} is damaged or no model of ours ({error}); train it again"
+            f"{path} is damaged or not a model of this appendix ({error}); train it again"
         ) from error

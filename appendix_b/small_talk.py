@@ -1,17 +1,18 @@
-"""Short conversations whose answers a program can check: who is where, who has what, sums,
+"""Short conversations whose answers a program can check: who is where, who has what, sums and
 greetings.
 
-The people, places and things are the storyworld's (chapter 1). A stable hash keeps a tenth of the
-pairs (a person and a place or thing, two numbers, a person to greet) out of training, so that a
-right answer there was not memorised.
+People, places and things are those of the storyworld (chapter 1). A stable hash keeps a tenth of
+the pairs (a person and a place or thing, two numbers, a person to greet) out of training. A correct
+answer about such a pair cannot have been memorised.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
-from appendix_b.text_models import Batch
+from appendix_b.text_models import TokenBatch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS, held_out
 
@@ -21,16 +22,16 @@ NUMBERS = range(1, 16)
 
 
 @dataclass(frozen=True)
-class Talk:
-    """What the user says, the only right answer, and what kind of question it is."""
+class Conversation:
+    """One prompt of a user and its only correct answer."""
 
-    said: str
+    prompt: str
     answer: str
-    kind: str
+    kind: str  # one of KINDS
 
 
-def _pair(kind: str, rng: np.random.Generator) -> tuple:
-    """The two things that decide an answer: those of a test are never seen together in training."""
+def _sample_pair(kind: str, rng: np.random.Generator) -> tuple:
+    """The two things that determine an answer; pairs of the test set never occur in training."""
     first = NUMBERS if kind == "sum" else PEOPLE
     second = {
         "where": tuple(PLACES),
@@ -42,11 +43,12 @@ def _pair(kind: str, rng: np.random.Generator) -> tuple:
     return tuple(options[rng.integers(len(options))] for options in (first, second[kind]))
 
 
-def _talk(kind: str, a, b, rng: np.random.Generator) -> Talk:
+def _conversation(kind: str, a, b, rng: np.random.Generator) -> Conversation:
     if kind == "sum":
-        return Talk(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.", kind)
+        return Conversation(f"What is {a} plus {b}?", f"{a} plus {b} is {a + b}.", kind)
     if kind == "greeting":
-        return Talk(f"Hello, I am {a}.", f"Hello, {a}!", kind)
+        return Conversation(f"Hello, I am {a}.", f"Hello, {a}!", kind)
+    # Facts about other people are distractors: the question is about a (and b) only.
     others = [person for person in PEOPLE if person != a]
     x, y = (others[i] for i in rng.choice(len(others), 2, replace=False))
     place, thing = tuple(PLACES)[rng.integers(len(PLACES))], THINGS[rng.integers(len(THINGS))]
@@ -63,43 +65,43 @@ def _talk(kind: str, a, b, rng: np.random.Generator) -> Talk:
         question, answer = f"Where is {a}?", facts[0]
         if kind == "unknown":
             facts, answer = facts[1:], "I do not know."
-    return Talk(
-        " ".join([*(facts[i] for i in rng.permutation(len(facts))), question]), answer, kind
-    )
+    shuffled = [facts[i] for i in rng.permutation(len(facts))]
+    return Conversation(" ".join([*shuffled, question]), answer, kind)
 
 
-def small_talk(rng: np.random.Generator, test: bool = False) -> Iterator[Talk]:
-    """Endless conversations, all kinds alike; `test` asks for the pairs only that training never
-    has.
-    """
+def conversations(
+    rng: np.random.Generator, split: Literal["train", "test"] = "train"
+) -> Iterator[Conversation]:
+    """Endless conversations of all kinds; the pairs of `test` never occur in `train`."""
     while True:
         kind = KINDS[rng.integers(len(KINDS))]
-        a, b = _pair(kind, rng)
-        if held_out(str(a), str(b)) == test:
-            yield _talk(kind, a, b, rng)
+        a, b = _sample_pair(kind, rng)
+        if held_out(str(a), str(b)) == (split == "test"):
+            yield _conversation(kind, a, b, rng)
 
 
-def prompt_ids(tokenizer: BPETokenizer, said: str) -> list[int]:
-    """What the model sees before it answers."""
+def prompt_ids(tokenizer: BPETokenizer, prompt: str) -> list[int]:
+    """The prompt in the chat format, ready for the model to answer."""
     return [
         tokenizer.special_tokens[USER],
-        *tokenizer.encode(said),
+        *tokenizer.encode(prompt),
         tokenizer.special_tokens[ASSISTANT],
     ]
 
 
-def talk_batch(talks: list[Talk], tokenizer: BPETokenizer) -> Batch:
-    """Conversations in rows, filled up on the right; only the answer and the end of text count
-    in the loss.
+def collate(batch: list[Conversation], tokenizer: BPETokenizer) -> TokenBatch:
+    """Conversations as rows of ids, padded on the right; only the answer and its end-of-text token
+    count in the loss.
     """
     rows = []
-    for talk in talks:
-        asked = prompt_ids(tokenizer, talk.said)
-        rows.append((len(asked), [*asked, *tokenizer.encode(talk.answer), tokenizer.eot_id]))
+    for one in batch:
+        prompt = prompt_ids(tokenizer, one.prompt)
+        rows.append((len(prompt), [*prompt, *tokenizer.encode(one.answer), tokenizer.eot_id]))
     T = max(len(ids) for _, ids in rows)
     ids = np.full((len(rows), T), tokenizer.eot_id)
     weights = np.zeros((len(rows), T - 1), dtype=np.float32)
-    for row, (begin, whole) in enumerate(rows):
+    for row, (n_prompt, whole) in enumerate(rows):
         ids[row, : len(whole)] = whole
-        weights[row, begin - 1 : len(whole) - 1] = 1
-    return Batch(ids[:, :-1], ids[:, 1:], weights)
+        # Position t predicts token t + 1, so the first answer token is predicted at n_prompt - 1.
+        weights[row, n_prompt - 1 : len(whole) - 1] = 1
+    return TokenBatch(ids[:, :-1], ids[:, 1:], weights)

@@ -1,6 +1,4 @@
-"""Appendix A: tensors' memory, torch's graph, saving, and two processes that learn what one
-learns.
-"""
+"""Appendix A: the memory of tensors, torch's graph, saving, and training on two processes."""
 
 import json
 import os
@@ -19,31 +17,31 @@ from torch.nn import functional as F
 
 from appendix_a import (
     NeuralNetwork,
+    RankSampler,
+    broadcast_view,
     compute_accuracy,
-    descend,
     draw_graph,
+    global_cross_entropy,
     load_network,
     load_run,
     make_optimizer,
     missing_compiler,
-    nodes_of,
-    places,
+    node_gradients,
+    optimizer_path,
     prepare_dataset,
     profile_operations,
     save_network,
     save_run,
-    share_batches,
-    shared_cross_entropy,
-    stretched,
+    shard_batches,
+    storage_indices,
+    topological_order,
     train,
 )
-from appendix_a.graph import arriving_gradients
-from appendix_a.multi_process import BatchPart
 
 ROOT = Path(__file__).parent.parent
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--"]
 # the last batch has five rows: three and two
-PLAN = ["--rows", "101", "--epochs", "6", "--batch-size", "16"]
+FLAGS = ["--points", "101", "--epochs", "6", "--batch-size", "16"]
 
 
 def run(folder: Path, *arguments: str, start: list[str] | None = None, ok: bool = True) -> str:
@@ -69,7 +67,7 @@ def run(folder: Path, *arguments: str, start: list[str] | None = None, ok: bool 
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.data())
-def test_places_say_where_each_number_lies(shape, data):
+def test_storage_indices_locate_each_element(shape, data):
     """Oracle: torch's own reading of the storage, for permuted, sliced and shifted views."""
     whole = torch.randn(*shape, 3)
     view = whole.permute(data.draw(st.permutations(range(whole.ndim))))
@@ -80,11 +78,11 @@ def test_places_say_where_each_number_lies(shape, data):
         )
     ]
     storage = torch.tensor([]).set_(view.untyped_storage())
-    assert torch.equal(storage[places(view)], view)
+    assert torch.equal(storage[storage_indices(view)], view)
 
 
 @given(st.lists(st.integers(1, 4), max_size=3), st.data())
-def test_stretching_is_broadcasting_without_a_copy(shape, data):
+def test_broadcast_view_is_expand_without_a_copy(shape, data):
     """Oracle: torch's expand."""
     wanted = torch.Size(
         [
@@ -93,28 +91,28 @@ def test_stretching_is_broadcasting_without_a_copy(shape, data):
         ]
     )
     x = torch.randn(shape)
-    view = stretched(x, wanted)
+    view = broadcast_view(x, wanted)
     assert torch.equal(view, x.expand(wanted))
     assert view.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
 
 
 def test_a_shape_that_does_not_broadcast_is_refused():
     with pytest.raises(ValueError, match=r"shape \(2,\) does not broadcast to \(2, 3\)"):
-        stretched(torch.zeros(2), torch.Size((2, 3)))
+        broadcast_view(torch.zeros(2), torch.Size((2, 3)))
 
 
 def test_the_graph_carries_torchs_gradients():
     """Oracle: the chain rule by hand, at a leaf that is used twice."""
     w, b = torch.tensor(2.0, requires_grad=True), torch.tensor(1.0, requires_grad=True)
     loss = (w * w + b) * 3
-    order = nodes_of(loss)
+    order = topological_order(loss)
     assert all(
         order.index(parent) > order.index(node)
         for node in order
         for parent, _ in node.next_functions
         if parent
     )
-    arrived = {node.name(): grad.item() for node, grad in arriving_gradients(loss).items()}
+    arrived = {node.name(): grad.item() for node, grad in node_gradients(loss).items()}
     assert arrived["AddBackward0"] == 3
     assert (w.grad.item(), b.grad.item()) == (12, 3)
     texts = [text.get_text() for text in draw_graph(loss, {"w": w, "b": b}).axes[0].texts]
@@ -124,7 +122,7 @@ def test_the_graph_carries_torchs_gradients():
 def test_gradient_descent_follows_its_closed_form():
     """Oracle: on a quadratic each step shrinks x by 1 - lr and y by 1 - 100 lr."""
     steps = torch.arange(21.0)
-    path = descend("sgd", 0.015, 20)
+    path = optimizer_path("sgd", 0.015, 20)
     expected = torch.stack((-4 * 0.985**steps, 0.8 * (-0.5) ** steps), dim=1)
     torch.testing.assert_close(path, expected, rtol=1e-4, atol=1e-6)
 
@@ -191,16 +189,16 @@ def test_an_interrupted_run_ends_bit_for_bit_where_the_whole_one_does(tmp_path):
 
 def test_parts_of_a_batch_are_the_batch():
     batches = [[5, 0, 3, 7], [4, 1, 6]]
-    parts = [list(BatchPart(batches, rank, 3)) for rank in range(3)]
+    parts = [list(RankSampler(batches, rank, 3)) for rank in range(3)]
     assert [sorted(chain(*rows)) for rows in zip(*parts, strict=True)] == [
         sorted(batch) for batch in batches
     ]
     loader, _ = prepare_dataset(10, batch_size=4)
-    # a process on its own gets everything
-    assert [len(labels) for _, labels in share_batches(loader)] == [4, 4, 2]
+    # a single process gets everything
+    assert [len(labels) for _, labels in shard_batches(loader)] == [4, 4, 2]
     logits, labels = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
     torch.testing.assert_close(
-        shared_cross_entropy(logits, labels), F.cross_entropy(logits, labels)
+        global_cross_entropy(logits, labels), F.cross_entropy(logits, labels)
     )
 
 
@@ -222,7 +220,7 @@ def test_a_missing_compiler_is_named(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("alone")
-    assert "accuracy" in run(folder, *PLAN)
+    assert "accuracy" in run(folder, *FLAGS)
     return folder / "appendix_a"
 
 
@@ -248,7 +246,7 @@ def test_two_processes_learn_what_one_learns(alone, tmp_path, strategy):
     """Oracle: one process. Sums are taken in another order, nothing else differs; both parts of
     a batch are unequal.
     """
-    run(tmp_path, *PLAN, "--strategy", strategy, start=TWO)
+    run(tmp_path, *FLAGS, "--strategy", strategy, start=TWO)
     ours, theirs = (
         load_file(folder / "network.safetensors") for folder in (tmp_path / "appendix_a", alone)
     )
@@ -266,7 +264,7 @@ def test_two_processes_learn_what_one_learns(alone, tmp_path, strategy):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--epochs", "0"], "--epochs must be positive, not 0"),
+        (["--epochs", "0"], "--epochs must be a positive number, not 0"),
         (["--strategy", "ddp"], "start it with torchrun --nproc-per-node 2"),
     ],
 )
@@ -278,5 +276,5 @@ def test_wrong_input_is_refused_in_one_line(tmp_path, arguments, words):
 
 @pytest.mark.slow
 def test_processes_without_a_row_are_refused(tmp_path):
-    error = run(tmp_path, "--strategy", "ddp", "--rows", "33", start=TWO, ok=False)
+    error = run(tmp_path, "--strategy", "ddp", "--points", "33", start=TWO, ok=False)
     assert "2 processes cannot share a batch of 1" in error

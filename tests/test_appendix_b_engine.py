@@ -172,24 +172,13 @@ def test_indexing(name):
 
 @settings(max_examples=15)
 @given(shape=array_shapes(min_dims=2, max_dims=4, max_side=3), seed=SEEDS, draw=st.data())
-def test_reshape_transpose_join(shape, seed, draw):
+def test_reshape_transpose_stack(shape, seed, draw):
     order = draw.draw(st.permutations(range(len(shape))))
     axis = draw.draw(st.integers(-len(shape), len(shape) - 1))
     arrays = normal(seed, shape, shape)
     check(lambda x: x.reshape(-1), lambda x: x.reshape(-1), arrays[0])
     check(lambda x: x.transpose(*order), lambda x: x.permute(*order), arrays[0])
-    check(
-        lambda a, b: ours.concatenate([a, b, a], axis),
-        lambda a, b: torch.cat([a, b, a], axis),
-        *arrays,
-    )
     check(lambda a, b: ours.stack([a, b], axis), lambda a, b: torch.stack([a, b], axis), *arrays)
-    condition = arrays[0] > 0
-    check(
-        lambda a, b: ours.where(condition, a, b),
-        lambda a, b: torch.where(torch.tensor(condition), a, b),
-        *arrays,
-    )
 
 
 def test_transpose_without_axes_reverses_them():
@@ -217,10 +206,10 @@ def test_layer_norm(shape, seed):
 
 @settings(max_examples=15)
 @given(shape=array_shapes(min_dims=1, max_dims=3, max_side=4), seed=SEEDS)
-def test_lookup(shape, seed):
+def test_embedding_lookup(shape, seed):
     ids = np.random.default_rng(seed).integers(0, 4, shape)
     check(
-        lambda table: ours.lookup(table, ids),
+        lambda table: ours.embedding(table, ids),
         lambda table: F.embedding(torch.tensor(ids), table),
         *normal(seed, (6, 3)),
     )
@@ -230,15 +219,15 @@ def test_lookup(shape, seed):
 @given(shape=array_shapes(min_dims=2, max_dims=3, max_side=4), seed=SEEDS)
 def test_losses(shape, seed):
     rng = np.random.default_rng(seed)
-    wanted = rng.normal(size=shape)
+    targets = rng.normal(size=shape)
     labels = rng.integers(0, shape[-1], shape[:-1])
     bits = rng.integers(0, 2, shape)
     logits = 3 * rng.normal(size=shape)
     weights = rng.random(shape[:-1])
     flat = torch.tensor(labels.ravel())
     check(
-        lambda x: mean_squared_error(x, wanted),
-        lambda x: F.mse_loss(x, torch.tensor(wanted)),
+        lambda x: mean_squared_error(x, targets),
+        lambda x: F.mse_loss(x, torch.tensor(targets)),
         logits,
     )
     check(
@@ -303,11 +292,11 @@ def test_a_deep_graph_needs_no_recursion():
     assert x.grad.item() == pytest.approx(1.001**5000, rel=1e-3)
 
 
-def test_kept_gradients_of_results_between():
+def test_retained_gradients_of_intermediate_results():
     """Oracle: torch's retain_grad."""
     a = Tensor(np.array([0.5, -1.0]), requires_grad=True)
     middle = a * a
-    (ours.tanh(middle) + middle).sum().backward(keep_all=True)
+    (ours.tanh(middle) + middle).sum().backward(retain_grads=True)
     b = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
     other = b * b
     other.retain_grad()
@@ -325,7 +314,7 @@ def test_the_drawn_graph_is_the_graph():
     )
     product = a * b
     result = product * product + a * 10.0
-    result.backward(keep_all=True)
+    result.backward(retain_grads=True)
     axes = draw_graph(result).axes[0]
     nodes = [text for text in axes.texts if text.get_text()]
     assert sorted(text.get_text() for text in nodes) == sorted(

@@ -1,4 +1,4 @@
-"""Appendix B's training: optimizers and schedules step by step against PyTorch, saving, drawing."""
+"""Appendix B's training: optimizers and schedules step by step against PyTorch, saving, sampling."""
 
 import numpy as np
 import pytest
@@ -12,15 +12,15 @@ from appendix_b import (
     SGD,
     Adam,
     AdamW,
+    GPTConfig,
     Parameter,
-    Shape,
-    clip_gradients,
+    clip_grad_norm,
     cross_entropy,
-    draw,
-    write,
+    generate,
+    sample,
 )
 from appendix_b.saving import load_arrays, save_arrays
-from appendix_b.schedules import constant, cosine, step_decay
+from appendix_b.schedules import cosine
 
 OPTIMIZERS = {
     "sgd": (lambda p: SGD(p, 0.1), lambda p: torch.optim.SGD(p, 0.1)),
@@ -62,7 +62,7 @@ def test_twelve_steps_are_pytorchs(name, shapes, max_norm, seed):
         for a, b in zip(mine, theirs, strict=True):
             a.grad = rng.normal(size=a.shape)
             b.grad = torch.tensor(a.grad.copy())
-        norm = clip_gradients(mine, max_norm)
+        norm = clip_grad_norm(mine, max_norm)
         assert norm == pytest.approx(torch.nn.utils.clip_grad_norm_(theirs, max_norm).item())
         ours.lr = other.param_groups[0]["lr"] = 0.01 * (1 + step % 3)
         ours.step()
@@ -78,7 +78,7 @@ def test_clipping_leaves_shared_arrays_alone():
     pair = [Parameter(np.zeros(2)), Parameter(np.zeros(2))]
     for one in pair:
         one.grad = shared
-    assert clip_gradients(pair, 1.0) == pytest.approx(np.sqrt(50))
+    assert clip_grad_norm(pair, 1.0) == pytest.approx(np.sqrt(50))
     assert np.linalg.norm(np.concatenate([one.grad for one in pair])) == pytest.approx(1.0)
     assert shared.tolist() == [3.0, 4.0]
 
@@ -95,11 +95,9 @@ def rates_of(make, steps: int) -> list[float]:
     return rates
 
 
-def test_schedules_are_pytorchs():
+def test_the_schedule_is_pytorchs():
     lr = torch.optim.lr_scheduler
     for ours, theirs in (
-        (constant(0.5), lambda o: lr.ConstantLR(o, 1.0)),
-        (step_decay(0.5, 4, 0.3), lambda o: lr.StepLR(o, 4, 0.3)),
         (cosine(0.5, 20, final=0.1), lambda o: lr.CosineAnnealingLR(o, 20, 0.1)),
         (
             cosine(0.5, 20, warmup=5),
@@ -118,27 +116,28 @@ def steps(model: GPT, optimizer: AdamW, first: int, last: int) -> None:
     for step in range(first, last):
         ids = np.random.default_rng(step).integers(0, 9, (4, 8))
         cross_entropy(model(ids[:, :-1]), ids[:, 1:]).backward()
-        clip_gradients(optimizer.parameters, 1.0)
+        clip_grad_norm(optimizer.parameters, 1.0)
         optimizer.step()
 
 
 def test_a_saved_run_goes_on_bit_for_bit(tmp_path):
     """Oracle: the run that was never interrupted."""
-    shape = Shape(9, context_length=8, width=8, heads=2, layers=1)
-    whole = GPT(shape, np.random.default_rng(0))
+    config = GPTConfig(9, context_length=8, emb_dim=8, n_heads=2, n_layers=1)
+    whole = GPT(config, np.random.default_rng(0))
     steps(whole, AdamW(whole.parameters(), 0.01), 0, 6)
-    cut = GPT(shape, np.random.default_rng(0))
+    cut = GPT(config, np.random.default_rng(0))
     optimizer = AdamW(cut.parameters(), 0.01)
     steps(cut, optimizer, 0, 3)
     cut.save(tmp_path / "model.npz", note="half way")
-    save_arrays(tmp_path / "optimizer.npz", optimizer.state(), {})
+    save_arrays(tmp_path / "optimizer.npz", optimizer.state_dict(), {})
     resumed, settings = GPT.load(tmp_path / "model.npz")
     assert settings == {"note": "half way"}
     optimizer = AdamW(resumed.parameters(), 0.01)
-    optimizer.load_state(load_arrays(tmp_path / "optimizer.npz")[0])
+    optimizer.load_state_dict(load_arrays(tmp_path / "optimizer.npz")[0])
     steps(resumed, optimizer, 3, 6)
     assert all(
-        np.array_equal(array, resumed.state()[name]) for name, array in whole.state().items()
+        np.array_equal(array, resumed.state_dict()[name])
+        for name, array in whole.state_dict().items()
     )
     assert {path.name for path in tmp_path.iterdir()} == {"model.npz", "optimizer.npz"}
 
@@ -152,15 +151,15 @@ def test_files_that_are_no_models_are_refused(tmp_path):
         **{"settings.json": np.array("{}"), "x": np.array([{}], dtype=object)},
     )
     for name in ("text.npz", "pickle.npz"):
-        with pytest.raises(ValueError, match="is damaged or no model of ours"):
+        with pytest.raises(ValueError, match="is damaged or not a model of this appendix"):
             load_arrays(tmp_path / name)
     save_arrays(tmp_path / "other.npz", {"x": np.ones(2)}, {})
     with pytest.raises(ValueError, match="holds no GPT"):
         GPT.load(tmp_path / "other.npz")
 
 
-def test_drawing_follows_the_distribution():
-    """Oracle: the softmax restricted to what is kept, chi-square test over 20,000 draws."""
+def test_sampling_follows_the_distribution():
+    """Oracle: the softmax restricted to what is kept, chi-square test over 20,000 samples."""
     logits = np.log(np.array([0.1, 0.4, 0.05, 0.25, 0.2]))
     rows = np.tile(logits, (20_000, 1))
     for options, kept in (
@@ -170,22 +169,21 @@ def test_drawing_follows_the_distribution():
         ({"top_p": 0.8, "temperature": 2.0}, [0, 1, 3, 4]),
     ):
         weights = np.exp(logits / options.get("temperature", 1.0))[kept]
-        counts = np.bincount(draw(rows, np.random.default_rng(0), **options), minlength=5)
+        counts = np.bincount(sample(rows, np.random.default_rng(0), **options), minlength=5)
         assert counts[kept].sum() == 20_000, options
         assert chisquare(counts[kept], 20_000 * weights / weights.sum()).pvalue > 0.001, options
     with pytest.raises(ValueError, match="must be 0 or more, not -1"):
-        draw(rows, np.random.default_rng(0), temperature=-1)
+        sample(rows, np.random.default_rng(0), temperature=-1)
 
 
-def test_writing_sees_only_the_context():
+def test_generation_sees_only_the_context():
     """Oracle: the most likely ids computed from the last ids by hand."""
     model = GPT(
-        Shape(9, context_length=4, width=8, heads=2, layers=1), np.random.default_rng(1)
+        GPTConfig(9, context_length=4, emb_dim=8, n_heads=2, n_layers=1), np.random.default_rng(1)
     ).eval()
     ids = np.random.default_rng(2).integers(0, 9, (3, 6))
-    writer = write(model, ids, 4, np.random.default_rng(0), temperature=0.0)
+    generated = generate(model, ids, 4, np.random.default_rng(0), temperature=0.0)
     for _ in range(3):
         expected = model(ids[:, -4:]).data[:, -1].argmax(axis=1)
-        following = next(writer)
-        np.testing.assert_array_equal(following, expected)
+        np.testing.assert_array_equal(next(generated), expected)
         ids = np.concatenate([ids, expected[:, None]], axis=1)

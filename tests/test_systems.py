@@ -84,8 +84,8 @@ COMMANDS = {
         "ch05_classification/main.py --classify ✓_Zoë",
     ],
     "ch06": ["ch06_instruction/main.py --stage sft --data {run}/chats.jsonl --epochs 1"],
-    "appendix_a": ["appendix_a/main.py --rows 64 --epochs 1"],
-    "appendix_b": ["appendix_b/main.py --what text --text {run}/text.txt --steps 1"],
+    "appendix_a": ["appendix_a/main.py --points 64 --epochs 1"],
+    "appendix_b": ["appendix_b/main.py --experiment text --text {run}/text.txt --steps 1"],
 }
 
 

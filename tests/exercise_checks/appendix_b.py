@@ -35,13 +35,13 @@ def unbroadcast_gradient(function: Callable) -> None:
         ((2, 3), (2, 3)),
     ):
         grad = np.arange(math.prod(large), dtype=float).reshape(large)
-        wanted, _ = torch_gradient(
+        expected, _ = torch_gradient(
             lambda x, g: (x.expand(g.shape) * g).sum(), np.zeros(shape), grad
         )
         expect(
             f"a gradient of shape {large}, the numbers from 0 up, and shape {shape}",
             function(grad, shape),
-            wanted,
+            expected,
         )
 
 
@@ -52,32 +52,34 @@ def normal_arrays(*shapes: tuple[int, ...]) -> list[np.ndarray]:
 
 def matmul_gradients(function: Callable) -> None:
     a, b, grad = normal_arrays((2, 3), (3, 4), (2, 4))
-    wanted = torch_gradient(lambda x, y: ((x @ y) * torch.tensor(grad)).sum(), a, b)
+    expected = torch_gradient(lambda x, y: ((x @ y) * torch.tensor(grad)).sum(), a, b)
     got = function(a, b, grad)
     for i, name in enumerate("ab"):
         expect(
             f"a (2, 3), b (3, 4): gradient of {name}",
             got[i] if isinstance(got, tuple) else got,
-            wanted[i],
+            expected[i],
         )
 
 
 def softmax_gradient(function: Callable) -> None:
     x, grad = normal_arrays((2, 5), (2, 5))
-    (wanted,) = torch_gradient(lambda t: (t.softmax(-1) * torch.tensor(grad)).sum(), x)
+    (expected,) = torch_gradient(lambda t: (t.softmax(-1) * torch.tensor(grad)).sum(), x)
     p = torch.tensor(x).softmax(-1).numpy()
-    expect(f"p = {p.round(3).tolist()}, grad = {grad.round(3).tolist()}", function(p, grad), wanted)
+    expect(
+        f"p = {p.round(3).tolist()}, grad = {grad.round(3).tolist()}", function(p, grad), expected
+    )
 
 
 def cross_entropy_gradient(function: Callable) -> None:
     logits, labels = normal_arrays((3, 4))[0] * [[1], [10], [1000]], np.array([0, 3, 1])
-    (wanted,) = torch_gradient(
+    (expected,) = torch_gradient(
         lambda t: torch.nn.functional.cross_entropy(t, torch.tensor(labels)), logits
     )
     expect(
         f"logits {logits.round(2).tolist()}, labels {labels.tolist()}",
         function(logits.copy(), labels),
-        wanted,
+        expected,
     )
 
 
@@ -137,7 +139,10 @@ def dropout(function: Callable) -> None:
         got = np.asarray(function(x, rate, np.random.default_rng(0)))
         expect(f"x of shape (300, 400), rate {rate}: shape", got.shape, x.shape)
         expect(
-            f"x of shape (300, 400), rate {rate}: the share of zeros", (got == 0).mean(), rate, 0.01
+            f"x of shape (300, 400), rate {rate}: the fraction of zeros",
+            (got == 0).mean(),
+            rate,
+            0.01,
         )
         expect(
             f"x of shape (300, 400), rate {rate}: what is left, divided by x",
@@ -152,41 +157,35 @@ def cross_correlate(function: Callable) -> None:
         normal_arrays((3, 3), (3, 3)),
         normal_arrays((2, 6), (1, 1)),
     ):
-        wanted = torch.nn.functional.conv2d(
+        expected = torch.nn.functional.conv2d(
             torch.tensor(image)[None, None], torch.tensor(filter)[None, None]
         )[0, 0]
         expect(
             f"image {image.round(2).tolist()}, filter {filter.round(2).tolist()}",
             function(image, filter),
-            wanted.numpy(),
+            expected.numpy(),
         )
 
 
 def lstm_step(function: Callable) -> None:
     x, h, c, *weights = normal_arrays((2, 3), (2, 4), (2, 4), (3, 16), (4, 16), (16,))
     cell = torch.nn.LSTMCell(3, 4, dtype=torch.float64)
-    order = np.array([1, 0, 2, 3])  # PyTorch's gates are enter, forget, candidate, leave
-    turned = [
-        torch.tensor(w.reshape(*w.shape[:-1], 4, 4)[..., order, :].reshape(w.shape))
-        for w in weights
-    ]
-    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    made = dict(
-        zip(
-            names,
-            (turned[0].T, turned[1].T, turned[2], torch.zeros(16, dtype=torch.float64)),
-            strict=True,
-        )
-    )
-    wanted = torch.func.functional_call(
-        cell, made, (torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
+    weight_ih, weight_hh, bias = (torch.tensor(weight) for weight in weights)
+    state = {
+        "weight_ih": weight_ih.T,
+        "weight_hh": weight_hh.T,
+        "bias_ih": bias,
+        "bias_hh": torch.zeros_like(bias),
+    }
+    expected = torch.func.functional_call(
+        cell, state, (torch.tensor(x), (torch.tensor(h), torch.tensor(c)))
     )
     got = function(x, h, c, *weights)
-    for i, name in enumerate(("state", "cell")):
+    for i, name in enumerate(("hidden state", "cell state")):
         expect(
             f"x (2, 3), width 4: the new {name}",
             got[i] if isinstance(got, tuple) else got,
-            wanted[i].detach(),
+            expected[i].detach(),
         )
 
 
@@ -194,11 +193,11 @@ def causal_attention(function: Callable) -> None:
     for T, D in ((1, 2), (4, 3)):
         arrays = normal_arrays((T, D), (T, D), (T, D))
         batch = [torch.tensor(array)[None] for array in arrays]
-        wanted = torch.nn.functional.scaled_dot_product_attention(*batch, is_causal=True)[0]
+        expected = torch.nn.functional.scaled_dot_product_attention(*batch, is_causal=True)[0]
         expect(
             f"T {T}, D {D}, queries {arrays[0].round(2).tolist()}",
             function(*arrays),
-            wanted.numpy(),
+            expected.numpy(),
         )
 
 
