@@ -35,7 +35,7 @@ class AnswerLoss:
     times.
     """
 
-    def __init__(self, tokenizer, weight: float = 10.0):
+    def __init__(self, tokenizer, weight: float = 5.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
         self.mark = tuple(tokenizer.encode("A:"))

@@ -6,7 +6,6 @@ folder, or a JSONL or parquet file, may be larger than memory: it is tokenized i
 shards.
 """
 
-import random
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,9 +28,7 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder
 
-# by level
-PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}
-HELD_OUT_STORIES = {"base": 500}
+TRAINING_STORIES, HELD_OUT_STORIES = 15_000, 500
 # one story window in so many begins amid a text: a window never has to begin with <|endoftext|>
 BEGIN_ANYWHERE = 8
 TOKENIZERS = ("bpe", "char", "gpt2")
@@ -48,30 +45,18 @@ class Corpus:
     val: np.ndarray
     val_bytes: int  # UTF-8 length of the held-out text, for bits per byte
     starts: np.ndarray | None = None  # where training windows may begin; None: anywhere
-    # the first so many of them are in easier texts, which are read alone to begin with
-    n_lesson_starts: int = 0
 
     @property
     def n_train(self) -> int:
         return sum(map(len, self.train))
 
 
-def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
-    """The texts of so many storyworld stories of each level ("plain": plain texts), shuffled,
-    questions and answers in between.
-    """
-    from ch01_text.storyworld import plain_texts, stories
+def story_documents(split: str, n: int, seed: int) -> list[str]:
+    """The texts of `n` storyworld stories, questions and answers included."""
+    from ch01_text.storyworld import stories
 
-    texts: list[str] = []
-    for level, n in numbers.items():
-        written = (
-            plain_texts(n, seed)
-            if level == "plain"
-            else (story.text for story in stories(n, split=split, level=level, seed=seed))
-        )
-        texts += tqdm(written, f"writing {level} texts", n, disable=None)
-    random.Random(seed).shuffle(texts)
-    return texts
+    written = (story.text for story in stories(n, split=split, seed=seed))
+    return list(tqdm(written, "writing stories", n, disable=None))
 
 
 def find_tokenizer(choice: str, data: str, documents: list[str], vocab_size: int, run: Path):
@@ -143,26 +128,18 @@ def n_bytes(documents: list[str]) -> int:
 
 
 def _load_stories(choice: str, vocab_size: int, run: Path, seed: int, tokenizer) -> Corpus:
-    """Plain texts, which are read alone to begin with, and stories behind them."""
-    plain, told = (
-        story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES)
-    )
+    """Stories to learn from, and held-out ones about pairs that no training story has."""
+    train = story_documents("train", TRAINING_STORIES, seed)
     val = story_documents("test", HELD_OUT_STORIES, seed)
-    tokenizer = tokenizer or find_tokenizer(
-        choice, "storyworld", plain[:1000] + told[:1000], vocab_size, run
-    )
-    shards = [encode_documents(tokenizer, texts) for texts in (plain, told)]
-    tokens = np.concatenate(shards)
-    starts = window_starts(tokens, tokenizer.eot_id, seed)
-    n_plain = int(np.searchsorted(starts, len(shards[0])))
+    tokenizer = tokenizer or find_tokenizer(choice, "storyworld", train[:2000], vocab_size, run)
+    tokens = encode_documents(tokenizer, train)
     return Corpus(
         "storyworld",
         tokenizer,
         [tokens],
         encode_documents(tokenizer, val),
         n_bytes(val),
-        starts,
-        n_plain,
+        window_starts(tokens, tokenizer.eot_id, seed),
     )
 
 

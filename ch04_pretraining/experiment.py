@@ -91,7 +91,6 @@ class Experiment:
         )
         T = model.config.context_length
         self.steps = recipe.planned_steps(recipe.batch_size * recipe.grad_accumulation * T)
-        lesson = (recipe.lesson_batches(self.steps), corpus.n_lesson_starts)
         self.batches = RandomWindows(
             corpus.train,
             T,
@@ -99,8 +98,7 @@ class Experiment:
             torch.Generator().manual_seed(settings["seed"]),
             corpus.starts,
             precision.device,
-            lesson,
-            process_part(),
+            part=process_part(),
         )
         self.progress = Progress()
 

@@ -171,7 +171,7 @@ def main(
     """Fine-tune a classifier and compare it with baselines on the same rows.
 
     Args:
-        task: holder, place, reason, ending (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or
+        task: holder, place, ending (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or
             JSONL file.
         start: pretrained: from the run's story model, or, for texts that are no stories, from a
             small model that chapter 4 first trains on the training texts without their labels.

@@ -9,8 +9,8 @@ import re
 
 import numpy as np
 
-from ch01_text.storyworld.story import question_lines
-from ch01_text.storyworld.words import PRONOUNS, the
+from ch01_text.storyworld import question_lines, where_is
+from ch01_text.storyworld.words import PEOPLE
 from ch03_gpt import Precision
 from ch05_classification.classifier import GPTClassifier
 from ch05_classification.encoding import Encoded, encode_examples
@@ -32,8 +32,8 @@ def ask_for_the_place(text: str, holder: str) -> str:
         raise ValueError(
             f"the text must end in a question like 'Q: Who has the ring?', not in {text[-20:]!r}"
         )
-    wanted = holder if holder in PRONOUNS else the(thing[0])
-    return f"{text} {holder}\n{question_lines(f'Where is {wanted}?')} the"
+    follow_up = where_is(holder if holder in PEOPLE else thing[0])
+    return f"{text} {holder}\n{question_lines(follow_up)} the"
 
 
 FOLLOW_UPS = {"place": ask_for_the_place}  # by task: what to ask after the first answer

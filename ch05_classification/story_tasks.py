@@ -1,68 +1,59 @@
 """Storyworld questions as classes: tasks where counting words does not help, because the order of
 events decides.
 
-    holder   who has the thing? one of 60 people, or nobody
-    place    where is the thing? one of 32 places; asked in two steps (steps.py), so the people
+    holder   who has the thing? one of the 24 people, or nobody
+    place    where is the thing? one of the 16 places; asked in two steps (steps.py), so the people
              are classes, too
-    reason   why is she happy, or sad? The name, thing or place that the reason ends with
-    ending   will it end well? told up to the last event; as many happy as sad stories with the
-             same words
+    ending   does the hero have the wanted thing in the end? The text stops before the ending is
+             told; as many happy as sad stories with the same words
 
-Test stories are told about pairs of people and things that no training story has. Each task comes
-with cheap rules that do without following the story.
+Test stories contain pairs of people and things that no training story has. Each task comes with
+cheap rules that do without following the story.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 import numpy as np
 from tqdm import tqdm
 
-from ch01_text.storyworld import Story, shortcut_answers, stories
-from ch01_text.storyworld.questions import Question
-from ch01_text.storyworld.story import question_lines
-from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
-from ch01_text.storyworld.world import World
+from ch01_text.storyworld import (
+    NOBODY,
+    Question,
+    Story,
+    names_in,
+    question_lines,
+    shortcut_answers,
+    stories,
+    who_has,
+)
+from ch01_text.storyworld.words import PEOPLE, PLACES
 from ch05_classification.examples import Examples, Task
 
-TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "reason": 12_000, "ending": 12_000}
-# the same stories, with more questions to learn from
-LEVELS = {"train": "base-drill", "val": "base", "test": "base"}
-RULES = ("last mentioned", "last mover", "first mention", "same sentence")
-SORTS = (
-    dict.fromkeys(PEOPLE, "person")
-    | dict.fromkeys(THINGS, "thing")
-    | dict.fromkeys(PLACES, "place")
-)
+TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "ending": 12_000}
 CLASSES = {
-    "holder": (*PEOPLE, "nobody"),
-    "place": (*PLACES, *PEOPLE, "nobody"),
-    "reason": tuple(SORTS),
+    "holder": (*PEOPLE, NOBODY),
+    "place": (*PLACES, *PEOPLE, NOBODY),
     "ending": ("sad", "happy"),
 }
 # text, class, what the cheap rules say, class to be found out first or ""
 Row = tuple[str, str, dict[str, str], str]
 
 
+def stories_of(split: str, seed: int, n: int | None = None) -> Iterator[Story]:
+    """Stories of a split; validation stories are training stories of another seed."""
+    return stories(n, split="test" if split == "test" else "train", seed=seed)
+
+
 def asked(kind: str, split: str, seed: int) -> Iterator[tuple[Story, Question, dict[str, str]]]:
-    """Questions of one kind, asked at any time, and what the rules say; one a story at most where
-    not for training, so that rows do not depend on each other.
+    """Questions of one kind, and what the rules say. All of a story are used for training, and else
+    only the last one, so that rows do not depend on each other.
     """
-    for story in stories(
-        split="test" if split == "test" else "train", level=LEVELS[split], seed=seed
-    ):
+    for story in stories_of(split, seed):
         questions = [question for question in story.questions if question.kind == kind]
         for question in questions if split == "train" else questions[-1:]:
-            yield (
-                story,
-                question,
-                {
-                    name: answer.removeprefix("the ")
-                    for name, answer in shortcut_answers(story, question).items()
-                    if name in RULES
-                },
-            )
+            rules = shortcut_answers(story, question)
+            yield story, question, {k: rule.removeprefix("the ") for k, rule in rules.items()}
 
 
 def holder_rows(split: str, seed: int) -> Iterator[Row]:
@@ -73,110 +64,39 @@ def holder_rows(split: str, seed: int) -> Iterator[Row]:
 
 def place_rows(split: str, seed: int) -> Iterator[Row]:
     """Where is it? The text asks who has it, which is to be found out first."""
-    for story, question, rules in asked("where-object", split, seed):
-        thing = question.about[0]
-        text = f"{story.prose[: question.position]}\n{question_lines(f'Who has the {thing}?')}"
-        yield (
-            text,
-            question.answer.removeprefix("the "),
-            rules,
-            story.world(question).holder(thing) or "nobody",
-        )
-
-
-def felt_last(story: Story) -> tuple[str, str, str, tuple[str, ...]] | None:
-    """(who, the feeling, the reason, the sentences told) at the last moment when somebody feels
-    something.
-    """
-    world, found = World(), None
-    for number, event in enumerate(story.events):
-        world.apply(event)
-        following = (
-            story.events[number + 1].sentence
-            if number + 1 < len(story.events)
-            else len(story.sentences)
-        )
-        if world.feels and following > event.sentence:
-            person = max(world.feels)
-            found = (
-                person,
-                world.feels[person].feeling,
-                world.reason(person),
-                story.sentences[:following],
-            )
-    return found
-
-
-def names_in(text: str) -> list[str]:
-    """People, things and places in the order in which they are named."""
-    return [word for word in re.findall(r"\w+", text) if word in SORTS]
-
-
-def reason_rows(split: str, seed: int) -> Iterator[Row]:
-    """Why somebody feels so, all but the last name of the reason; at the last moment when it is
-    so.
-    """
-    for story in stories(split="test" if split == "test" else "train", level="base", seed=seed):
-        if found := felt_last(story):
-            person, mood, reason, told = found
-            last = names_in(reason)[-1]
-            rivals = [
-                (name, person in names)
-                for names in map(names_in, told)
-                for name in names
-                if SORTS[name] == SORTS[last] and name != person
-            ]
-            mentioned = [name for name, _ in rivals]
-            beside = [name for name, with_person in rivals if with_person]
-            rules = {
-                "last mentioned": mentioned[-1:],
-                "same sentence": beside[-1:],
-                "first mention": mentioned[:1],
-            }
-            text = (
-                f"{' '.join(told)}\nQ: Why is {person} {mood}?\nA:"
-                f" {reason[: reason.rindex(last)].rstrip()}"
-            )
-            yield text, last, {name: "".join(answer) for name, answer in rules.items()}, ""
+    for story, question, rules in asked("where-thing", split, seed):
+        thing = question.about
+        text = f"{story.told(question)}\n{question_lines(who_has(thing))}"
+        holder = story.world(question).holder(thing) or NOBODY
+        yield text, question.answer.removeprefix("the "), rules, holder
 
 
 def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
-    """Stories before their end is told. For every happy one there is a sad one that a counter of
+    """Stories before their ending is told. For every happy one there is a sad one that a counter of
     words rates the same, so that word counts alone are of no use.
     """
-    source = stories(
-        3 * n + 200, split="test" if split == "test" else "train", level="base", seed=seed
-    )
-    told = [(story.prose[: story.closing], story.ending, story) for story in source]
-    for row in match_by_words(
-        [text for text, _, _ in told], np.array([ending == "happy" for _, ending, _ in told])
-    ):
-        text, ending, story = told[row]
-        rules = {
-            "last feeling": last_feeling(story),
-            "wish named at the end": wish_at_the_end(story),
-        }
-        yield text, ending, rules, ""
+    told = list(stories_of(split, seed, 3 * n + 200))
+    texts = [" ".join(story.sentences[:-1]) for story in told]
+    happy = np.array([story.ending == "happy" for story in told])
+    for row in match_by_words(texts, happy):
+        yield texts[row], told[row].ending, ending_rules(told[row]), ""
 
 
-def last_feeling(story: Story) -> str:
-    """The feeling told last before the end."""
-    told = sum(
-        story.closing >= end
-        for end in np.cumsum([len(sentence) + 1 for sentence in story.sentences]) - 1
-    )
-    feelings = [
-        event.feeling for event in story.events if event.verb == "feel" and event.sentence < told
+def ending_rules(story: Story) -> dict[str, str]:
+    """Guess the ending from the names in single sentences, without following who has what.
+
+    "last event": happy if the last event names the hero and the thing; "ever together": happy if
+    any event after the wish does.
+    """
+    hero, wanted = story.cast.people[0], story.cast.things[0]
+    wish = next(number for number, event in enumerate(story.events) if event.verb == "wish")
+    together = [
+        {hero, wanted} <= {*names_in(sentence)} for sentence in story.sentences[wish + 1 : -1]
     ]
-    return feelings[-1] if feelings else ""
-
-
-def wish_at_the_end(story: Story) -> str:
-    """Happy where the last sentence before the end names whom or what the hero wished for."""
-    wishes = [event for event in story.events if event.verb == "wish"]
-    last = story.prose[: story.closing].rsplit(". ", 1)[-1]
-    wanted = wishes[0].place or wishes[0].object or wishes[0].other if wishes else ""
-    return "happy" if wanted in names_in(last) else "sad"
+    return {
+        "last event": "happy" if together[-1] else "sad",
+        "ever together": "happy" if any(together) else "sad",
+    }
 
 
 def match_by_words(texts: list[str], positive: np.ndarray, a_bin: int = 60) -> np.ndarray:
@@ -212,7 +132,6 @@ def story_task(
     makers: dict[str, Callable[[str], Iterator[Row]]] = {
         "holder": lambda split: holder_rows(split, seed),
         "place": lambda split: place_rows(split, seed),
-        "reason": lambda split: reason_rows(split, seed),
         "ending": lambda split: ending_rows(split, seed, rows[split]),
     }
     classes = CLASSES[name]

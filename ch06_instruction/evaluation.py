@@ -8,15 +8,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ch01_text.storyworld import fit_bag_of_words, fit_majority, question_lines, shortcut_answers
+from ch01_text.storyworld import all_shortcuts
 from ch03_gpt import GPTModel, complete
 from ch06_instruction.answering import Chat, answered
 from ch06_instruction.batches import collate
 from ch06_instruction.grading import exact_match, grade_responses, share
 from ch06_instruction.instructions import Instruction, instructions
 from ch06_instruction.log_probs import token_log_probs
-
-RULES = ("last mentioned", "last mover", "first mention", "same sentence")
 
 
 def examine(
@@ -67,7 +65,7 @@ def base_prompt(one: Instruction) -> str:
     """An instruction as chapter 4's texts put it."""
     if one.question is None:
         return one.messages[-1]["content"]
-    return f"{one.story.prose[: one.question.position]}\n{question_lines(one.question.text)}"
+    return one.story.prompt(one.question)
 
 
 def shortcut_scores(
@@ -82,12 +80,6 @@ def shortcut_scores(
         for one in instructions(fitted_on, seed, "train", only="question")
         if one.answerable
     ]
-    majority = fit_majority(question for _, question in train)
-    guesses: dict[str, list[str]] = {
-        "majority": [majority.get(question.kind, "") for _, question in pairs],
-        "bag of words": list(fit_bag_of_words(train)(pairs)),
-        **{rule: [shortcut_answers(*pair)[rule] for pair in pairs] for rule in RULES},
-    }
     return {
         name: float(
             np.mean(
@@ -97,7 +89,7 @@ def shortcut_scores(
                 ]
             )
         )
-        for name, found in guesses.items()
+        for name, found in all_shortcuts(train, pairs).items()
     }
 
 

@@ -3,10 +3,10 @@ repeating, going on.
 
 A question is first put again in plain words and answered as in chapter 4's stories, which the model
 has read by the thousand; a last line has the form that was asked for (rephrase and respond, Deng et
-al. 2023). What takes several look-ups is asked in as many small questions
-(`ch01_text.storyworld.steps`; self-ask, Press et al. 2022). Every answer follows from the true
-state of a story, so that a program can check it. Test instructions are about unseen casts (chapter
-1) and in phrasings of their own. Left out: how an answer is judged, which is `grading`.
+al. 2023). What takes several look-ups is asked in as many small questions (`small_questions`;
+self-ask, Press et al. 2022). Every answer follows from the true state of a story, so that a program
+can check it. Test instructions are about unseen casts (chapter 1) and in phrasings of their own.
+Left out: how an answer is judged, which is `grading`.
 """
 
 import json
@@ -14,15 +14,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ch01_text.storyworld import UNKNOWN, Question, Story, question_lines, small_questions, stories
-from ch01_text.storyworld.words import PEOPLE, PLACES, PRONOUNS, THINGS, the
-from ch01_text.storyworld.world import World
+from ch01_text.storyworld import (
+    UNKNOWN,
+    Question,
+    Story,
+    World,
+    draw_question,
+    question_lines,
+    small_questions,
+    stories,
+    where_is,
+    who_has,
+)
+from ch01_text.storyworld.words import PEOPLE, THINGS, at, the
 from ch06_instruction.chat import Message
 
 REFUSAL = "Sorry, the story does not say."
 FORMS = ("phrase", "word", "sentence", "json")
-LEVELS = {"train": "brief-steps-drill", "test": "brief"}
-UNANSWERABLE_RATE = 0.12  # of questions, beside those about lost things and missing people
+UNANSWERABLE_RATE = 0.12  # of questions
 OTHER_RATE = 0.25  # of instructions that are no questions
 TURNS = 6  # questions about one story in a training conversation, at most
 
@@ -126,26 +135,14 @@ class Instruction:
 def sentence(question: Question, answer: str) -> str:
     """An answer as a full sentence.
 
-    >>> sentence(Question("Where is Tom?", "the mill", "where-person", 1, 0, ("Tom",)), "the mill")
+    >>> sentence(Question("Where is Tom?", "the mill", "where-person", "Tom", 1, 0), "the mill")
     'Tom is at the mill.'
     """
-    about = question.about[0]
-    who = about if about in PRONOUNS else the(about)
-    place = answer.removeprefix("the ")
-    where = f"{PLACES[place]} {answer}" if place in PLACES else answer
-    text = {
-        "where-person": f"{who} is {where}",
-        "where-object": f"{who} is {where}",
-        "before": f"{who} was {where} before",
-        "who-has": f"{answer} has {who}",
-        "what-has": f"{who} has {answer}",
-        "with": f"{answer} is with {who}",
-        "yes-no": answer,
-        "count": f"{who} has {answer}",
-        "feel": f"{who} is {answer}",
-        "why": answer,
-        "wants": f"{answer} wants {who}" if answer in PRONOUNS else f"{who} wants {answer}",
-    }[question.kind]
+    about = question.about if question.about in PEOPLE else the(question.about)
+    if question.kind == "who-has":
+        text = f"{answer} has {about}"
+    else:
+        text = f"{about} is {at(answer.removeprefix('the '))}"
     return f"{text[0].upper()}{text[1:]}."
 
 
@@ -166,14 +163,12 @@ def in_plain_words(
     """The whole response to a question: `steps` to it, each asked and answered; the question
     plainly, if the last step has not answered it; and `reply` below, where that is not the same.
 
-    >>> lake = Question("Where is Tom?", "the lake", "where-person", 1, 0, ("Tom",))
-    >>> in_plain_words(lake, "the lake", "the lake")
-    'Q: Where is Tom?\\nA: the lake'
-    >>> in_plain_words(lake, "the lake", "lake", [("Where did Tom go?", "the lake")])
-    'Q: Where did Tom go?\\nA: the lake\\nA: lake'
-    >>> alone = Question("Who is with Tom?", "nobody", "with", 2, 0, ("Tom",))
-    >>> in_plain_words(alone, "nobody", "nobody", [("Where did Tom go?", "the lake")])
-    'Q: Where did Tom go?\\nA: the lake\\nQ: Who is with Tom?\\nA: nobody'
+    >>> lake = Question("Where is the ring?", "the lake", "where-thing", "ring", 2, 0)
+    >>> in_plain_words(lake, "the lake", "lake")
+    'Q: Where is the ring?\\nA: the lake\\nA: lake'
+    >>> steps = [("Who has the ring?", "Tom"), ("Where is Tom?", "the lake")]
+    >>> in_plain_words(lake, "the lake", "the lake", steps)
+    'Q: Who has the ring?\\nA: Tom\\nQ: Where is Tom?\\nA: the lake'
     """
     plain = answer or UNKNOWN
     asked = [*steps] if steps and steps[-1][1] == plain else [*steps, (question.text, plain)]
@@ -182,13 +177,9 @@ def in_plain_words(
 
 
 def steps_to(question: Question, world: World) -> list[tuple[str, str]]:
-    """The small questions that lead to the answer: chapter 4's; and whose feelings are told,
-    before anybody's are.
-    """
-    if question.kind == "feel":
-        felt = dict.fromkeys(event.actor for event in world.events if event.verb == "feel")
-        return [("Who was happy or sad?", ", ".join(felt) or "nobody")]
-    return small_questions(question.kind, question.about[0], world)
+    """The small questions that lead to the answer: of a thing that somebody has, to its place."""
+    known = question.kind == "where-thing" and question.about in world.where
+    return small_questions(question.about, world) if known else []
 
 
 class Author:
@@ -200,14 +191,13 @@ class Author:
     def ask(self, question: Question, answer: str | None, first: bool = True) -> Instruction:
         """Put a question in a form; `first`: the story comes before it."""
         rng = self.rng
-        forms = ("phrase", "sentence", "json") if question.kind == "why" else FORMS
-        form = rng.choice(("phrase", *forms))
+        form = rng.choice(("phrase", *FORMS))
         words = (
             rng.choice(WRAPPINGS[self.split]).format(question.text),
             rng.choice(FORM_WORDS[form][self.split]),
         )
         text = " ".join(word for word in words if word)
-        prose = f"{self.story.prose[: question.position]}\n" if first else ""
+        prose = f"{self.story.told(question)}\n" if first else ""
         reply = in_form(question, answer, form)
         response = in_plain_words(
             question, answer, reply, steps_to(question, self.story.world(question))
@@ -226,57 +216,35 @@ class Author:
         )
 
     def unanswerable(self, position: int) -> Question:
-        """A question about somebody or something that the story does not tell of, or about a
-        feeling untold.
-        """
+        """A question about somebody or something that the story does not tell of."""
         rng, cast = self.rng, self.story.cast
-        people = [one for one in PEOPLE if one not in self.story.prose]
-        things = [one for one in THINGS if one not in self.story.prose]
-        draw = rng.random()
-        if draw < 0.4:
-            return Question(
-                f"Where is {(one := rng.choice(people))}?", "", "where-person", 1, position, (one,)
+        person = rng.choice([one for one in PEOPLE if one not in cast.people])
+        thing = rng.choice([one for one in THINGS if one not in cast.things])
+        kind, about = rng.choice(
+            (
+                ("where-person", person),
+                ("where-person", person),
+                ("who-has", thing),
+                ("where-thing", thing),
             )
-        if draw < 0.6:
-            return Question(
-                f"Who has the {(one := rng.choice(things))}?", "", "who-has", 1, position, (one,)
-            )
-        if draw < 0.8:
-            return Question(
-                f"Where is the {(one := rng.choice(things))}?",
-                "",
-                "where-object",
-                1,
-                position,
-                (one,),
-            )
-        told = {event.actor for event in self.story.events if event.verb == "feel"}
-        calm = [one for one in cast.people if one not in told]
-        one = rng.choice(calm or people)
-        return Question(f"How does {one} feel?", "", "feel", 1, position, (one,))
+        )
+        text = who_has(about) if kind == "who-has" else where_is(about)
+        return Question(text, "", kind, about, 1, position)
 
     def questions(self, turns: int) -> list[Instruction]:
         """Up to `turns` questions about the same part of the story; the first comes with it."""
-        rng = self.rng
-        first = rng.choice(self.story.questions)
-        same = [
-            one
-            for one in self.story.questions
-            if one.position == first.position and one is not first
+        rng, story = self.rng, self.story
+        first = rng.choice(story.questions)
+        world = story.world(first)
+        several = [first] + [
+            draw_question(rng, story.cast, world, first.position) for _ in range(turns - 1)
         ]
         exchanges = []
-        for number, question in enumerate((first, *rng.sample(same, min(len(same), turns - 1)))):
-            if rng.random() < UNANSWERABLE_RATE:
-                question, answer = self.unanswerable(first.position), None
-            elif question.kind == "unknown":
-                kind = "where-person" if question.about[0] in PRONOUNS else "where-object"
-                question, answer = (
-                    Question(question.text, "", kind, 1, question.position, question.about),
-                    None,
-                )
-            else:
-                answer = question.answer
-            exchanges.append(self.ask(question, answer, not number))
+        for number, question in enumerate({one.text: one for one in several}.values()):
+            unknown = question.kind == "unknown" or rng.random() < UNANSWERABLE_RATE
+            if unknown:
+                question = self.unanswerable(first.position)
+            exchanges.append(self.ask(question, None if unknown else question.answer, not number))
         return exchanges
 
     def other(self) -> Instruction:
@@ -301,10 +269,8 @@ class Author:
     def list(self) -> Instruction:
         """Name all people, or all things, in the order in which the story does."""
         cast, prose = self.story.cast, self.story.prose
-        what, all_of_them = self.rng.choice(
-            (("people", (*cast.people, cast.missing)), ("things", (*cast.things, cast.container)))
-        )
-        named = sorted((one for one in all_of_them if one and one in prose), key=prose.index)
+        what, all_of_them = self.rng.choice((("people", cast.people), ("things", cast.things)))
+        named = sorted(all_of_them, key=prose.index)
         request = {
             "train": (
                 "List the {} in the story.",
@@ -383,18 +349,18 @@ def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
     """Yield `n` training conversations, each a list of exchanges: one instruction, or several
     questions in turn.
     """
-    for index, story in enumerate(stories(n, split="train", level=LEVELS["train"], seed=seed)):
+    for index, story in enumerate(stories(n, split="train", seed=seed)):
         author = Author(Random(f"conversation/{seed}/{index}"), "train", story)
         asks = author.rng.random() >= OTHER_RATE
         yield author.questions(TURNS) if asks else [author.other()]
 
 
 def instructions(
-    n: int, seed: int = 0, split: str = "test", level: str | None = None, only: str | None = None
+    n: int, seed: int = 0, split: str = "test", level: str = "base", only: str | None = None
 ) -> Iterator[Instruction]:
     """Yield `n` single instructions; `only`: of this task."""
     made = 0
-    for index, story in enumerate(stories(split=split, level=level or LEVELS["test"], seed=seed)):
+    for index, story in enumerate(stories(split=split, level=level, seed=seed)):
         if made == n:
             return
         author = Author(Random(f"instruction/{split}/{seed}/{index}"), split, story)

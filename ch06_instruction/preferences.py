@@ -12,7 +12,7 @@ from random import Random
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld.words import PLACES, PRONOUNS, the
+from ch01_text.storyworld.words import PLACES, the
 from ch06_instruction.answering import Chat, answered
 from ch06_instruction.chat import Message, encode_chat
 from ch06_instruction.grading import exact_match
@@ -29,35 +29,14 @@ RAMBLING = (
     "As I said before, so it is.",
 )
 RUDE = ("Read it yourself.", "What a silly question.", "I will not tell you.", "Leave me alone.")
-NUMBERS = ("none", "one", "two", "three")
 
 
-def another_answer(one: Instruction, rng: Random) -> str | None:
-    """A wrong answer of the right kind and form, from the same story; None where there is none."""
+def another_answer(one: Instruction, rng: Random) -> str:
+    """A wrong answer of the right kind and form, from the same story."""
     question, cast = one.question, one.story.cast
-    right = question.answer
-    kinds = {
-        "where-person": cast.places,
-        "where-object": cast.places,
-        "before": cast.places,
-        "who-has": cast.people,
-        "with": cast.people,
-        "what-has": cast.things,
-        "count": NUMBERS,
-        "yes-no": ("yes", "no"),
-        "feel": ("happy", "sad"),
-    }
-    if question.kind not in kinds:
-        return None
-    named = [
-        word if word in PRONOUNS or question.kind in ("count", "yes-no", "feel") else the(word)
-        for word in kinds[question.kind]
-        if word
-    ]
-    others = [
-        answer for answer in named if answer != right and answer.removeprefix("the ") != right
-    ]
-    return in_form(question, rng.choice(others), one.form) if others else None
+    choices = cast.people if question.kind == "who-has" else map(the, cast.places)
+    others = [answer for answer in choices if answer != question.answer]
+    return in_form(question, rng.choice(others), one.form)
 
 
 def worse(one: Instruction, kind: str, rng: Random) -> str | None:
@@ -69,15 +48,8 @@ def worse(one: Instruction, kind: str, rng: Random) -> str | None:
     if kind == "honest":
         if one.answerable:
             return None
-        invented = (
-            "happy"
-            if one.question.kind == "feel"
-            else (
-                rng.choice(one.story.cast.people)
-                if one.question.kind == "who-has"
-                else the(rng.choice(tuple(PLACES)))
-            )
-        )
+        asks_who = one.question.kind == "who-has"
+        invented = rng.choice(one.story.cast.people if asks_who else tuple(map(the, PLACES)))
         return in_form(one.question, invented, one.form)
     if one.form == "json":
         return None

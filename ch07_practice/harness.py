@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass
 
 from ch01_text import load_documents, split_documents
 from ch01_text.corpora import TEXT_NAMES
-from ch01_text.storyworld import Question, Story, question_lines
-from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
+from ch01_text.storyworld import NOBODY, Question, Story, question_lines
 from ch01_text.storyworld.words import the
 from ch03_gpt import GPTModel, Precision, document_start
 from ch04_pretraining import bits_per_byte
@@ -102,22 +101,14 @@ def share(task: str, measure: str, hits: Sequence[bool]) -> Finding:
 
 def as_message(story: Story, question: Question) -> Message:
     """A question and the story before it, as chapter 6 asks."""
-    return {"role": "user", "content": f"{story.prose[: question.position]}\n{question.text}"}
+    return {"role": "user", "content": f"{story.told(question)}\n{question.text}"}
 
 
 def choices_of(story: Story, question: Question) -> list[str]:
     """All answers of the right kind in a story, the right one among them."""
-    cast, kind = story.cast, ANSWER_TYPE[question.kind]
-    found = (
-        [*cast.people, "nobody"]
-        if kind == PERSON
-        else (
-            [the(place) for place in cast.places]
-            if kind == PLACE
-            else [*map(the, (*cast.things, *filter(None, [cast.container]))), "nothing"]
-        )
-    )
-    return list(dict.fromkeys([*found, question.answer]))
+    if question.kind == "who-has":
+        return [*story.cast.people, NOBODY]
+    return [the(place) for place in story.cast.places]
 
 
 def choose(

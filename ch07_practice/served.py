@@ -16,13 +16,12 @@ from random import Random
 import torch
 
 from ch01_text import BPETokenizer
-from ch01_text.storyworld import MAIN_KINDS, question_lines, stories
+from ch01_text.storyworld import UNKNOWN, question_lines, stories
 from ch03_gpt import GPTModel, document_start
 from ch04_pretraining import run_checkpoint
 from ch04_pretraining.checkpoint import find_checkpoint
 from ch06_instruction.chat import END, SPECIALS, Message, check_conversation, prompt_ids
 from ch06_instruction.grading import final_answer
-from ch06_instruction.instructions import LEVELS
 from ch07_practice.constrained import Pattern, Vocabulary, json_expression
 from ch07_practice.engine import Engine
 from ch07_practice.models import open_model
@@ -61,20 +60,11 @@ def base_text(messages: Sequence[Message]) -> str:
 
 
 def draw_story(seed: int) -> dict[str, str]:
-    """An unseen brief story up to where a question about a place or a possession is asked, with
-    the true answer.
-    """
-    told = (
-        (story, [one for one in story.questions if one.kind in MAIN_KINDS])
-        for story in stories(split="test", level=LEVELS["test"], seed=seed)
-    )
-    story, asked = next((story, asked) for story, asked in told if asked)
+    """An unseen story up to where a question about what it tells is asked, with the true answer."""
+    story = next(stories(split="test", seed=seed))
+    asked = [question for question in story.questions if question.answer != UNKNOWN]
     question = Random(seed).choice(asked)
-    return {
-        "story": story.prose[: question.position],
-        "question": question.text,
-        "answer": question.answer,
-    }
+    return {"story": story.told(question), "question": question.text, "answer": question.answer}
 
 
 class ServedModel:

@@ -8,7 +8,7 @@ it gets worse (Press et al. 2022 measure the same).
 
 from random import Random
 
-from ch01_text.storyworld.scenery import WEATHERS
+from ch01_text.storyworld.phrases import PHRASES
 from ch03_gpt import document_start
 from ch06_instruction.chat import chat_model
 from ch07_practice.harness import Finding, share
@@ -20,10 +20,9 @@ FILLERS = (0, 64, 128, 256, 384)  # tokens between story and question
 
 def filler(rng: Random, tokenizer, n: int) -> str:
     """Sentences that change nothing, of about `n` tokens in all; empty for 0."""
-    scenes = [scene for weather in WEATHERS for scene in weather.scenes]
     text = ""
     while len(tokenizer.encode(text)) < n:
-        text += f" {rng.choice(scenes)}"
+        text += f" {rng.choice(PHRASES['weather'])}"
     return text
 
 

@@ -9,10 +9,8 @@ than a context of 256 tokens holds.
 
 from random import Random
 
-from ch01_text.storyworld import question_lines, stories
-from ch01_text.storyworld.questions import MAIN_KINDS
+from ch01_text.storyworld import UNKNOWN, question_lines, stories
 from ch03_gpt import document_start
-from ch06_instruction.instructions import LEVELS
 from ch07_practice.harness import Finding, choices_of, share
 from ch07_practice.labs.setting import Pair, Setting
 
@@ -40,11 +38,11 @@ FORMS = {"known form": question_lines, "without Q:": without_q, "new form": new_
 def short_pairs(tokenizer, split: str, n: int, seed: int) -> list[Pair]:
     """`n` questions about beginnings of stories that are short enough."""
     found: list[Pair] = []
-    for story in stories(split=split, level=LEVELS["test"], seed=seed):
+    for story in stories(split=split, seed=seed):
         short = [
             question
             for question in story.questions
-            if question.kind in MAIN_KINDS
+            if question.answer != UNKNOWN
             and len(tokenizer.encode(story.prompt(question))) <= PROMPT_TOKENS
         ]
         found += [(story, question) for question in short[:1]]
@@ -56,11 +54,11 @@ def short_pairs(tokenizer, split: str, n: int, seed: int) -> list[Pair]:
 def few_shot_prompt(form, examples: list[tuple[Pair, str]], pair: Pair) -> str:
     """Solved examples, each with the answer given, and then the question."""
     solved = "".join(
-        f"{story.prose[: question.position]}\n{form(question.text, answer)}\n"
+        f"{story.told(question)}\n{form(question.text, answer)}\n"
         for (story, question), answer in examples
     )
     story, question = pair
-    return f"{solved}{story.prose[: question.position]}\n{form(question.text)}"
+    return f"{solved}{story.told(question)}\n{form(question.text)}"
 
 
 def measure(setting: Setting) -> list[Finding]:

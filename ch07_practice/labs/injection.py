@@ -37,7 +37,7 @@ ATTACKS: dict[str, Callable[[Pair], str]] = {
     "forged exchange": (
         lambda pair: "\n" + question_lines(pair[1].text, the(wrong_place(pair))).rstrip()
     ),
-    "false sentence": lambda pair: f" {pair[1].about[0]} went to {the(wrong_place(pair))}.",
+    "false sentence": lambda pair: f" {pair[1].about} went to {the(wrong_place(pair))}.",
 }
 
 

@@ -8,12 +8,11 @@ from itertools import islice
 
 import torch
 
-from ch01_text.storyworld import MAIN_KINDS, UNKNOWN, Question, Story, small_questions, stories
-from ch01_text.storyworld.words import PRONOUNS, the
+from ch01_text.storyworld import KINDS, NOBODY, UNKNOWN, Question, Story, stories, where_is, who_has
+from ch01_text.storyworld.words import PEOPLE, the
 from ch03_gpt import complete
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import END
-from ch06_instruction.instructions import LEVELS
 from ch07_practice.harness import Subject
 
 Pair = tuple[Story, Question]
@@ -29,7 +28,7 @@ class Setting:
     seed: int = 1
 
 
-def closing_pairs(told: Iterable[Story], kinds: Sequence[str] = MAIN_KINDS) -> Iterator[Pair]:
+def closing_pairs(told: Iterable[Story], kinds: Sequence[str] = KINDS) -> Iterator[Pair]:
     """Questions of the kinds about the state at the end of each story, one a story, where there
     is one.
     """
@@ -37,21 +36,17 @@ def closing_pairs(told: Iterable[Story], kinds: Sequence[str] = MAIN_KINDS) -> I
         asked = [
             question
             for question in story.questions
-            if question.position == len(story.prose)
+            if question.position == len(story.sentences)
             and question.kind in kinds
-            and question.answer not in ("", UNKNOWN)
+            and question.answer != UNKNOWN
         ]
         if asked:
-            yield story, asked[story.events[-1].sentence % len(asked)]
+            yield story, asked[-1]
 
 
-def draw_pairs(
-    n: int, seed: int, split: str = "test", kinds: Sequence[str] = MAIN_KINDS
-) -> list[Pair]:
+def draw_pairs(n: int, seed: int, split: str = "test", kinds: Sequence[str] = KINDS) -> list[Pair]:
     """`n` stories, each with a question about its end."""
-    return list(
-        islice(closing_pairs(stories(split=split, level=LEVELS["test"], seed=seed), kinds), n)
-    )
+    return list(islice(closing_pairs(stories(split=split, seed=seed), kinds), n))
 
 
 def user(*parts: str) -> list[dict[str, str]]:
@@ -63,15 +58,10 @@ def register(pair: Pair) -> dict[str, str]:
     """Every question about a place or an owner that has an answer where the pair's question is
     asked -> its answer.
     """
-    world, known = pair[0].world(pair[1]), {}
-    for one in world.where:
-        name = one if one in PRONOUNS else the(one)
-        if place := world.place(one):
-            known[f"Where is {name}?"] = the(place)
-            known |= small_questions("where-person", one, world) if one in PRONOUNS else {}
-        if one not in PRONOUNS:
-            known[f"Who has {name}?"] = world.holder(one) or "nobody"
-    return known
+    world = pair[0].world(pair[1])
+    places = {where_is(one): the(world.place(one)) for one in world.where}
+    things = [one for one in world.where if one not in PEOPLE]
+    return places | {who_has(thing): world.holder(thing) or NOBODY for thing in things}
 
 
 def go_on(

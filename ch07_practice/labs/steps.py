@@ -11,12 +11,12 @@ measured, too. Asked for are phrases only.
 from collections.abc import Sequence
 from itertools import islice
 
-from ch01_text.storyworld import Question, stories
-from ch01_text.storyworld.words import PRONOUNS, the
+from ch01_text.storyworld import Question, stories, where_is, who_has
+from ch01_text.storyworld.words import PEOPLE
 from ch04_pretraining.questions import grade
 from ch06_instruction.answering import Chat
 from ch06_instruction.grading import exact_match, final_answer
-from ch06_instruction.instructions import LEVELS, REFUSAL
+from ch06_instruction.instructions import REFUSAL
 from ch07_practice.harness import Finding, share
 from ch07_practice.labs.setting import Pair, Setting, register, user
 
@@ -26,14 +26,8 @@ def draw_two_step(n: int, seed: int) -> list[Pair]:
     facts.
     """
     asked = (
-        (
-            story,
-            next(
-                (one for one in story.questions if one.kind == "where-object" and one.hops == 2),
-                None,
-            ),
-        )
-        for story in stories(split="test", level=LEVELS["test"], seed=seed)
+        (story, next((one for one in story.questions if one.hops == 2), None))
+        for story in stories(split="test", seed=seed)
     )
     return list(islice((pair for pair in asked if pair[1]), n))
 
@@ -42,7 +36,7 @@ def ask(chat: Chat, pairs: Sequence[Pair], questions: Sequence[str]) -> list[str
     """Responses to one question about each story, told as far as its pair's question knows it."""
     return chat.respond(
         [
-            user(story.prose[: known.position], question)
+            user(story.told(known), question)
             for (story, known), question in zip(pairs, questions, strict=True)
         ]
     )
@@ -52,11 +46,11 @@ def next_question(question: Question, holder: str) -> str:
     """What to ask when told who has a thing: where that person is, or, of anybody else, where the
     thing itself is.
 
-    >>> book = Question("Where is the book?", "the lake", "where-object", 2, 0, ("book",))
+    >>> book = Question("Where is the book?", "the lake", "where-thing", "book", 2, 0)
     >>> next_question(book, "Nora"), next_question(book, "nobody")
     ('Where is Nora?', 'Where is the book?')
     """
-    return f"Where is {holder}?" if holder in PRONOUNS else question.text
+    return where_is(holder) if holder in PEOPLE else question.text
 
 
 def is_true(pair: Pair, question: str, response: str) -> bool:
@@ -68,7 +62,7 @@ def measure(setting: Setting) -> list[Finding]:
     """Right answers by way; and how often each small question is answered rightly."""
     pairs, base = draw_two_step(setting.n, setting.seed), setting.base
     whole = [question.text for _, question in pairs]
-    first = [f"Who has {the(question.about[0])}?" for _, question in pairs]
+    first = [who_has(question.about) for _, question in pairs]
     likes, holders = (ask(setting.chat, pairs, questions) for questions in (whole, first))
     second = [
         next_question(question, final_answer(holder))

@@ -65,7 +65,7 @@ def measure(setting: Setting) -> list[Finding]:
         KNOWN: lambda found, question: found == {"answer": question.answer},
         UNSEEN: (
             lambda found, question: (
-                found["who"] == question.about[0]
+                found["who"] == question.about
                 and f"the {found['where'].removeprefix('the ')}" == question.answer
             )
         ),

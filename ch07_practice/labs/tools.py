@@ -1,7 +1,7 @@
 """Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer,
 Schick et al. 2023).
 
-The tuned model begins a response by asking itself plainly: "Q: Where did Nora go?". Here that line
+The tuned model begins a response by asking itself plainly: "Q: Who has the book?". Here that line
 is a call. The village's register, not the model, writes the line behind "A:", and the model goes on
 from there, perhaps with another call that follows from the answer ("Q: Who has the book?", "A:
 Nora"). So it need not track anything, only ask the right questions. Left out: a choice between
@@ -66,7 +66,7 @@ def answer_with_tool(chat: Chat, conversations: Sequence, tools: Sequence[Tool])
 def measure(setting: Setting) -> list[Finding]:
     """Right answers without the story, with it, and without it but with the register."""
     pairs = draw_pairs(
-        setting.n, setting.seed + 3, kinds=("where-person", "where-object", "who-has")
+        setting.n, setting.seed + 3, kinds=("where-person", "where-thing", "who-has")
     )
     known = [register(pair) for pair in pairs]
 
