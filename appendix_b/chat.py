@@ -18,7 +18,7 @@ from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch01_text.tokenizer import END_OF_TEXT
 
-VOCABULARY = 768
+VOCABULARY = 600
 FILE = "gpt.npz"
 
 

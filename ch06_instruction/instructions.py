@@ -20,6 +20,7 @@ from ch01_text.storyworld import (
     Story,
     World,
     draw_question,
+    names_in,
     question_lines,
     small_questions,
     stories,
@@ -269,8 +270,8 @@ class Author:
     def list(self) -> Instruction:
         """Name all people, or all things, in the order in which the story does."""
         cast, prose = self.story.cast, self.story.prose
-        what, all_of_them = self.rng.choice((("people", cast.people), ("things", cast.things)))
-        named = sorted(all_of_them, key=prose.index)
+        what, cast_of_them = self.rng.choice((("people", cast.people), ("things", cast.things)))
+        named = [one for one in dict.fromkeys(names_in(prose)) if one in cast_of_them]
         request = {
             "train": (
                 "List the {} in the story.",

@@ -47,7 +47,7 @@ def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -
 
 def make_run(folder: Path, **shape) -> Path:
     """A story model and a tuned one, of this shape."""
-    tokenizer = BPETokenizer.train([story.text for story in stories(60)], 1000)
+    tokenizer = BPETokenizer.train([story.text for story in stories(60)], 600)
     wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
     wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1, **shape)
     return folder

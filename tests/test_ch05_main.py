@@ -121,7 +121,7 @@ def test_a_classifier_with_another_tokenizer_is_refused(trained, tmp_path):
 def story_run(tmp_path_factory) -> Path:
     """A run folder with an untrained story model."""
     folder = tmp_path_factory.mktemp("stories")
-    tokenizer = BPETokenizer.train([story.text for story in stories(300)], 700)
+    tokenizer = BPETokenizer.train([story.text for story in stories(300)], 600)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=128))
     (folder / "ch04_pretraining").mkdir()

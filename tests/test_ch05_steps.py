@@ -31,7 +31,7 @@ def tokenizer() -> BPETokenizer:
 
 @pytest.fixture(scope="module")
 def classifier(tokenizer) -> GPTClassifier:
-    torch.manual_seed(3)
+    torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=128))
     with torch.no_grad():
         for parameter in model.parameters():

@@ -28,7 +28,7 @@ FEW = dict(conversations=64, pairs=16, prompts=8, rounds=1, questions=12)
 @pytest.fixture
 def story_run(tmp_path) -> Path:
     """A run folder with an untrained story model."""
-    tokenizer = BPETokenizer.train([story.text for story in stories(200)], 700)
+    tokenizer = BPETokenizer.train([story.text for story in stories(200)], 600)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, token_shift=1))
     (tmp_path / "ch04_pretraining").mkdir()
@@ -97,34 +97,19 @@ def test_what_is_learned_is_what_the_assistant_says(story_run):
 
 
 def test_of_rehearsed_texts_the_answers_are_learned(story_run):
-    """Oracle: the lines of texts as chapter 4 reads them, one question for a stranger left out
-    again.
-    """
+    """Oracle: the lines of texts as chapter 4 reads them."""
     tokenizer = base_chat(
         "pretrained", story_run, pick_precision(torch.device("cpu"), "float32")
     ).tokenizer
-    told = story_documents("train", {"plain": 40, "short-steps-drill": 40}, 3)
-    strangers = 0
-    for chat, text in zip(rehearsed_texts(tokenizer, 80, 10_000, 3), told, strict=True):
-        asked = tokenizer.decode(chat.ids[1:])
-        for who in re.findall(r"Q: Where did (\w+) go\?\nA: nobody knows\n", asked):
-            if who not in text:
-                asked, strangers = (
-                    asked.replace(f"Q: Where did {who} go?\nA: nobody knows\n", ""),
-                    strangers + 1,
-                )
-        assert asked == text
+    told = story_documents("train", 40, 3)
+    for chat, text in zip(rehearsed_texts(tokenizer, 40, 10_000, 3), told, strict=True):
+        assert tokenizer.decode(chat.ids[1:]) == text
         said = tokenizer.decode(
             [token for token, learned in zip(chat.ids, chat.said, strict=True) if learned]
         )
-        assert (
-            said
-            == "".join(re.findall(r"^A:(.*\n)", tokenizer.decode(chat.ids[1:]), re.MULTILINE))
-            != ""
-        )
-    assert 15 <= strangers <= 33  # 0.3 of 80, within 2.2 standard deviations
-    short = rehearsed_texts(tokenizer, 80, 60, 3)
-    whole = rehearsed_texts(tokenizer, 80, 10_000, 3)
+        assert said == "".join(re.findall(r"^A:(.*\n)", text, re.MULTILINE)) != ""
+    short = rehearsed_texts(tokenizer, 40, 60, 3)
+    whole = rehearsed_texts(tokenizer, 40, 10_000, 3)
     assert [(chat.ids[:61], chat.said[:61], True) for chat in whole] == [
         (chat.ids, chat.said, chat.truncated) for chat in short
     ]

@@ -49,7 +49,7 @@ def tell(rng: Random, event: Event, link: bool = False) -> str:
     """Tell `event` in one sentence; with `link` it begins like "Then Tom went ...".
 
     >>> tell(Random(0), Event("give", "Tom", "kite", other="Mia"))
-    'Tom handed the kite to Mia.'
+    'Tom handed Mia the kite.'
     """
     together = event.other and event.verb in ("start", "move")
     text = rng.choice(PHRASES[f"{event.verb} together" if together else event.verb]).format(

@@ -14,7 +14,7 @@ from ch01_text.storyworld.world import Event, World
 
 N_PEOPLE, N_PLACES, N_THINGS = 4, 5, 3
 OWNED_RATE = 0.65  # chance that somebody has a thing at the start; otherwise it lies somewhere
-TOGETHER_RATE = 0.3  # chance that the first two people start at the same place
+TOGETHER_RATE = 0.8  # chance that the first two people start at the same place
 HERO_RATE = 0.6  # chance that the hero, not somebody else, comes by the thing wanted near the end
 # How often each errand is tried.
 ERRANDS = {"wander": 3, "walk_together": 1, "fetch": 4, "pick_up": 3, "deliver": 4, "hand_over": 3}

@@ -13,7 +13,7 @@ from ch01_text.storyworld.world import World
 
 KINDS = ("where-person", "who-has", "where-thing", "unknown")
 RATES = (0.32, 0.37, 0.28, 0.03)  # how often each kind is asked
-LYING_RATE = 0.25  # how often a question about a thing is about one that nobody has
+NOBODY_RATE = 0.1  # how often "Who has ...?" is asked about a thing that nobody has
 UNKNOWN, NOBODY = "nobody knows", "nobody"
 
 
@@ -76,12 +76,17 @@ def small_questions(thing: str, world: World) -> list[tuple[str, str]]:
 def draw_question(rng: Random, cast: Cast, world: World, position: int) -> Question:
     """Draw a question about the present state of the world, or about somebody it does not know."""
     people = sorted(one for one in world.where if one in PEOPLE)
-    held = sorted(one for one, spot in world.where.items() if spot in PEOPLE)
-    lying = sorted(one for one in world.where if one not in PEOPLE and one not in held)
+    held, lying = [], []
+    for one, spot in sorted(world.where.items()):
+        if one not in PEOPLE:
+            (held if spot in PEOPLE else lying).append(one)
     kind = rng.choices(KINDS, RATES)[0]
-    things = lying if lying and rng.random() < LYING_RATE else held or lying
     if kind == "unknown":
         return Question(where_is(cast.stranger), UNKNOWN, kind, cast.stranger, 1, position)
+    if kind == "who-has":
+        things = lying if rng.random() < NOBODY_RATE else held
+    else:
+        things = held + lying
     if kind == "where-person" or not things:
         one = rng.choice(people)
         return Question(where_is(one), the(world.place(one)), "where-person", one, 1, position)

@@ -8,22 +8,25 @@ all pairs of a person and a thing out of the training stories.
 from zlib import crc32
 
 PEOPLE = tuple(
-    """Anna Freya Lucy Maya Mia Nora Priya Zara Ben Hugo Kofi Leo Omar Ravi Samuel Tom""".split()
+    """Anna Emma Freya Ines Lucy Maya Mia Nora Priya Zara
+    Ben Finn Hugo Jan Kofi Leo Omar Ravi Samuel Tom""".split()
 )
 
 # A place and the preposition that says being there: "at the mill".
 PLACES = {
     place: preposition
     for preposition, places in {
-        "in": "garden barn forest library",
-        "at": "mill market school",
-        "by": "lake",
-        "on": "hill bridge",
+        "in": "garden barn forest library tower",
+        "at": "mill market school station",
+        "by": "lake river",
+        "on": "hill bridge beach",
     }.items()
     for place in places.split()
 }
 
-THINGS = tuple("ball kite book lamp key drum ring apple hat map bell flute".split())
+THINGS = tuple(
+    "ball kite book lamp key drum ring apple scarf map bell flute coin pear doll basket".split()
+)
 
 HELD_OUT_ONE_IN = 10
 

@@ -18,9 +18,9 @@ from ch01_text.storyworld.world import Event, World
 SPLITS = ("train", "test")
 # At least and at most so many events between the opening and the ending; "long" is longer than any
 # training story.
-LEVELS = {"base": (4, 8), "long": (13, 18)}
+LEVELS = {"base": (3, 6), "long": (11, 16)}
 GOAL_AT_MOST_BEFORE_END = 4  # events between the errand about the thing wanted and the ending
-QUESTION_RATE = 0.6  # chance of a question after an event
+QUESTION_RATE = 0.5  # chance of a question after an event
 
 
 class Writer:
