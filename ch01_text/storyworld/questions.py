@@ -83,10 +83,9 @@ def draw_question(rng: Random, cast: Cast, world: World, position: int) -> Quest
     kind = rng.choices(KINDS, RATES)[0]
     if kind == "unknown":
         return Question(where_is(cast.stranger), UNKNOWN, kind, cast.stranger, 1, position)
+    things = held + lying
     if kind == "who-has":
         things = lying if rng.random() < NOBODY_RATE else held
-    else:
-        things = held + lying
     if kind == "where-person" or not things:
         one = rng.choice(people)
         return Question(where_is(one), the(world.place(one)), "where-person", one, 1, position)

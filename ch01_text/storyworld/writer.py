@@ -20,7 +20,8 @@ SPLITS = ("train", "test")
 # training story.
 LEVELS = {"base": (3, 6), "long": (11, 16)}
 GOAL_AT_MOST_BEFORE_END = 4  # events between the errand about the thing wanted and the ending
-QUESTION_RATE = 0.5  # chance of a question after an event
+QUESTION_RATE = 0.5  # chance of a question after a sentence
+CLOSING_QUESTIONS = 3  # at most, at the end
 
 
 class Writer:
@@ -47,11 +48,12 @@ class Writer:
         """Ask one question about the present state; seldom a two-step one whose answer is the place
         named last, because guessing that takes no steps at all.
         """
-        question = self.draw()
         last = next(event.place for event in reversed(self.events) if event.place)
+        question = self.draw()
         if question.hops == 2 and question.answer == the(last):
             question = self.draw()
-        self.questions.append(question)
+        if question not in self.questions[-CLOSING_QUESTIONS:]:
+            self.questions.append(question)
 
     def draw(self) -> Question:
         return draw_question(self.rng, self.cast, self.world, len(self.events))
@@ -74,7 +76,8 @@ class Writer:
         hero, goal = self.cast.people[0], self.cast.things[0]
         ending = "happy" if self.world.holder(goal) == hero else "sad"
         self.tell(Event(ending, hero))
-        self.ask()
+        for _ in range(CLOSING_QUESTIONS):
+            self.ask()
         return ending
 
 
