@@ -116,10 +116,10 @@ PRESETS: dict[str, GPTConfig] = {
     "tiny": replace(_QWEN3, vocab_size=512, context_length=64, emb_dim=64, n_heads=4, n_layers=2),
     "story": replace(
         _QWEN3,
-        vocab_size=2048,
+        vocab_size=600,
         context_length=256,
-        emb_dim=192,
-        n_heads=3,
+        emb_dim=128,
+        n_heads=2,
         n_layers=3,
         conv_kernel=7,
     ),

@@ -46,8 +46,6 @@ class TokenDataset:
     val_bytes: int
     # Where training windows may begin; None: anywhere.
     starts: np.ndarray | None = None
-    # The first n starts are the curriculum's easy texts.
-    n_easy_starts: int = 0
     # What training minimizes; validation always uses the plain loss.
     loss_fn: LossFunction = next_token_loss
     # (model, precision) -> further metrics of the finished model.

@@ -4,9 +4,9 @@ questions about unseen stories, beside every cheap shortcut.
 No other module of this chapter knows the stories; `load_dataset("storyworld", ...)` comes here.
 """
 
-import random
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,44 +23,25 @@ from ch01_text import (
     encode_documents,
     right_pad,
 )
-from ch01_text.storyworld import Story, plain_texts, stories
-from ch01_text.storyworld.questions import Question
-from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, shortcut_answers
+from ch01_text.storyworld import UNKNOWN, Question, Story, all_shortcuts, stories
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining.dataset import TokenDataset, find_tokenizer, n_bytes
 from ch04_pretraining.intervals import wilson_interval
 from ch04_pretraining.loss import Batch, token_losses
 
-# texts by level
-PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}
-HELD_OUT_STORIES = {"base": 500}
+TRAINING_STORIES, HELD_OUT_STORIES = 15_000, 500
 # 1 in 8 windows starts mid-document, so the model also learns windows without a leading
 # <|endoftext|>
 BEGIN_ANYWHERE = 8
 Pair = tuple[Story, Question]
-GROUPS = {
-    "where-person": "location",
-    "where-object": "location",
-    "who-has": "possession",
-    "what-has": "possession",
-}
+LATE = 3  # a story's last questions, asked when most of it has been told
 TEST_SETS = {"same length": "base", "longer than trained": "long"}
 
 
-def story_documents(split: str, numbers: dict[str, int], seed: int) -> list[str]:
-    """Generate `numbers[level]` texts of each level ("plain": plain texts), questions and answers
-    included, and shuffle them.
-    """
-    texts: list[str] = []
-    for level, n in numbers.items():
-        written = (
-            plain_texts(n, seed)
-            if level == "plain"
-            else (story.text for story in stories(n, split=split, level=level, seed=seed))
-        )
-        texts += tqdm(written, f"writing {level} texts", n, disable=None)
-    random.Random(seed).shuffle(texts)
-    return texts
+def story_documents(split: str, n: int, seed: int) -> list[str]:
+    """The texts of `n` stories, questions and answers included."""
+    texts = (story.text for story in stories(n, split=split, seed=seed))
+    return list(tqdm(texts, "writing stories", n, disable=None))
 
 
 def window_starts(tokens: np.ndarray, eot_id: int, seed: int) -> np.ndarray:
@@ -100,7 +81,7 @@ class AnswerLoss:
     only they show whether the model tracks the state, so the weight points the gradient at them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, weight: float = 10.0):
+    def __init__(self, tokenizer: Tokenizer, weight: float = 5.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
         self.mark = tuple(tokenizer.encode("A:"))
@@ -120,16 +101,16 @@ class AnswerLoss:
 
 
 def draw_questions(split: str, level: str, n: int, seed: int) -> list[Pair]:
-    """`n` location and possession questions from as many stories as it takes, with their
-    stories.
+    """`n` questions with their stories: the last few of each, except those that nobody can
+    answer.
     """
     pairs = (
         (story, question)
         for story in stories(split=split, level=level, seed=seed)
-        for question in story.questions
-        if question.kind in GROUPS
+        for question in story.questions[-LATE:]
+        if question.answer != UNKNOWN
     )
-    return [pair for pair, _ in zip(pairs, range(n), strict=False)]
+    return list(islice(pairs, n))
 
 
 def grade(
@@ -167,28 +148,16 @@ def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:
     """Whether each shortcut happens to answer each question rightly: a row a question, a column
     a shortcut.
     """
-    majority = fit_majority(question for _, question in fitted_on)
-    rows = []
-    for (story, question), bag_of_words in zip(
-        pairs, fit_bag_of_words(fitted_on)(pairs), strict=True
-    ):
-        texts = shortcut_answers(story, question)
-        answers = {
-            "majority": majority.get(question.kind),
-            "last mentioned": texts["last mentioned"],
-            "last mover": texts["last mover"],
-            "same sentence": texts["same sentence"],
-            "bag of words": bag_of_words,
-        }
-        rows.append({name: answer == question.answer for name, answer in answers.items()})
-    return pd.DataFrame(rows)
+    right = [question.answer for _, question in pairs]
+    answers = all_shortcuts(fitted_on, pairs)
+    return pd.DataFrame({name: np.equal(guesses, right) for name, guesses in answers.items()})
 
 
 def measure_understanding(
     model: GPTModel, tokenizer: Tokenizer, precision: Precision, n: int = 1000, seed: int = 1
 ) -> pd.DataFrame:
-    """Accuracy on held-out worlds by test set, group of questions and hops, with its 95 % interval,
-    beside the accuracy of each shortcut on the same questions; the rows "all" are over all groups.
+    """Accuracy on held-out worlds by test set, kind of question and hops, with its 95 % interval,
+    beside the accuracy of each shortcut on the same questions; the rows "all" are over all kinds.
     """
     fitted_on = draw_questions("train", "base", 4 * n, seed)
     rows = []
@@ -196,10 +165,12 @@ def measure_understanding(
         pairs = draw_questions("test", level, n, seed)
         table = guess(fitted_on, pairs)
         table.insert(0, "model", grade(model, tokenizer, pairs, precision))
-        groups = pd.DataFrame(
-            [(GROUPS[question.kind], str(question.hops)) for _, question in pairs]
-        )
-        parts = [*table.groupby([groups[0], groups[1]]), (("all", "all"), table)]
+        kinds, hops = zip(*((one.kind, str(one.hops)) for _, one in pairs), strict=True)
+        parts = [
+            *table.groupby([list(kinds), list(hops)]),
+            *((("all", number), part) for number, part in table.groupby(list(hops))),
+            (("all", "all"), table),
+        ]
         for (group, hops), part in parts:
             low, high = wilson_interval(int(part["model"].sum()), len(part))
             rows.append(
@@ -227,28 +198,20 @@ def question_metrics(tokenizer: Tokenizer, model: GPTModel, precision: Precision
 def load_stories(
     choice: str, vocab_size: int, run: Path, seed: int, tokenizer: Tokenizer | None = None
 ) -> TokenDataset:
-    """Generate and encode the stories. The plain texts come first: they are the curriculum's easy
-    part. The held-out text comes from the test worlds, which share no cast with the training
-    worlds.
+    """Write and encode the stories. The held-out ones contain pairs of people and things that no
+    training story has.
     """
-    plain, drilled = (
-        story_documents("train", numbers, seed) for numbers in (PLAIN_TEXTS, TRAINING_STORIES)
-    )
+    train = story_documents("train", TRAINING_STORIES, seed)
     val = story_documents("test", HELD_OUT_STORIES, seed)
-    tokenizer = tokenizer or find_tokenizer(
-        choice, "storyworld", plain[:1000] + drilled[:1000], vocab_size, run
-    )
-    easy, hard = (encode_documents(tokenizer, texts) for texts in (plain, drilled))
-    tokens = np.concatenate((easy, hard))
-    starts = window_starts(tokens, tokenizer.eot_id, seed)
+    tokenizer = tokenizer or find_tokenizer(choice, "storyworld", train[:2000], vocab_size, run)
+    tokens = encode_documents(tokenizer, train)
     return TokenDataset(
         "storyworld",
         tokenizer,
         [tokens],
         encode_documents(tokenizer, val),
         n_bytes(val),
-        starts,
-        n_easy_starts=int(np.searchsorted(starts, len(easy))),
+        window_starts(tokens, tokenizer.eot_id, seed),
         loss_fn=AnswerLoss(tokenizer),
         final_metrics=partial(question_metrics, tokenizer),
     )

@@ -97,7 +97,6 @@ class Trainer:
             torch.Generator().manual_seed(config.seed),
             dataset.starts,
             precision.device,
-            curriculum=(config.curriculum_batches(self.steps), dataset.n_easy_starts),
             rank=rank,
             world_size=world_size,
         )

@@ -12,7 +12,6 @@ Test stories use pairs of people and things that occur in no training story. Eac
 shortcuts: cheap rules that do not follow the story.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
@@ -73,9 +72,7 @@ def questions_of(
     """Questions of one kind with the shortcuts' answers. Outside training each story has at most
     one, so that the rows are independent.
     """
-    for story in stories(
-        split="test" if split == "test" else "train", level=LEVELS[split], seed=seed
-    ):
+    for story in stories_of(split, seed):
         questions = [question for question in story.questions if question.kind == kind]
         for question in questions if split == "train" else questions[-1:]:
             answers = shortcut_answers(story, question)

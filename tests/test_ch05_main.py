@@ -249,10 +249,7 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (
-            {"task": "nope"},
-            "there is no task 'nope'; choose holder, place, reason, ending, sms-spam",
-        ),
+        ({"task": "nope"}, "there is no task 'nope'; choose holder, place, ending, sms-spam"),
         ({"text_column": "body"}, "has no column 'body'"),
         ({"epochs": 0}, "--epochs must be a positive number, not 0"),
         ({"train_rows": -5}, "--train-rows must be a positive number, not -5"),

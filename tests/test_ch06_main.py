@@ -35,7 +35,7 @@ CPU = pick_precision(torch.device("cpu"), "float32")
 @pytest.fixture
 def story_run(tmp_path) -> Path:
     """A run folder with an untrained story model."""
-    tokenizer = BPETokenizer.train([story.text for story in stories(200)], 700)
+    tokenizer = BPETokenizer.train([story.text for story in stories(200)], 600)
     torch.manual_seed(0)
     model = GPTModel(preset_config("tiny", vocab_size=tokenizer.n_vocab, conv_kernel=2))
     (tmp_path / "ch04_pretraining").mkdir()

@@ -205,9 +205,11 @@ def test_the_call_is_executed_and_its_result_is_read(setting, monkeypatch):
 
 
 def test_the_register_answers_as_the_stories_do():
-    """Oracle: the questions that were drawn while each story was told, with their answers."""
+    """Oracle: the questions that were drawn while each story was told, with their answers, and the
+    small ones before them.
+    """
     seen = Counter()
-    for story in stories(150, split="test", level="brief"):
+    for story in stories(150, split="test"):
         for question in story.questions:
             if question.kind in ("where-person", "where-object", "who-has", "unknown"):
                 answer = known_answers((story, question)).get(question.text, "nobody knows")
@@ -334,8 +336,8 @@ def test_few_shot_prompts_hold_what_they_say(setting):
         few_shot.unseen_format, [((story, question), "the moon")], (other, asked)
     )
     assert (
-        text == f"{story.prose[: question.position]}\n{question.text} => the moon\n\n"
-        f"{other.prose[: asked.position]}\n{asked.text} =>"
+        text == f"{story.told(question)}\n{question.text} => the moon\n\n"
+        f"{other.told(asked)}\n{asked.text} =>"
     )
     assert few_shot.without_q("Who?", "Tom") == "Who?\nA: Tom\n"
 
@@ -344,7 +346,7 @@ def test_two_step_questions_chain_two_facts():
     pairs = draw_two_step_pairs(30, 1)
     assert len({story.prose for story, _ in pairs}) == 30
     for story, question in pairs:
-        thing, world = question.about[0], story.world(question)
+        thing, world = question.about, story.world(question)
         assert question.text == f"Where is the {thing}?"
         assert (world.hops(thing), f"the {world.place(thing)}") == (2, question.answer)
 
@@ -365,13 +367,8 @@ def test_a_chain_is_as_good_as_its_links(setting, monkeypatch, knows_owners, kno
             for one in where
             if one in PEOPLE and where[one] and f"the {where[one]}" != question.answer
         ]
-        if where[question.about[0]] in PEOPLE and away:
-            told[story.prose[: question.position]] = (
-                where,
-                question.about[0],
-                away[0],
-                (story, question),
-            )
+        if where[question.about] in PEOPLE and away:
+            told[story.told(question)] = (where, question.about, away[0], (story, question))
     pairs = [pair for *_, pair in told.values()]
 
     def respond(chat, conversations):
@@ -426,7 +423,7 @@ def test_filler_changes_the_length_and_nothing_else(setting):
 
 def test_questions_are_about_the_end_of_the_story():
     for story, question in islice(draw_pairs(50, 3), 50):
-        assert question.position == len(story.prose)
+        assert question.position == len(story.sentences)
         assert question.answer != "nobody knows"
 
 

@@ -1,59 +1,55 @@
-"""A finished story, and the format of its questions."""
+"""A finished story: its sentences, its events, and the questions about it."""
 
 from dataclasses import dataclass
 
-from ch01_text.storyworld.casting import Cast
-from ch01_text.storyworld.questions import Question
+from ch01_text.storyworld.plot import Cast
+from ch01_text.storyworld.questions import Question, question_lines
 from ch01_text.storyworld.world import Event, World
-
-
-def question_lines(question: str, answer: str | None = None) -> str:
-    """Format a question; without an answer it ends in "A:", and the answer is to start with a
-    space.
-    """
-    return f"Q: {question}\nA:" + ("" if answer is None else f" {answer}\n")
 
 
 @dataclass(frozen=True)
 class Story:
-    """One story, what truly happens in it, and questions about it.
+    """One story. Sentence i tells event i.
 
-    `text`: the prose with the questions where they are asked, for pretraining; `prose`: the
-    sentences alone, on one line; `closing`: the characters of prose before the end is told, so that
-    `prose[:closing]` decides the `ending` ("happy" or "sad") by what happened, not by how it is
-    said.
+    `ending` is "happy" if the hero has the wanted thing in the end, else "sad". The last sentence
+    tells it.
     """
 
-    text: str
-    prose: str
     sentences: tuple[str, ...]
-    questions: tuple[Question, ...]
     events: tuple[Event, ...]
+    questions: tuple[Question, ...]
+    cast: Cast
     ending: str
-    closing: int
     level: str
     split: str
-    cast: Cast
+
+    @property
+    def prose(self) -> str:
+        """The sentences alone, on one line."""
+        return " ".join(self.sentences)
+
+    @property
+    def text(self) -> str:
+        """The story with its questions and answers, each where it is asked."""
+        chunks, told = [], 0
+        for question in self.questions:
+            if question.position > told:
+                chunks.append(" ".join(self.sentences[told : question.position]) + "\n")
+                told = question.position
+            chunks.append(question_lines(question.text, question.answer))
+        return "".join(chunks) + " ".join(self.sentences[told:])
+
+    def told(self, question: Question) -> str:
+        """Return the prose told before `question`."""
+        return " ".join(self.sentences[: question.position])
 
     def prompt(self, question: Question) -> str:
-        """Return the prose told up to `question` and the question, ready for the answer (after
-        "A:").
-        """
-        return f"{self.prose[: question.position]}\n{question_lines(question.text)}"
-
-    def told(self, question: Question) -> tuple[str, ...]:
-        """Return the sentences told before `question`."""
-        end = 0
-        for number, sentence in enumerate(self.sentences):
-            if end >= question.position:
-                return self.sentences[:number]
-            end += len(sentence) + (number > 0)
-        return self.sentences
+        """Return the prose told before `question`, and the question, ready for the answer."""
+        return f"{self.told(question)}\n{question_lines(question.text)}"
 
     def world(self, question: Question | None = None) -> World:
         """Return the true state where `question` is asked, or at the end."""
-        told, world = len(self.told(question) if question else self.sentences), World()
-        for event in self.events:
-            if event.sentence < told:
-                world.apply(event)
+        world = World()
+        for event in self.events[: question.position if question else None]:
+            world.apply(event)
         return world

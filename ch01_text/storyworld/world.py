@@ -1,143 +1,79 @@
-"""The true state of the village: who is where, who has what, who feels what, and why.
+"""The true state of a story: who is where, and who has what.
 
-The world knows events and their consequences only; which events happen is decided in `plot`, how
-they sound in `phrases`. One dictionary, `where`, holds all positions: a person is at a place; a
-thing is at a place, with a person or in a container; "" is a position that the story does not tell.
+A world knows events and their consequences only. `plot` decides which events happen, and `phrases`
+how they are told. One dictionary holds all positions: a person is at a place, and a thing is at a
+place or with a person.
 """
 
 from typing import NamedTuple
 
-from ch01_text.storyworld.words import PLACES, PRONOUNS, the
-
-# old feelings end with these
-STIRRING = frozenset(("give", "take", "find", "lose", "meet", "refuse"))
-PAST = {"take": "got", "find": "found", "lose": "lost"}
+from ch01_text.storyworld.words import PEOPLE, PLACES
 
 
 class Event(NamedTuple):
-    """Something that the story tells, in the sentence with number `sentence`.
+    """What one sentence of a story tells.
 
-    Verbs and their fields; what is told but not a field follows from earlier events:
-    start(actor, place), own(actor, object), lie(object, place), missing(actor);
-    move(actor, place[, object carried]), join(actor, other): actor goes to wherever other is;
-    take(actor, object[, place][, other: the container it was in]), find(actor, object, place);
-    drop(actor, object[, place]), put(actor, object, other: the container);
-    give(actor, object, other), lose(actor, object); wish(actor, object | other | object and place);
-    feel(actor, feeling, cause: index of an event); and what changes nothing: meet(actor, other),
-    refuse(actor asks other in vain for object), ask(actor, other), wonder(actor, object),
-    admire(actor, object), mention(actor, place).
+    start(actor, place[, other]): actor (and other) are there to begin with; lie(thing, place);
+    own(actor, thing); move(actor, place[, other]): actor (and other) go there;
+    take(actor, thing): it lies where the actor is; give(actor, thing, other);
+    drop(actor, thing, place): the actor leaves it there.
+    These change nothing: wish(actor, thing); weather(); happy(actor) and sad(actor) at the end.
     """
 
     verb: str
     actor: str = ""
-    object: str = ""
+    thing: str = ""
     place: str = ""
     other: str = ""
-    feeling: str = ""
-    cause: int = -1
-    sentence: int = -1
 
 
 class World:
-    """All positions, feelings and wishes, changed by `apply` and nothing else."""
+    """The positions of everybody and everything, changed only by `apply`.
+
+    >>> world = World()
+    >>> for event in (Event("start", "Tom", place="mill"), Event("own", "Tom", "kite"),
+    ...               Event("move", "Tom", place="lake")):
+    ...     world.apply(event)
+    >>> world.holder("kite"), world.place("kite"), world.hops("kite"), world.visited["Tom"]
+    ('Tom', 'lake', 2, ['mill', 'lake'])
+    """
 
     def __init__(self):
         self.where: dict[str, str] = {}
-        self.links: dict[str, int] = {}  # how many told facts one step of `where` rests on
-        self.visited: dict[str, list[str]] = {}
-        self.feels: dict[str, Event] = {}
-        self.wishes: dict[str, Event] = {}
-        self.newest_move = ("", "")  # who went where
-        self.newest_told_move = ("", "")  # the newest that names the place
-        self.events: list[Event] = []
+        self.visited: dict[str, list[str]] = {}  # the places of each person, in order
 
-    def place(self, entity: str) -> str:
-        """Follow holders and containers to a place; "" where the story does not tell it."""
-        while entity and entity not in PLACES:
-            entity = self.where.get(entity, "")
-        return entity
+    def apply(self, event: Event) -> None:
+        """Make `event` happen. The caller ensures that it can."""
+        verb, actor, thing, place, other = event
+        if verb in ("start", "move"):
+            for person in filter(None, (actor, other)):
+                self.where[person] = place
+                self.visited.setdefault(person, []).append(place)
+        elif verb in ("lie", "drop"):
+            self.where[thing] = place
+        elif verb in ("own", "take"):
+            self.where[thing] = actor
+        elif verb == "give":
+            self.where[thing] = other
+
+    def place(self, one: str) -> str:
+        """Return the place of a person or a thing."""
+        at = self.where[one]
+        return at if at in PLACES else self.where[at]
 
     def holder(self, thing: str) -> str:
-        """Return the person who has `thing`, in the hands or in a container; "" for nobody."""
-        while thing and thing not in PRONOUNS and thing not in PLACES:
-            thing = self.where.get(thing, "")
-        return thing if thing in PRONOUNS else ""
+        """Return who has `thing`, or "" if it lies somewhere."""
+        at = self.where[thing]
+        return at if at in PEOPLE else ""
 
-    def inside(self, spot: str) -> list[str]:
-        """List the things directly with the person, in the container or at the place `spot`."""
-        return [
-            entity for entity, at in self.where.items() if at == spot and entity not in PRONOUNS
-        ]
+    def hops(self, one: str) -> int:
+        """Return how many facts lead to the place of `one`: 2 for a thing that somebody has."""
+        return 1 if self.where[one] in PLACES else 2
 
     def people(self, place: str) -> list[str]:
         """List who is at `place`."""
-        return [entity for entity, at in self.where.items() if at == place and entity in PRONOUNS]
+        return [one for one, spot in self.where.items() if spot == place and one in PEOPLE]
 
-    def hops(self, entity: str) -> int:
-        """Count the told facts that must be chained to know the place of `entity`."""
-        count = 0
-        while entity and entity not in PLACES:
-            count += self.links[entity]
-            entity = self.where[entity]
-        return count
-
-    def _put(self, entity: str, spot: str, links: int = 1) -> None:
-        self.where[entity], self.links[entity] = spot, links
-        if entity in PRONOUNS:
-            self.visited.setdefault(entity, []).append(spot)
-
-    def apply(self, event: Event) -> None:
-        """Make `event` happen. The caller sees to it that it can."""
-        verb, actor, thing, place, other = event[:5]
-        self.events.append(event)
-        if verb in ("start", "move"):
-            self._put(actor, place)
-            if verb == "move":
-                self.newest_move = self.newest_told_move = (actor, place)
-        elif verb == "join":
-            self._put(actor, self.where[other], 1 + self.hops(other))
-            self.newest_move = (actor, self.where[other])
-        elif verb in ("own", "take", "find"):
-            self._put(thing, actor)
-        elif verb == "lie":
-            self._put(thing, place)
-        elif verb == "drop":
-            self._put(thing, self.where[actor], 1 if place else 1 + self.hops(actor))
-        elif verb in ("give", "put"):
-            self._put(thing, other)
-        elif verb == "missing":
-            self._put(actor, "")
-        elif verb == "lose":
-            self._put(thing, "")
-        if verb in STIRRING:
-            self.feels.pop(actor, None)
-            self.feels.pop(other, None)
-        elif verb == "feel":
-            self.feels[actor] = event
-        elif verb == "wish":
-            self.wishes[actor] = event
-
-    def reason(self, person: str) -> str:
-        """Say why `person` feels so, as an answer: "because he lost the kite"."""
-        felt = self.feels[person]
-        return because(felt, self.events[felt.cause])
-
-
-def because(felt: Event, cause: Event) -> str:
-    """Say, about whoever feels so, that `cause` happened; a wish: that it came true, or did not."""
-    person = felt.actor
-    he, him, _ = PRONOUNS[person]
-    verb, actor, thing, place, other = cause[:5]
-    x = the(thing)
-    if verb == "wish" and felt.feeling == "happy":
-        return f"because {he} brought {x} to {the(place)}"
-    if verb == "wish":
-        missed = f"meet {other}" if other else f"bring {x} to {the(place)}" if place else f"get {x}"
-        return f"because {he} did not {missed}"
-    if verb == "give":
-        return f"because {actor} gave {him} {x}"
-    if verb == "refuse":
-        return f"because {other} kept {x}"
-    if verb == "meet":
-        return f"because {he} met {other if person == actor else actor}"
-    return f"because {he} {PAST[verb]} {x}"
+    def things(self, spot: str) -> list[str]:
+        """List what lies at the place `spot`, or what the person `spot` has."""
+        return [one for one, at in self.where.items() if at == spot and one not in PEOPLE]

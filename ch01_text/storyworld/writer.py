@@ -1,154 +1,99 @@
-"""Writes stories: the plot is told, questions are asked on the way.
+"""Writes stories: the plot is told, and questions are asked on the way.
 
-Story i is a function of (split, level, seed, i) and of nothing else, so that any part of the
-endless sequence can be made anywhere, in any order.
+Story i depends on (split, level, seed, i) alone, so any part of the endless sequence can be made
+anywhere, in any order.
 """
 
 from collections.abc import Iterator
 from itertools import count
 from random import Random
 
-from ch01_text.storyworld.beats import Step
-from ch01_text.storyworld.casting import draw_cast, pick
-from ch01_text.storyworld.levels import LEVELS, Level
-from ch01_text.storyworld.narration import Narrator
-from ch01_text.storyworld.plot import Plot
-from ch01_text.storyworld.questions import Interviewer, Question
-from ch01_text.storyworld.scenery import WEATHERS
-from ch01_text.storyworld.steps import draw_steps
-from ch01_text.storyworld.story import Story, question_lines
-from ch01_text.storyworld.words import APART, ROLES
-from ch01_text.storyworld.world import World, because
+from ch01_text.storyworld.phrases import tell
+from ch01_text.storyworld.plot import Plot, draw_cast
+from ch01_text.storyworld.questions import Question, draw_question
+from ch01_text.storyworld.story import Story
+from ch01_text.storyworld.words import the
+from ch01_text.storyworld.world import Event, World
 
 SPLITS = ("train", "test")
-# Chances: of scenery after a beat, of naming the hero's trade, of all questions at the end.
-SCENE_RATE, ROLE_RATE, LATE_RATE = 0.06, 0.35, 0.3
-CHANGES = frozenset(("move", "join", "take", "find", "drop", "put", "give", "lose"))
-START_KEYS = ("start", "start_own")
+# At least and at most so many events between the opening and the ending; "long" is longer than any
+# training story.
+LEVELS = {"base": (3, 6), "long": (11, 16)}
+GOAL_AT_MOST_BEFORE_END = 4  # events between the errand about the thing wanted and the ending
+QUESTION_RATE = 0.5  # chance of a question after a sentence
+CLOSING_QUESTIONS = 3  # at most, at the end
 
 
 class Writer:
-    """Writes one story: tells steps, applies them to the world, asks on the way."""
+    """Writes one story."""
 
-    def __init__(self, rng: Random, level: Level, split: str):
-        self.rng, self.random, self.level = rng, rng.random, level
-        sizes = [self.between(pair) for pair in (level.people, level.things, level.places)]
-        self.cast = draw_cast(rng, *sizes, level.container, split)
-        self.world = World()
+    def __init__(self, rng: Random, split: str):
+        self.rng, self.world = rng, World()
+        self.cast = draw_cast(rng, split)
         self.plot = Plot(rng, self.cast, self.world)
-        self.narrator = Narrator(rng, self.cast.adjectives)
-        self.interviewer = Interviewer(rng, self.cast, self.world, self.narrator.heard, level)
-        self.weather = pick(rng, WEATHERS)
-        self.late = rng.random() < LATE_RATE  # all questions at the end
-        self.due = rng.random()  # questions to ask
-        self.chunks: list[str] = []  # the text so far
-        self.flushed = 0  # how many sentences are in it
-        self.length = -1  # their characters, with spaces between
+        self.sentences: list[str] = []
+        self.events: list[Event] = []
         self.questions: list[Question] = []
 
-    def between(self, pair: tuple[int, int]) -> int:
-        return pair[0] + int(self.random() * (pair[1] - pair[0] + 1))
+    def tell(self, event: Event) -> None:
+        """Tell `event` and make it happen."""
+        after_question = bool(self.questions) and self.questions[-1].position == len(self.events)
+        link = after_question and event.verb not in ("happy", "sad")
+        self.sentences.append(tell(self.rng, event, link))
+        self.plot.note(event)
+        self.world.apply(event)
+        self.events.append(event)
 
-    def tell(self, step: Step, fresh: bool = False) -> None:
-        """Tell one step and make it happen."""
-        key, events = step
-        world, first = self.world, events[0]
-        origin = world.where[first.actor] if key == "move" else ""
-        cause = first.cause % len(world.events) if first.verb == "feel" else -1
-        reason = because(first, world.events[cause]) if key.endswith("_because") else ""
-        title = ""
-        if key in START_KEYS and first.actor == self.plot.hero and self.random() < ROLE_RATE:
-            title = f" the {pick(self.rng, ROLES)}"
-        number = len(self.narrator.sentences)
-        self.narrator.tell(key, events, origin, reason, title, fresh)
-        for event in events:
-            world.apply(event._replace(sentence=number, cause=cause))
-            self.plot.beats.note(event)
+    def ask(self) -> None:
+        """Ask one question about the present state; seldom a two-step one whose answer is the place
+        named last, because guessing that takes no steps at all.
+        """
+        last = next(event.place for event in reversed(self.events) if event.place)
+        question = self.draw()
+        if question.hops == 2 and question.answer == the(last):
+            question = self.draw()
+        if question not in self.questions[-CLOSING_QUESTIONS:]:
+            self.questions.append(question)
 
-    def scene(self, sentences: tuple[str, ...]) -> None:
-        """Tell a sentence in which nothing happens."""
-        self.narrator.say(pick(self.rng, sentences))
-        self.narrator.pause()
+    def draw(self) -> Question:
+        return draw_question(self.rng, self.cast, self.world, len(self.events))
 
-    def flush(self) -> None:
-        """Move the sentences that wait into the text, as one line."""
-        chunk = " ".join(self.narrator.sentences[self.flushed :])
-        self.flushed = len(self.narrator.sentences)
-        if chunk:
-            self.chunks.append(chunk + "\n")
-            self.length += len(chunk) + 1
-
-    def ask(self, events: int) -> None:
-        """Ask as many questions as are due after so many more events."""
-        self.due += events * self.level.density
-        if self.late or self.due < 1:
-            return
-        self.flush()
-        while self.due >= 1:
-            self.due -= 1
-            question = self.interviewer.ask(self.length)
-            if question:
-                self.questions.append(question)
-                if self.level.steps:
-                    self.chunks.append(
-                        draw_steps(self.random, question.kind, question.about[0], self.world)
-                    )
-                self.chunks.append(question_lines(question.text, question.answer))
-                self.narrator.pause()
-
-    def write(self) -> tuple[str, int]:
-        """Write the story; return its ending and the characters of prose before the end is told."""
-        plot, total = self.plot, self.between(self.level.events)
-        self.scene(self.weather.openings)
-        for step in plot.opening():
-            self.tell(step)
-        self.ask(1)
-        done = 0
-        while done < total or not self.world.wishes:
-            steps = plot.beat(first=not done)
-            for number, step in enumerate(steps):
-                self.tell(step, fresh=not number and step[1][0].verb in CHANGES)
-            changes = sum(event.verb in CHANGES for _, events in steps for event in events)
-            done += changes
-            self.ask(changes)
-            if self.random() < SCENE_RATE:
-                self.scene(self.weather.scenes)
-        for step in plot.resolution():
-            self.tell(step)
-        self.ask(1)
-        closing = sum(map(len, self.narrator.sentences)) + len(self.narrator.sentences) - 1
-        for step in plot.closing():
-            self.tell(step)
-        self.scene(self.weather.closings)
-        if self.late:
-            self.late = False
-            self.ask(0)
-        self.flush()
-        return plot.ending(), closing
+    def write(self, n_events: int) -> str:
+        """Write the whole story and return its ending."""
+        for event in self.plot.opening():
+            self.tell(event)
+            if event.verb != "weather" and self.rng.random() < QUESTION_RATE:
+                self.ask()
+        end = len(self.events) + n_events
+        goal_due = end - self.rng.randint(1, GOAL_AT_MOST_BEFORE_END)
+        while len(self.events) < end:
+            errand = self.plot.goal_errand() if len(self.events) >= goal_due else []
+            goal_due = end if errand else goal_due
+            for event in errand or self.plot.errand():
+                self.tell(event)
+                if self.rng.random() < QUESTION_RATE:
+                    self.ask()
+        hero, goal = self.cast.people[0], self.cast.things[0]
+        ending = "happy" if self.world.holder(goal) == hero else "sad"
+        self.tell(Event(ending, hero))
+        for _ in range(CLOSING_QUESTIONS):
+            self.ask()
+        return ending
 
 
 def write_story(index: int, split: str = "train", level: str = "base", seed: int = 0) -> Story:
     """Write story number `index` of the endless sequence that (split, level, seed) names."""
-    for attempt in count():
-        writer = Writer(Random(f"{split}/{level}/{seed}/{index}/{attempt}"), LEVELS[level], split)
-        ending, closing = writer.write()
-        asked = {entity for question in writer.questions for entity in question.about}
-        if writer.questions and (
-            split == "train" or any(not APART[one].isdisjoint(asked) for one in asked)
-        ):
-            break
-    sentences = tuple(writer.narrator.sentences)
+    rng = Random(f"{split}/{level}/{seed}/{index}")
+    writer = Writer(rng, split)
+    ending = writer.write(rng.randint(*LEVELS[level]))
     return Story(
-        text="".join(writer.chunks),
-        prose=" ".join(sentences),
-        sentences=sentences,
-        questions=tuple(writer.questions),
-        events=tuple(writer.world.events),
-        ending=ending,
-        closing=closing,
-        level=level,
-        split=split,
-        cast=writer.cast,
+        tuple(writer.sentences),
+        tuple(writer.events),
+        tuple(writer.questions),
+        writer.cast,
+        ending,
+        level,
+        split,
     )
 
 
@@ -160,12 +105,10 @@ def stories(
     seed: int = 0,
     start: int = 0,
 ) -> Iterator[Story]:
-    """Yield `n` stories (None: without end) from number `start` on; the same seed gives the same
-    stories.
+    """Yield `n` stories (None: endlessly) from number `start` on; one seed always gives the same.
 
-    Training and test stories share no held-out pair of characters, or of a character and a thing
-    (`held_out`): no training story has one, every test story asks about at least one. Raises
-    ValueError for an unknown split or level.
+    No training story has a held-out pair of a person and a thing; every test story has at least
+    one. Raises ValueError for an unknown split or level.
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")

@@ -81,8 +81,8 @@ def load_texts(data: str, n_tokens: int, seed: int) -> Texts:
     even the smallest model is not mostly embeddings.
     """
     if data == "storyworld":
-        train_texts = story_documents("train", {"base-drill": n_tokens // STORY_TOKENS + 100}, seed)
-        held_out = story_documents("test", {"base": HELD_OUT_TOKENS // 150}, seed)
+        train_texts = story_documents("train", n_tokens // STORY_TOKENS + 100, seed)
+        held_out = story_documents("test", HELD_OUT_TOKENS // STORY_TOKENS + 100, seed)
     else:
         train_texts, held_out = split_documents(load_documents(data))
     tokenizer = BPETokenizer.train([text[:50_000] for text in train_texts[:1000]], VOCABULARY)

@@ -38,11 +38,11 @@ FORMATS = {"known format": question_lines, "without Q:": without_q, "unseen form
 def few_shot_prompt(form, examples: list[tuple[Pair, str]], pair: Pair) -> str:
     """Solved examples, each with the given answer, and then the question."""
     solved = "".join(
-        f"{story.prose[: question.position]}\n{form(question.text, answer)}\n"
+        f"{story.told(question)}\n{form(question.text, answer)}\n"
         for (story, question), answer in examples
     )
     story, question = pair
-    return f"{solved}{story.prose[: question.position]}\n{form(question.text)}"
+    return f"{solved}{story.told(question)}\n{form(question.text)}"
 
 
 def measure(setting: Setting) -> list[EvalResult]:

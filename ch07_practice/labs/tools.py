@@ -76,7 +76,7 @@ def measure(setting: Setting) -> list[EvalResult]:
     story.
     """
     pairs = draw_pairs(
-        setting.n, setting.seed + 3, kinds=("where-person", "where-object", "who-has")
+        setting.n, setting.seed + 3, kinds=("where-person", "where-thing", "who-has")
     )
     registers = [known_answers(pair) for pair in pairs]
 
