@@ -127,11 +127,10 @@ class RandomWindows:
     `generator`.
 
     `tokens` is one array or several shards; a window never spans two shards. Windows begin
-    anywhere, or only at `starts` (of documents, for example) in a single array. With
-    `curriculum=(n, k)` the first n batches are drawn from the first k starts, the easy texts. Of
-    `world_size` processes with the same generator, each keeps its `rank`-th part of every batch.
-    Inputs and targets are views of one (B, T + 1) buffer, copied to the device once. ValueError if
-    no window fits.
+    anywhere, or only at `starts` (of documents, for example) in a single array. Of `world_size`
+    processes with the same generator, each keeps its `rank`-th part of every batch. Inputs and
+    targets are views of one (B, T + 1) buffer, copied to the device once. ValueError if no window
+    fits.
     """
 
     def __init__(
@@ -142,7 +141,6 @@ class RandomWindows:
         generator: torch.Generator,
         starts: np.ndarray | None = None,
         device: torch.device | str = "cpu",
-        curriculum: tuple[int, int] = (0, 0),
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -163,9 +161,7 @@ class RandomWindows:
             )
         self.context_length = context_length
         self.batch_size = batch_size
-        self.curriculum = curriculum
         self.rank, self.world_size = rank, world_size
-        self.n_drawn = 0  # batches
         self.generator, self.device = generator, torch.device(device)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -177,12 +173,7 @@ class RandomWindows:
         return self.shards[shard][start : start + self.context_length + 1]
 
     def __next__(self) -> Batch:
-        easy_batches, easy_starts = self.curriculum
-        if self.starts is None:
-            n_choices = int(self.ends[-1])
-        else:
-            n_choices = easy_starts if self.n_drawn < easy_batches else len(self.starts)
-        self.n_drawn += 1
+        n_choices = int(self.ends[-1]) if self.starts is None else len(self.starts)
         # every process draws the whole batch, so that the generators stay in step
         drawn = torch.randint(n_choices, (self.batch_size,), generator=self.generator).numpy()
         drawn = drawn.reshape(self.world_size, -1)[self.rank]
@@ -197,12 +188,11 @@ class RandomWindows:
 
     def state_dict(self) -> dict:
         """What decides the next batches."""
-        return {"generator": self.generator.get_state(), "n_drawn": self.n_drawn}
+        return {"generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict) -> None:
         """Continue with the batches that would have followed."""
         self.generator.set_state(state["generator"])
-        self.n_drawn = state["n_drawn"]
 
 
 def sequential_windows(

@@ -88,12 +88,6 @@ class PretrainConfig:
             limits.append(max(1, round(self.tokens / tokens_per_step)))
         return min(limits, default=None)
 
-    def curriculum_batches(self, steps: int | None) -> int:
-        """How many of `steps` batches hold only easy texts, if the data set has any: a seventh, at
-        most 300.
-        """
-        return min(300, steps // 7 if steps else int(self.seconds))
-
     def check_resumable(self, saved: Mapping) -> None:
         """ValueError if a checkpoint with the settings `saved` cannot go on with these."""
         for field in fields(self):

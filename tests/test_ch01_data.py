@@ -131,26 +131,6 @@ def test_random_windows_are_slices_of_the_text(tmp_path, dtype):
     assert positions == set(range(193))  # every window can be drawn, the last one included
 
 
-def test_the_curriculum_comes_first_and_is_not_repeated_after_resuming():
-    """Oracle: where each window begins; and the batches of the one that was never stopped."""
-    tokens, starts = np.arange(100), np.arange(0, 90, 10)
-
-    def begin(seed: int = 0) -> RandomWindows:
-        return RandomWindows(
-            tokens, 4, 8, torch.Generator().manual_seed(seed), starts=starts, curriculum=(5, 3)
-        )
-
-    whole = begin()
-    first = [next(whole)[0][:, 0] for _ in range(25)]
-    assert set(torch.cat(first[:5]).tolist()) == {0, 10, 20}
-    assert set(torch.cat(first[5:]).tolist()) == set(starts.tolist())
-    stopped, other = begin(), begin(seed=9)
-    for _ in range(7):
-        next(stopped)
-    other.load_state_dict(stopped.state_dict())
-    assert all(torch.equal(next(other)[0][:, 0], expected) for expected in first[7:])
-
-
 @given(
     st.lists(st.lists(st.integers(1, 99), max_size=6), min_size=1, max_size=5), st.integers(-9, 0)
 )

@@ -445,21 +445,6 @@ def test_recipes_give_way_to_what_is_asked_for():
     assert all(preset_config(recipe.preset) for recipe in RECIPES.values())
 
 
-@pytest.mark.parametrize(
-    ("budget", "n"),
-    [
-        ({"tokens": 9_000_000}, 300),
-        ({"seconds": 15}, 15),
-        ({"seconds": 900}, 300),
-        ({"steps": 70}, 10),
-        ({"steps": 5000}, 300),
-    ],
-)
-def test_the_curriculum_is_a_seventh_of_the_run_and_at_most_300_batches(budget, n):
-    config = fill_in(PretrainConfig(**budget))
-    assert config.curriculum_batches(config.planned_steps(4096)) == n
-
-
 def test_nothing_is_left_open_that_a_run_needs():
     """What may stay None: the budgets that do not apply, and weights to begin with."""
     for config in (PretrainConfig(), PretrainConfig("some/file.txt")):
