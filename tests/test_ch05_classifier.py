@@ -119,7 +119,7 @@ def test_without_the_mask_every_token_sees_the_whole_text():
     """Oracle: the reference attention without a mask, in the place of the layer's kernel, on one
     layer.
     """
-    model = classifier(causal=False, n_layers=1, position="learned")
+    model = classifier(causal=False, n_layers=1, position="learned", qk_norm=False)
     ids = torch.tensor(rows_of([7]))
     block = model.model.trf_blocks[0]
     with torch.inference_mode():

@@ -107,7 +107,7 @@ def test_guessing_changes_nothing_but_the_speed(run_folder):
     [
         ([""], "the prompt is empty"),
         (["Once", "--stop", ""], "a stop string is empty"),
-        (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
+        (["Once", "--temperature", "0", "--top-k", "5"], "top_k filters what is sampled"),
         (["Once", "--regex", "(a"], "is missing at position 2"),
         (["Once", "--max-new-tokens", "0"], "at least 1"),
         (["Once", "--regex", r"\d{9}", "--max-new-tokens", "5"], "may need 9 tokens"),
