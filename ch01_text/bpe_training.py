@@ -70,8 +70,8 @@ def train_merges_reference(word_counts: Counter[str], n_new: int) -> list[tuple[
 def train_merges(
     word_counts: Counter[str], n_new: int
 ) -> tuple[list[bytes], list[tuple[bytes, bytes]]]:
-    """Learn up to `n_new` tokens beyond the 256 bytes. Returns all tokens in order of their ids, and
-    the merges.
+    """Learn up to `n_new` tokens beyond the 256 bytes: (all tokens in order of their ids, the
+    merges).
 
     The most frequent pair is merged first; ties go to the lower ids. A union that is already a
     token, made from another pair, keeps its id.
