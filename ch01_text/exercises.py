@@ -2,8 +2,7 @@
 
     pytest tests/test_exercises.py --mine -k ch01
 
-The first hint stands in the docstring, a second one behind `hint("name")`; answers are in
-solutions.py.
+The docstring gives a first hint, `hint("name")` a second one; answers are in solutions.py.
 """
 
 import numpy as np
@@ -34,14 +33,14 @@ hint = hints(
             "Counter(ids).values() / len(ids) are the p of the formula; numpy has log2."
         ),
         "document_numbers": (
-            "np.cumsum of (ids == eot_id) counts the ends up to and including each place."
+            "np.cumsum of (ids == eot_id) counts the ends up to and including each position."
         ),
         "count_windows": (
             "The first window needs context_length + 1 tokens; each further one needs `stride`"
             " more."
         ),
         "times_predicted": (
-            "Window i asks for the tokens i * stride + 1 up to and including i * stride +"
+            "The targets of window i are the tokens i * stride + 1 up to and including i * stride +"
             " context_length."
         ),
         "embedding_gradient": (
@@ -61,63 +60,64 @@ hint = hints(
 
 
 def split_words(text: str) -> list[str]:
-    """A text -> its words and marks, without white space, as the book's first tokenizer cuts it.
+    """A text -> its words and punctuation marks, without white space, as the book's first tokenizer
+    splits it.
 
-    Each of , . : ; ? _ ! " ( ) ' is a piece of its own, so is "--"; whatever else stands together
-    is one piece ("well-read" is one). Hint: re.findall with three alternatives.
+    Each of , . : ; ? _ ! " ( ) ' is a piece of its own, and so is "--". Any other run without white
+    space is one piece ("well-read" is one). Hint: re.findall with three alternatives.
     """
     raise NotImplementedError
 
 
 def unknown_share(training: list[str], new: list[str]) -> float:
-    """Words of a training text, words of another one -> the share of the latter that the former
-    does not have, every occurrence counted. Hint: looking a word up in a list takes long.
+    """Words of a training text, words of a new text -> the share of the new text's words, counting
+    every occurrence, that the training text does not have. Hint: looking a word up in a list is
+    slow.
     """
     raise NotImplementedError
 
 
 def cut_utf8(data: bytes, n: int) -> bytes:
-    """UTF-8 text -> its longest beginning of at most n bytes that does not end within a character.
+    """UTF-8 text -> its longest prefix of at most n bytes that does not end inside a character.
     Hint: which bytes can never begin a character?
     """
     raise NotImplementedError
 
 
 def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
-    """Words, cut into tokens, and how many times each occurs -> the most frequent pair of
-    neighbours. Of equally frequent ones, the first in the order of Python's tuples. Hint: a word
-    that occurs five times counts five times.
+    """Words, split into tokens, and how often each occurs -> the most frequent pair of adjacent
+    tokens; in a tie, the first in the order of Python's tuples. Hint: a word that occurs five times
+    counts five times.
     """
     raise NotImplementedError
 
 
 def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """A word, merges in the order in which they were learned -> the word's tokens. Hint: each merge
-    happens everywhere in the word, from left to right, before the next one's turn.
+    """A word, merges in the order in which they were learned -> the word's tokens. Hint: apply each
+    merge everywhere in the word, from left to right, before the next one.
     """
     raise NotImplementedError
 
 
 def bits_per_token(ids: list[int]) -> float:
-    """What a token says, if one knows only how frequent each is: -sum p log2 p over the different
-    ids, with p an id's share of `ids`. Divided by the characters per token it is bits per
-    character, which compares tokenizers fairly.
-    Hint: four equally frequent ids say 2 bits each.
+    """The entropy of the ids: -sum p log2 p over the different ids, with p an id's share of `ids`.
+    Divided by the characters per token it gives bits per character, which compares tokenizers
+    fairly. Hint: four equally frequent ids carry 2 bits each.
     """
     raise NotImplementedError
 
 
 def document_numbers(ids: np.ndarray, eot_id: int) -> np.ndarray:
-    """Ids (n,) of documents that end with `eot_id` -> (n,) integers: the number of the document
-    that each token belongs to, from 0; the end belongs to the document that it ends. Hint: count
+    """Ids (n,) of documents that end with `eot_id` -> (n,) integers: the number, from 0, of the
+    document that each token belongs to; `eot_id` belongs to the document that it ends. Hint: count
     ends, without a loop.
     """
     raise NotImplementedError
 
 
 def count_windows(n_tokens: int, context_length: int, stride: int) -> int:
-    """How many windows of `context_length` inputs, each with a next token, begin at 0, stride, 2
-    stride, ...? Zero where the text is too short for one. Hint: try 4, 5 and 6 tokens with windows
+    """How many windows of `context_length` inputs, each with a next token, begin at 0, stride,
+    2 stride, ...? Zero if the text is too short for one. Hint: try 4, 5 and 6 tokens with windows
     of 4 by hand.
     """
     raise NotImplementedError
@@ -125,7 +125,7 @@ def count_windows(n_tokens: int, context_length: int, stride: int) -> int:
 
 def times_predicted(n_tokens: int, context_length: int, stride: int) -> np.ndarray:
     """(n_tokens,) integers: in how many windows is each token a target? Hint: the targets of a
-    window are its inputs, moved by one.
+    window are its inputs, shifted by one.
     """
     raise NotImplementedError
 
@@ -133,22 +133,21 @@ def times_predicted(n_tokens: int, context_length: int, stride: int) -> np.ndarr
 def embedding_gradient(ids: Tensor, upstream: Tensor, n_vocab: int) -> Tensor:
     """Ids (T,), int64, and the loss's gradient at their embeddings (T, C) -> its gradient at the
     table (n_vocab, C).
-    Hint: table[ids] = upstream is wrong where an id occurs twice.
+    Hint: table[ids] = upstream is wrong if an id occurs twice.
     """
     raise NotImplementedError
 
 
 def fixed_positions(context_length: int, width: int) -> Tensor:
-    """Positions without anything to learn (Vaswani et al. 2017, section 3.5): float32 (T, C), C
-    even. At position t and for k = 0 ... C / 2 - 1, column 2 k is sin(t / 10000^(2 k / C)) and
-    column 2 k + 1 the cosine of the same.
-    Hint: no loop is needed.
+    """Sinusoidal position embeddings, without parameters (Vaswani et al. 2017, section 3.5):
+    float32 (T, C), C even. At position t and for k = 0 ... C / 2 - 1, column 2 k is
+    sin(t / 10000^(2 k / C)) and column 2 k + 1 is its cosine. Hint: no loop is needed.
     """
     raise NotImplementedError
 
 
 def locate(place: int, sizes: list[int]) -> tuple[int, int]:
-    """The number of a token in a corpus, and how many tokens each of its shards holds -> (which
-    shard, which token in it), both from 0. A shard may be empty. Hint: cumulative sums.
+    """The position of a token in a data set, and the number of tokens in each of its shards ->
+    (shard, position in the shard), both from 0. A shard may be empty. Hint: cumulative sums.
     """
     raise NotImplementedError

@@ -99,8 +99,42 @@ def find_gpt2() -> BPETokenizer | None:
         return None
 
 
+def make_tokenizers(bpe: BPETokenizer, documents: list[str]) -> dict[str, Tokenizer]:
+    """What `bpe` is compared with, by name, and itself."""
+    tokenizers = {
+        "characters": CharTokenizer.train(documents),
+        "words": WordTokenizer.train(documents),
+        "bytes": BPETokenizer(bpe.tokens[:256], {}),
+        "our BPE": bpe,
+    }
+    if gpt2 := find_gpt2():
+        tokenizers["GPT-2's BPE"] = gpt2
+    for tokenizer in tokenizers.values():
+        tokenizer.encode("")  # builds the encoder, so that this is not timed
+    return tokenizers
+
+
+def print_report(bpe: BPETokenizer, table: pd.DataFrame, held_out: str) -> None:
+    """The comparison, the first merges, and a sample cut into tokens."""
+    print(
+        table.to_string(
+            index=False,
+            formatters={
+                "unknown": "{:.2%}".format,
+                "vocabulary": "{:,}".format,
+                "tokens": "{:,}".format,
+            },
+            float_format="%.2f",
+        )
+    )
+    first = ", ".join(f"{to_printable(a)}+{to_printable(b)}" for a, b in bpe.merges[:12])
+    print(f"\nfirst merges (Ġ is a space): {first}")
+    sample = " ".join(held_out[len(held_out) // 2 :].split()[1:20])
+    print(f"held-out text in tokens: {show_tokens(bpe, sample)}\n")
+
+
 def main(
-    data: str | Path = "shakespeare",
+    data: str = "shakespeare",
     vocab_size: int = 4096,
     run: Path = Path("runs/default"),
     seed: int = 1337,
@@ -115,74 +149,43 @@ def main(
         seed: Accepted as in every chapter; training an encoding draws no random numbers.
         device: Accepted as in every chapter; tokenizing runs on the CPU.
     """
-    began, data = time.perf_counter(), str(data)
+    began, data = time.perf_counter(), str(data)  # a Path, too, is written to metrics.json
     documents = load_documents(data)
-    train_documents, held_out = split_documents(documents)
-    held_out_text = "\n\n".join(held_out)
-    if not held_out_text.strip():
-        raise ValueError(
-            f"the text {data!r} is too short to hold a part out: {sum(map(len, documents))}"
-            " characters"
-        )
+    n_chars = sum(map(len, documents))
+    train_documents, held_out_documents = split_documents(documents)
+    held_out = "\n\n".join(held_out_documents)
+    if not held_out.strip():
+        raise ValueError(f"the text {data!r} is too short to hold a part out: {n_chars} characters")
     started = time.perf_counter()
     bpe = BPETokenizer.train(train_documents, vocab_size, metadata={"trained_on": data})
     train_seconds = time.perf_counter() - started
-    bpe.encode("")  # builds the encoder, so that it is not timed
-
     folder = chapter_folder(run, CHAPTER)
     bpe.save(folder)
-    tokenizers = {
-        "characters": CharTokenizer.train(train_documents),
-        "words": WordTokenizer.train(train_documents),
-        "bytes": BPETokenizer(bpe.tokens[:256], {}),
-        "our BPE": bpe,
-    }
-    if gpt2 := find_gpt2():
-        gpt2.encode("")
-        tokenizers["GPT-2's BPE"] = gpt2
-    table = compare(tokenizers, held_out_text[:SPEED_SAMPLE])
-    n_chars = sum(map(len, documents))
-    ours = table.set_index("tokenizer").loc["our BPE"]
-    metrics = write_metrics(
-        folder,
-        {
-            "data": data,
-            "n_chars": n_chars,
-            "n_tokens": sum(map(len, bpe.encode_batch(documents))),
-            "vocab_size": bpe.n_vocab,
-            "chars_per_token": float(ours["characters/token"]),
-            "train_seconds": train_seconds,
-            "encode_mb_per_s": float(ours["MB/s"]),
-            "comparison": table.to_dict("records"),
-            "wall_seconds": time.perf_counter() - began,
-        },
-    )
     print(
         f"{data}: {n_chars:,} characters in {len(documents):,} documents; {vocab_size:,} tokens"
         f" learned in {train_seconds:.2f} s; measured on held-out text:\n"
     )
-    print(
-        table.to_string(
-            index=False,
-            formatters={
-                "unknown": "{:.2%}".format,
-                "vocabulary": "{:,}".format,
-                "tokens": "{:,}".format,
-            },
-            float_format="%.2f",
-        )
-    )
-    first = ", ".join(f"{to_printable(a)}+{to_printable(b)}" for a, b in bpe.merges[:12])
-    print(f"\nfirst merges (Ġ is a space): {first}")
-    sample = " ".join(held_out_text[len(held_out_text) // 2 :].split()[1:20])
-    print(
-        f"held-out text in tokens: {show_tokens(bpe, sample)}\n\nsaved in"
-        f" {folder / 'tokenizer.json'}"
-    )
 
-    counts = Counter(bpe.encode(held_out_text[:SPEED_SAMPLE]))
-    sizes = compression_by_size(bpe, held_out_text[:SPEED_SAMPLE])
-    draw_compression(sizes, counts).savefig(folder / "compression.png", dpi=120)
+    held_out = held_out[:SPEED_SAMPLE]
+    table = compare(make_tokenizers(bpe, train_documents), held_out)
+    ours = table.set_index("tokenizer").loc["our BPE"]
+    metrics = {
+        "data": data,
+        "n_chars": n_chars,
+        "n_tokens": sum(map(len, bpe.encode_batch(documents))),
+        "vocab_size": bpe.n_vocab,
+        "chars_per_token": float(ours["characters/token"]),
+        "train_seconds": train_seconds,
+        "encode_mb_per_s": float(ours["MB/s"]),
+        "comparison": table.to_dict("records"),
+        "wall_seconds": time.perf_counter() - began,
+    }
+    write_metrics(folder, metrics)
+    print_report(bpe, table, held_out)
+    print(f"saved in {folder / 'tokenizer.json'}")
+    counts = Counter(bpe.encode(held_out))
+    figure = draw_compression(compression_by_size(bpe, held_out), counts)
+    figure.savefig(folder / "compression.png", dpi=120)
     return metrics
 
 

@@ -1,4 +1,4 @@
-"""What the exercises of every chapter share: a second hint, for those who ask for it."""
+"""What the exercises of every chapter share: a second hint on request."""
 
 from collections.abc import Callable, Mapping
 

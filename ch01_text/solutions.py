@@ -18,7 +18,7 @@ def split_words(text: str) -> list[str]:
 
 
 def unknown_share(training: list[str], new: list[str]) -> float:
-    """A set answers "is it there?" in constant time; a list would be read from the beginning for
+    """A set answers "is it there?" in constant time; a list would be searched from the start for
     each word.
     """
     known = set(training)
@@ -26,8 +26,8 @@ def unknown_share(training: list[str], new: list[str]) -> float:
 
 
 def cut_utf8(data: bytes, n: int) -> bytes:
-    """UTF-8 marks every byte that continues a character by its first two bits, 10, so that one
-    finds a beginning from anywhere by going back three bytes at most.
+    """The first two bits of every byte that continues a character are 10, so going back at most
+    three bytes leads from anywhere to the start of a character.
     """
     while n < len(data) and data[n] & 0b1100_0000 == 0b1000_0000:
         n -= 1
@@ -35,8 +35,8 @@ def cut_utf8(data: bytes, n: int) -> bytes:
 
 
 def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
-    """Equal words have equal pairs: counting each different word once, times its frequency, is what
-    makes learning an encoding affordable.
+    """Equal words have equal pairs: counting each different word once, times its frequency, makes
+    training an encoding affordable.
     """
     counts = Counter()
     for word, times in words.items():
@@ -46,8 +46,8 @@ def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
 
 
 def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
-    """Replaying the merges in order does to a new word what training did to the old ones: a later
-    merge may need what an earlier one has made.
+    """Applying the merges in order does to a new word what training did to the old ones: a later
+    merge may need the token that an earlier one made.
     """
     tokens = list(word)
     for pair in merges:
@@ -63,30 +63,29 @@ def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
 
 def bits_per_token(ids: list[int]) -> float:
     """The entropy of the ids: an id of probability p needs -log2 p bits in the best code, and
-    occurs with p. A model that also looks at the context needs fewer: that is chapter 4's loss.
+    occurs with p. A model that also uses the context needs fewer: that is chapter 4's loss.
     """
     p = np.array(list(Counter(ids).values())) / len(ids)
     return float(-(p * np.log2(p)).sum())
 
 
 def document_numbers(ids: np.ndarray, eot_id: int) -> np.ndarray:
-    """The ends *before* a token tell its document; the cumulative sum counts the token itself, too,
-    so an end is taken off where one stands.
+    """The number of ends *before* a token is its document's number. The cumulative sum counts an
+    end at the token itself, too, so that is subtracted.
     """
     ends = (ids == eot_id).astype(np.int64)
     return np.cumsum(ends) - ends
 
 
 def count_windows(n_tokens: int, context_length: int, stride: int) -> int:
-    """Floor division: what is left over after the first window, in strides, plus that window. Below
-    zero there is none; -1 // stride + 1 is 0, but a text shorter still would give a negative
-    number.
+    """The whole strides after the first window, plus that window. One token too few gives
+    -1 // stride + 1 = 0, but an even shorter text would give a negative number, hence the max.
     """
     return max(0, (n_tokens - context_length - 1) // stride + 1)
 
 
 def times_predicted(n_tokens: int, context_length: int, stride: int) -> np.ndarray:
-    """Add one over each window's targets. Token 0 has nothing before it and is never asked for."""
+    """Add one over each window's targets. Token 0 has nothing before it and is never a target."""
     times = np.zeros(n_tokens, dtype=int)
     for start in range(0, n_tokens - context_length, stride):
         times[start + 1 : start + context_length + 1] += 1
@@ -101,8 +100,8 @@ def embedding_gradient(ids: Tensor, upstream: Tensor, n_vocab: int) -> Tensor:
 
 
 def fixed_positions(context_length: int, width: int) -> Tensor:
-    """Each pair of columns is a clock hand: fast ones tell neighbours apart, slow ones tell where
-    in the text one is. Nothing ends at the context length, as a learned table does.
+    """Each pair of columns is a clock hand: fast ones distinguish neighbours, slow ones distant
+    parts of the text. Unlike a learned table, it does not end at the context length.
     """
     speeds = 10_000.0 ** (-torch.arange(0, width, 2) / width)
     angles = torch.outer(torch.arange(context_length, dtype=torch.float32), speeds)  # (T, C / 2)
@@ -110,8 +109,8 @@ def fixed_positions(context_length: int, width: int) -> Tensor:
 
 
 def locate(place: int, sizes: list[int]) -> tuple[int, int]:
-    """Binary search in the ends of the shards: the shard is the first that ends after the token. An
-    empty shard ends where the one before it ends, so that "right" skips it.
+    """Binary search in the ends of the shards: the shard is the first one that ends after the
+    token. An empty shard ends where its predecessor ends, so "right" skips it.
     """
     ends = np.cumsum(sizes)
     shard = int(np.searchsorted(ends, place, side="right"))

@@ -2,7 +2,7 @@
 
 Its modules, in the order in which to read them: training, loss, muon, optimizer, schedule, dataset,
 config, checkpoint, parallel, allocator, layer_monitor, plots, tensorboard_log, memorisation,
-trainer, pretrain, pretrained, book. story_corpus and intervals measure what the story model
+trainer, pretraining, pretrained, book. story_corpus and intervals measure what the story model
 understands.
 """
 
@@ -23,13 +23,8 @@ from ch04_pretraining.layer_monitor import LayerMonitor
 from ch04_pretraining.loss import bits_per_byte, evaluate_loss, next_token_loss, token_losses
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
 from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, plot_losses
-from ch04_pretraining.pretrain import pretrain
-from ch04_pretraining.pretrained import (
-    from_pretrained,
-    run_checkpoint,
-    save_pretrained,
-    tokenizer_of,
-)
+from ch04_pretraining.pretrained import from_pretrained, save_pretrained, tokenizer_of
+from ch04_pretraining.pretraining import ensure_pretrained, pretrain
 from ch04_pretraining.schedule import SCHEDULES, warmup_cosine, warmup_stable_decay
 from ch04_pretraining.trainer import Trainer
 from ch04_pretraining.training import TrainState, train
@@ -48,6 +43,7 @@ __all__ = [
     "draw_dashboard",
     "draw_losses",
     "draw_samples",
+    "ensure_pretrained",
     "evaluate_loss",
     "fill_in",
     "find_checkpoint",
@@ -60,7 +56,6 @@ __all__ = [
     "next_token_loss",
     "plot_losses",
     "pretrain",
-    "run_checkpoint",
     "save_checkpoint",
     "save_pretrained",
     "set_learning_rate",

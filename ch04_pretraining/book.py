@@ -1,4 +1,4 @@
-"""The book's names of its pretraining chapter, as thin names over this project's functions."""
+"""The names of the book's pretraining chapter, as thin wrappers of this project's functions."""
 
 from collections.abc import Mapping
 from itertools import chain, islice, repeat
@@ -57,8 +57,8 @@ def calc_loss_batch(input_batch: Tensor, target_batch: Tensor, model: nn.Module,
 def calc_loss_loader(
     data_loader: DataLoader, model: nn.Module, device, num_batches: int | None = None
 ) -> float:
-    """Mean loss over the tokens of the first `num_batches` batches (all by default); NaN if
-    there is none.
+    """Mean loss over the tokens of the first `num_batches` batches (all by default); NaN without
+    any.
     """
     batches = [(x.to(device), y.to(device)) for x, y in islice(data_loader, num_batches)]
     return evaluate_loss(model, batches)[0] if batches else float("nan")
@@ -78,20 +78,20 @@ def train_model_simple(
 ) -> tuple[list[float], list[float], list[int]]:
     """The book's first loop: constant learning rate, no clipping, a sample after every epoch.
 
-    Returns (training losses, validation losses, tokens seen), one each `eval_freq` steps.
+    Returns (training losses, validation losses, tokens seen), one of each every `eval_freq` steps.
     """
     train_losses, val_losses, tokens_seen = [], [], []
 
-    def evaluate(progress: TrainState) -> dict:
-        if (progress.step - 1) % eval_freq == 0:
+    def evaluate(state: TrainState) -> dict:
+        if (state.step - 1) % eval_freq == 0:
             train_losses.append(calc_loss_loader(train_loader, model, device, eval_iter))
             val_losses.append(calc_loss_loader(val_loader, model, device, eval_iter))
-            tokens_seen.append(progress.tokens)
+            tokens_seen.append(state.tokens)
             print(
-                f"step {progress.step - 1:06d}: training loss {train_losses[-1]:.3f}, "
+                f"step {state.step - 1:06d}: training loss {train_losses[-1]:.3f}, "
                 f"validation loss {val_losses[-1]:.3f}"
             )
-        if progress.step % len(train_loader) == 0:
+        if state.step % len(train_loader) == 0:
             ids = text_to_token_ids(start_context, tokenizer).to(device)
             print(token_ids_to_text(generate(model, ids, 50), tokenizer).replace("\n", " "))
         return {}

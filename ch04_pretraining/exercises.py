@@ -2,8 +2,7 @@
 
     pytest tests/test_exercises.py --mine -k ch04
 
-The first hint stands in the docstring, a second one behind `hint("name")`; answers are in
-solutions.py.
+The docstring gives a first hint, `hint("name")` a second one; answers are in solutions.py.
 """
 
 import numpy as np
@@ -62,7 +61,7 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tenso
     """Logits (N, V), targets (N,) int64 -> (sum of the losses in nats, number of targets that
     count), scalars.
 
-    Targets of -100 count for nothing. Logits may be in the thousands. Without torch's own loss
+    Targets of -100 count for nothing. Logits may be in the thousands. Do not use torch's loss
     functions. Hint: what is exp(1000.0)?
     """
     raise NotImplementedError
@@ -77,52 +76,52 @@ def pooled_perplexity(losses: list[float], counts: list[int]) -> float:
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """(m, n) -> (m, n): the nearest matrix with all singular values 1, as Muon uses it, to a
-    thousandth.
+    """(m, n) -> (m, n): the nearest matrix whose singular values are all 1, accurate to 0.001. Muon
+    uses it as its update.
 
-    Without a decomposition: divide by the norm, then repeat X <- 1.5 X - 0.5 X X^T X
-    (Newton-Schulz). The singular values of `matrix` differ by a factor of at most a thousand. Hint:
-    what does one step do to a 1 x 1 matrix?
+    Do not use a decomposition: divide by the norm, then repeat X <- 1.5 X - 0.5 X X^T X
+    (Newton-Schulz). The singular values of `matrix` differ by a factor of at most 1,000. Hint: what
+    does one step do to a 1 x 1 matrix?
     """
     raise NotImplementedError
 
 
 def averaged_weights(steps: list[Tensor], decay: float) -> Tensor:
-    """A weight after each of n steps, oldest first -> its exponential average (same shape): a step
-    that is k steps older counts decay ** k as much, and the shares sum to 1. Hint: as Adam's m / (1
-    - beta ** t).
+    """A weight after each of n steps, oldest first -> its exponential moving average (same shape):
+    a step that is k steps older counts decay ** k times as much, and the factors sum to 1. Hint:
+    Adam's m / (1 - beta ** t).
     """
     raise NotImplementedError
 
 
 def warm_restarts(progress: float, cycles: int, final: float) -> float:
-    """The share of training that is over, in [0, 1) -> the multiplier of the rate: it falls from 1
-    to `final` along half a cosine and jumps up again, `cycles` times in all (Loshchilov and Hutter
+    """Progress of training, in [0, 1) -> the multiplier of the learning rate: it falls from 1 to
+    `final` along half a cosine and jumps back to 1, `cycles` times in all (Loshchilov and Hutter
     2017). Hint: one cycle is section 7's cosine without warm-up.
     """
     raise NotImplementedError
 
 
 def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], float]:
-    """Tensors of any shapes -> (the same, all scaled by one factor so that together they are no
-    longer than max_norm; their length before). The given tensors stay as they are; zeros stay
-    zeros. Hint: one long vector.
+    """Tensors of any shapes -> (scaled copies, their joint norm before): one factor for all, such
+    that the joint norm is at most max_norm. The given tensors are not changed; zeros stay zeros.
+    Hint: think of one long vector.
     """
     raise NotImplementedError
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Finite float32 numbers -> float32 numbers, rounded to what bfloat16 can hold: the nearest,
-    and of two equally near ones that whose last bit is 0. By the bits. Hint: a bfloat16 is the
-    upper half of a float32.
+    """Finite float32 numbers -> float32 numbers, rounded to the nearest that bfloat16 can hold, and
+    in a tie to the one whose last bit is 0. Work on the bits. Hint: a bfloat16 is the upper half of
+    a float32.
     """
     raise NotImplementedError
 
 
 def longest_copied(text: list[int], source: list[int]) -> int:
-    """The length of the longest run of tokens that stands in `text` and, word for word, in
-    `source`; 0 where there is none. Hint: how does the longest common run that ends here follow
-    from the one that ended one token ago?
+    """The length of the longest run of tokens that occurs both in `text` and in `source`; 0 if they
+    share no token. Hint: how does the longest common run that ends here follow from the one that
+    ended one token ago?
     """
     raise NotImplementedError
 
@@ -130,15 +129,14 @@ def longest_copied(text: list[int], source: list[int]) -> int:
 def split_c_attn(weight: Tensor, n_heads: int) -> Tensor:
     """GPT-2's attention matrix (C, 3 C), stored as (in, out), queries first, then keys, then values
     -> (3, H, C, D): the matrix of each head, so that x @ result[0, h] are the queries of head h,
-    (T, C) @ (C, D). Hint: a head owns D neighbouring columns.
+    (T, C) @ (C, D). Hint: each head has D adjacent columns.
     """
     raise NotImplementedError
 
 
 def power_law(n: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
-    """Sizes (k,) and losses (k,) -> (a, b) of the law loss = a * n ** -b that fits best in
-    logarithms (least squares).
-    Hint: a straight line.
+    """Sizes (k,) and losses (k,) -> (a, b) of the power law loss = a * n ** -b, fitted by least
+    squares in the logarithms. Hint: it is a straight line there.
     """
     raise NotImplementedError
 
@@ -146,8 +144,8 @@ def power_law(n: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
 def compute_optimal(
     flops: float, a: float, alpha: float, b: float, beta: float
 ) -> tuple[float, float]:
-    """A budget of work, and a loss of a * N ** -alpha + b * D ** -beta with N parameters after D
-    tokens -> the best (N, D). Training takes 6 N D FLOPs (Hoffmann et al. 2022, section 3.3). Hint:
-    one unknown is left; where is the slope zero?
+    """A budget of FLOPs, and the loss a * N ** -alpha + b * D ** -beta of N parameters after D
+    tokens -> the (N, D) with the lowest loss. Training takes 6 N D FLOPs (Hoffmann et al. 2022,
+    section 3.3). Hint: one unknown is left; where is the slope zero?
     """
     raise NotImplementedError

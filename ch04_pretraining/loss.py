@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch01_text import IGNORE
+from ch01_text.data import Batch
 from ch03_gpt import Precision
 
-Batch = tuple[Tensor, Tensor]
 # (model, batch) -> (sum of losses, number of tokens), both as scalar tensors
 LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
 

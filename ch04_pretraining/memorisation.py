@@ -1,14 +1,14 @@
-"""How much of what a model writes is copied: the share of its runs of eight tokens that occur
-verbatim in the training text (Carlini et al. 2023 measure the same with longer runs).
+"""How much of a model's output is copied: the share of its 8-grams that occur verbatim in the
+training text (Carlini et al. 2023 measure the same with longer runs).
 
-Read it beside the share of the held-out text: set phrases occur again without having been copied.
+Compare it with the share for held-out text: set phrases recur without having been copied.
 """
 
 from collections.abc import Iterable
 
 import numpy as np
 
-# odd and random-looking: different runs get different 64-bit numbers
+# odd and random-looking, so that different runs get different 64-bit hashes
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _CHUNK = 2**22
 
@@ -23,10 +23,9 @@ def ngram_hashes(tokens: np.ndarray, n: int = 8) -> np.ndarray:
 
 
 def ngram_overlap(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: int = 8) -> float:
-    """The share of the runs of `n` tokens in `texts` that occur in a training shard as well, in [0,
-    1].
+    """The share, in [0, 1], of the n-grams in `texts` that also occur in a training shard.
 
-    ValueError where no text is that long.
+    ValueError if no text has `n` tokens.
 
     >>> ngram_overlap([np.arange(5, 15)], [np.arange(14)], n=8)
     0.6666666666666666
@@ -39,7 +38,7 @@ def ngram_overlap(texts: Iterable[np.ndarray], shards: Iterable[np.ndarray], n: 
     for shard in shards:
         for first in range(0, len(shard), _CHUNK):
             hashes = ngram_hashes(np.asarray(shard[first : first + _CHUNK + n - 1]), n)
-            # of the few in the many would have to sort the many
+            # look the many up among the few: only the few have to be sorted
             places = np.searchsorted(runs[:-1], hashes)
             seen[places[runs[places] == hashes]] = True
     return float(times[seen].sum() / times.sum())

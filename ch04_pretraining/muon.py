@@ -1,10 +1,10 @@
 """Muon (Jordan et al. 2024): momentum, then the nearest orthogonal matrix as the update.
 
-Every matrix is a linear map, and its averaged gradient G = U S V^T usually has a few loud
-directions and many faint ones. Muon steps along U V^T instead, so that all directions are learned
-equally fast. The Newton-Schulz iteration approximates U V^T by matrix products alone: each round
-applies the odd polynomial p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the
-singular vectors as they are.
+The averaged gradient G = U S V^T of a weight matrix is usually dominated by a few large singular
+values. Muon steps along U V^T instead, so that all directions are learned equally fast. The
+Newton-Schulz iteration approximates U V^T by matrix products alone: each round applies the odd
+polynomial p(s) = a s + b s^3 + c s^5 to every singular value s and leaves the singular vectors as
+they are.
 """
 
 import math
@@ -38,9 +38,9 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     """(k, m, n) -> (k, m, n): `orthogonalize_reference` of k matrices at once, in their dtype.
 
     Every round multiplies x from the left by a polynomial of x x^T. For matrices at least twice as
-    wide as high it is cheaper to collect these (m, m) polynomials and to multiply by x once, at the
-    end. Squaring the singular values takes twice the digits, so bfloat16 multiplies by x in every
-    round.
+    wide as high it is cheaper to collect these (m, m) polynomials and to multiply x by their
+    product once, at the end. That squares the singular values and needs twice the digits, so in
+    bfloat16 x is multiplied in every round.
     """
     if matrices.shape[1] > matrices.shape[2]:
         return orthogonalize(matrices.mT).mT

@@ -37,9 +37,9 @@ def make_optimizers(
 ) -> list[Optimizer]:
     """Return the optimizers that together update every trainable parameter of `model` exactly once.
 
-    `lr` is AdamW's peak rate, `muon_lr` that of Muon. With "muon" the matrices of the transformer
-    blocks go to Muon, which computes in `dtype`, and everything else to AdamW. ValueError where
-    `name` is unknown.
+    `lr` is AdamW's peak learning rate, `muon_lr` that of Muon. With "muon" the matrices of the
+    transformer blocks go to Muon, which computes in `dtype`, and everything else to AdamW.
+    ValueError if `name` is unknown.
     """
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose {' or '.join(OPTIMIZERS)}")
@@ -61,7 +61,7 @@ def make_optimizers(
 
 
 def set_learning_rate(optimizers: list[Optimizer], multiplier: float) -> None:
-    """Set every group's rate to `multiplier` times its peak rate."""
+    """Set every group's learning rate to `multiplier` times its peak."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * multiplier

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 
 def _above(values: list[float]) -> float:
-    """The upper end of an axis from 0 for `values`, also when they are all 0."""
+    """The upper limit of an axis that starts at 0, even if all `values` are 0."""
     return 1.05 * max(values) or 1.0
 
 
@@ -55,7 +55,7 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
 
 
 def _mark_layers(axes: Axes, log: list[dict], quantity: str, title: str) -> None:
-    """One line a layer, from dark (first) to bright (last)."""
+    """One line per layer, from dark (first) to bright (last)."""
     entries = [entry for entry in log if entry.get("layers")]
     steps = [entry["step"] for entry in entries]
     names = list(entries[0]["layers"]) if entries else []

@@ -5,8 +5,6 @@ is used exactly once or the load fails: a key that is silently skipped is a bug 
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,12 +16,7 @@ from ch01_text import gpt2_tokenizer, load_tokenizer
 from ch01_text.run import write_atomically
 from ch01_text.saving import replacing
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining.checkpoint import (
-    find_checkpoint,
-    load_checkpoint,
-    load_tensors,
-    model_tensors,
-)
+from ch04_pretraining.checkpoint import load_checkpoint, load_tensors, model_tensors
 
 HUB_NAMES = {
     "gpt2": "openai-community/gpt2",
@@ -194,21 +187,6 @@ def tokenizer_of(weights: str | Path):
     if (Path(weights) / "tokenizer.json").is_file():
         return load_tokenizer(weights)
     return gpt2_tokenizer()
-
-
-def run_checkpoint(run: Path, *options: str) -> Path:
-    """The pretrained model of a run; where there is none yet, this chapter's command makes it,
-    with `options`.
-    """
-    folder = Path(run) / "ch04_pretraining" / "checkpoint"
-    if find_checkpoint(folder) is None:
-        print(f"there is no model in {run} yet: chapter 4 pretrains one first", file=sys.stderr)
-        command = Path(__file__).with_name("main.py")
-        if subprocess.run(
-            [sys.executable, command, "--run", run, *options], check=False
-        ).returncode:
-            raise ValueError(f"chapter 4 made no model in {run}; its own message stands above")
-    return find_checkpoint(folder)
 
 
 def save_pretrained(model: GPTModel, folder: str | Path) -> None:

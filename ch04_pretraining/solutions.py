@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def masked_cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Taking the largest logit off changes no probability and keeps every exponential at most 1."""
+    """Subtracting the largest logit changes no probability and keeps exponentials at most 1."""
     largest = logits.amax(dim=1, keepdim=True)
     log_sum = largest.squeeze(1) + (logits - largest).exp().sum(dim=1).log()
     counts = targets != -100
@@ -24,8 +24,8 @@ def pooled_perplexity(losses: list[float], counts: list[int]) -> float:
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """A step leaves the directions and takes each singular value s to 1.5 s - 0.5 s^3, which rests
-    at 1. Muon takes other coefficients and five steps, which is rougher and faster.
+    """A step keeps the singular vectors and maps each singular value s to 1.5 s - 0.5 s^3, whose
+    fixed point is 1. Muon takes other coefficients and five steps, which is less exact and faster.
     """
     x = matrix / matrix.norm()
     for _ in range(40):
@@ -34,8 +34,8 @@ def orthogonalize(matrix: Tensor) -> Tensor:
 
 
 def averaged_weights(steps: list[Tensor], decay: float) -> Tensor:
-    """Without the division the average would begin near 0 and be too small for the first 1 / (1
-    - decay) steps.
+    """Without the division the average would start near 0 and be too small for the first
+    1 / (1 - decay) steps.
     """
     average = torch.zeros_like(steps[0])
     for weight in steps:
@@ -44,22 +44,22 @@ def averaged_weights(steps: list[Tensor], decay: float) -> Tensor:
 
 
 def warm_restarts(progress: float, cycles: int, final: float) -> float:
-    """Each restart shakes the weights loose again; at the end of each cycle there is a model
+    """Each restart moves the weights away from where they settled; the end of each cycle is a model
     worth keeping.
     """
     return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * (progress * cycles % 1)))
 
 
 def clip_by_global_norm(gradients: list[Tensor], max_norm: float) -> tuple[list[Tensor], float]:
-    """One factor for all keeps the direction; clipping each tensor by itself would turn it."""
+    """One factor for all keeps the direction; clipping each tensor separately would change it."""
     norm = math.sqrt(sum(float(gradient.square().sum()) for gradient in gradients))
     factor = max_norm / max(norm, max_norm)
     return [gradient * factor for gradient in gradients], norm
 
 
 def to_bfloat16(x: np.ndarray) -> np.ndarray:
-    """Adding just under half of the last kept bit makes the cut round to nearest; that bit
-    itself decides a tie.
+    """Adding just under half of the last kept bit turns truncation into rounding to nearest; that
+    bit itself decides a tie.
     """
     bits = x.view(np.uint32)
     rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
@@ -67,7 +67,7 @@ def to_bfloat16(x: np.ndarray) -> np.ndarray:
 
 
 def longest_copied(text: list[int], source: list[int]) -> int:
-    """len(text) * len(source) steps; for a whole corpus one hashes runs instead, as
+    """This takes len(text) * len(source) steps; for a whole data set one hashes n-grams instead, as
     memorisation.py does.
     """
     longest, before = 0, [0] * (len(source) + 1)
@@ -81,8 +81,8 @@ def longest_copied(text: list[int], source: list[int]) -> int:
 
 
 def split_c_attn(weight: Tensor, n_heads: int) -> Tensor:
-    """The heads' matrices lie side by side in one, so that all queries, keys and values are one
-    product.
+    """The heads' matrices lie side by side in one matrix, so that one product gives all queries,
+    keys and values.
     """
     C = len(weight)
     parts = [
@@ -92,7 +92,7 @@ def split_c_attn(weight: Tensor, n_heads: int) -> Tensor:
 
 
 def power_law(n: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
-    """In logarithms a power law is a straight line, and its errors are relative ones."""
+    """In logarithms a power law is a straight line, and least squares weighs relative errors."""
     slope, intercept = np.polyfit(np.log(n), np.log(loss), 1)
     return math.exp(intercept), -slope
 
@@ -100,8 +100,8 @@ def power_law(n: np.ndarray, loss: np.ndarray) -> tuple[float, float]:
 def compute_optimal(
     flops: float, a: float, alpha: float, b: float, beta: float
 ) -> tuple[float, float]:
-    """At the best point a little more of one gains what the other loses by it: with alpha and beta
-    equal, model and data grow by the same factor.
+    """At the optimum, spending a little more on one gains exactly what the other loses. If alpha
+    equals beta, model and data grow by the same factor.
     """
     N = (alpha * a / (beta * b) * (flops / 6) ** beta) ** (1 / (alpha + beta))
     return N, flops / 6 / N

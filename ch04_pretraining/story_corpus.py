@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ch01_text import Tokenizer, batches_by_length, document_starts, encode_documents, right_pad
+from ch01_text import (
+    IGNORE,
+    Tokenizer,
+    batches_by_length,
+    document_starts,
+    encode_documents,
+    right_pad,
+)
 from ch01_text.storyworld import Story, plain_texts, stories
 from ch01_text.storyworld.questions import Question
 from ch01_text.storyworld.shortcuts import fit_bag_of_words, fit_majority, shortcut_answers
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining.dataset import TokenDataset, find_tokenizer, n_bytes
 from ch04_pretraining.intervals import wilson_interval
-from ch04_pretraining.loss import IGNORE, Batch, token_losses
+from ch04_pretraining.loss import Batch, token_losses
 
 # texts by level
 PLAIN_TEXTS, TRAINING_STORIES = {"plain": 5_000}, {"short-drill": 7_000, "base-drill": 7_000}

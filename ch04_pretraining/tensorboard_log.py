@@ -1,12 +1,10 @@
-"""The training log for TensorBoard, for those who watch their runs there."""
+"""The training log as TensorBoard events."""
 
 from pathlib import Path
 
 
 class TensorBoardLog:
-    """Writes log entries as events under `folder`; ValueError where TensorBoard is not
-    installed.
-    """
+    """Writes log entries as events under `folder`; ValueError if TensorBoard is not installed."""
 
     def __init__(self, folder: Path):
         try:

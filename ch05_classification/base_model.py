@@ -12,7 +12,7 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, preset_config
-from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
+from ch04_pretraining import PretrainConfig, ensure_pretrained, from_pretrained, tokenizer_of
 from ch05_classification.examples import Task
 
 VOCABULARY = 1000  # tokens at most, where the texts to classify are all there is to learn them from
@@ -45,19 +45,10 @@ def read_the_texts(task: Task, folder: Path, steps: int, seed: int) -> Path:
         (folder / "ch01_text").mkdir(parents=True)
         train_tokenizer(texts, str(file)).save(folder / "ch01_text")
         write_atomically(file, content)
-    run_checkpoint(
-        folder,
-        "--data",
-        str(file),
-        "--preset",
-        "messages",
-        "--steps",
-        str(steps),
-        "--seed",
-        str(seed),
-        "--tokenizer",
-        str(folder / "ch01_text"),
+    config = PretrainConfig(
+        str(file), str(folder / "ch01_text"), "messages", steps=steps, seed=seed
     )
+    ensure_pretrained(folder, config)
     return folder / "ch04_pretraining" / "best"
 
 
@@ -71,7 +62,7 @@ def find_base_model(task: Task, source: str, run: Path, seed: int, steps: int):
     if source not in ("pretrained", "scratch"):
         return from_pretrained(source), tokenizer_of(source)
     if task.about_stories:
-        checkpoint = run_checkpoint(run)
+        checkpoint = ensure_pretrained(run)
         model, tokenizer = from_pretrained(checkpoint), tokenizer_of(checkpoint)
     elif source == "pretrained":
         checkpoint = read_the_texts(task, run / f"{task.name}-{seed}", steps, seed)

@@ -18,7 +18,7 @@ from ch04_pretraining import (
     find_checkpoint,
     from_pretrained,
     load_checkpoint,
-    run_checkpoint,
+    ensure_pretrained,
     save_checkpoint,
     tokenizer_of,
 )
@@ -86,7 +86,7 @@ def base_chat(source: str, run: Path, precision: Precision) -> Chat:
 
     `source`: "pretrained" for the run's story model, or what `from_pretrained` takes.
     """
-    checkpoint = run_checkpoint(run) if source == "pretrained" else source
+    checkpoint = ensure_pretrained(run) if source == "pretrained" else source
     tokenizer = chat_tokenizer(tokenizer_of(checkpoint))
     model = from_pretrained(checkpoint)
     rotary = model.config.position == "rope"

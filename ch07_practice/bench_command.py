@@ -11,7 +11,7 @@ import torch
 
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import pick_device, pick_precision
-from ch04_pretraining import run_checkpoint
+from ch04_pretraining import ensure_pretrained
 from ch07_practice import decoding_bench, gpu_bench, training_bench
 from ch07_practice.contest import Rows
 from ch07_practice.machine import describe_machine
@@ -115,7 +115,7 @@ def bench(
             )
         elif what == "quantization":
             shorter = (QUICK_QUESTIONS, QUICK_TOKENS) if quick else ()
-            rows = quantization_table(run_checkpoint(run), save, *shorter)
+            rows = quantization_table(ensure_pretrained(run), save, *shorter)
         else:
             rows = gpu_bench.run_parts(gpu_bench.parts(where, folder / "gpu"), where, save)
     except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import Precision, pick_device, pick_precision
-from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
+from ch04_pretraining import ensure_pretrained, from_pretrained, tokenizer_of
 from ch07_practice.harness import Size, Subject, examine_subject
 from ch07_practice.tuned import tuned_checkpoints
 
@@ -20,9 +20,9 @@ Task = Literal["stories", "choice", "instructions", "text"]
 
 def open_subjects(run: Path, models: tuple[str, ...], precision: Precision) -> list[Subject]:
     """The models named, or the run's own: the pretrained one and all that chapter 6 made of it."""
-    sources = {name: name for name in models} or {"base": run_checkpoint(run)} | tuned_checkpoints(
-        run
-    )
+    sources = {name: name for name in models}
+    if not sources:
+        sources = {"base": ensure_pretrained(run)} | tuned_checkpoints(run)
     return [
         Subject(name, from_pretrained(source).to(precision.device), tokenizer_of(source), precision)
         for name, source in sources.items()

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import pick_device, pick_precision
-from ch04_pretraining import load_checkpoint, run_checkpoint
+from ch04_pretraining import ensure_pretrained, load_checkpoint
 from ch07_practice.harness import Finding, Subject
 from ch07_practice.labs import (
     Setting,
@@ -111,7 +111,7 @@ def labs(
     if questions < 1:
         raise ValueError(f"--questions must be at least 1, not {questions}")
     precision = pick_precision(pick_device(device))
-    model, tokenizer = load_checkpoint(run_checkpoint(run), precision.device)
+    model, tokenizer = load_checkpoint(ensure_pretrained(run), precision.device)
     setting = Setting(
         Subject("base", model, tokenizer, precision),
         tuned_chat(run, precision, stage),

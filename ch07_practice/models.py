@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ch03_gpt import GPTModel, pick_precision
-from ch04_pretraining import from_pretrained, run_checkpoint, tokenizer_of
+from ch04_pretraining import ensure_pretrained, from_pretrained, tokenizer_of
 from ch07_practice.fast_linear import CANDIDATES, make_fastest, pack, speed_note
 from ch07_practice.quantization import replace_linear
 
@@ -37,7 +37,7 @@ def open_model(run: Path, model: str | None, weights: str, device: torch.device)
     `from_pretrained` knows, or else of the run. Says on stderr whether int8 or int4 weights are
     faster here.
     """
-    source = run_checkpoint(run) if model is None else model
+    source = ensure_pretrained(run) if model is None else model
     plain = from_pretrained(source)
     if weights in CANDIDATES and device.type == "cpu":
         print(speed_note(weights, plain.config, pick_precision(device).dtype), file=sys.stderr)

@@ -18,7 +18,7 @@ import torch
 from ch01_text import BPETokenizer
 from ch01_text.storyworld import MAIN_KINDS, question_lines, stories
 from ch03_gpt import GPTModel, document_start
-from ch04_pretraining import run_checkpoint
+from ch04_pretraining import ensure_pretrained
 from ch04_pretraining.checkpoint import find_checkpoint
 from ch06_instruction.chat import END, SPECIALS, Message, check_conversation, prompt_ids
 from ch06_instruction.grading import final_answer
@@ -35,7 +35,7 @@ def find_checkpoints(run: Path) -> dict[str, Path]:
     """Stage -> its checkpoint in the run. "base", the story model, comes first; chapter 4 makes it
     where there is none.
     """
-    found = {"base": run_checkpoint(run)}
+    found = {"base": ensure_pretrained(run)}
     for stage in TUNED:
         if folder := find_checkpoint(run / "ch06_instruction" / stage):
             found[stage] = folder

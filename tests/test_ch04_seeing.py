@@ -1,4 +1,4 @@
-"""The probe, the dashboard, memorisation and TensorBoard, against the same quantities worked out
+"""The layer monitor, the dashboard, memorisation and TensorBoard, against the same quantities worked out
 by hand.
 """
 
@@ -30,8 +30,8 @@ TINY = GPTConfig(
 
 
 @pytest.fixture
-def probed():
-    """A model before and after one step of SGD with a probe, the batch, and what the probe
+def monitored():
+    """A model before and after one step of SGD with a monitor, the batch, and what the monitor
     found.
     """
     torch.manual_seed(0)
@@ -61,45 +61,47 @@ def test_every_parameter_belongs_to_one_layer():
         assert sorted(listed) == sorted(map(id, model.parameters()))
 
 
-def test_gradient_norms_are_those_of_the_mean_loss(probed):
+def test_gradient_norms_are_those_of_the_mean_loss(monitored):
     """Oracle: autograd on the mean loss; all layers together give the norm that clipping saw."""
-    loss, count = next_token_loss(probed.before, probed.batch)
+    loss, count = next_token_loss(monitored.before, monitored.batch)
     (loss / count).backward()
     total = 0.0
-    for layer, group in layer_parameters(probed.before).items():
+    for layer, group in layer_parameters(monitored.before).items():
         expected = torch.cat([p.grad.flatten() for p in group]).norm().item()
-        assert probed.entry["layers"][layer]["grad_norm"] == pytest.approx(expected, rel=1e-4)
+        assert monitored.entry["layers"][layer]["grad_norm"] == pytest.approx(expected, rel=1e-4)
         total += expected**2
-    assert total**0.5 == pytest.approx(probed.entry["grad_norm"], rel=1e-4)
+    assert total**0.5 == pytest.approx(monitored.entry["grad_norm"], rel=1e-4)
 
 
-def test_update_ratios_are_distance_over_size(probed):
+def test_update_ratios_are_distance_over_size(monitored):
     for (layer, before), after in zip(
-        layer_parameters(probed.before).items(),
-        layer_parameters(probed.model).values(),
+        layer_parameters(monitored.before).items(),
+        layer_parameters(monitored.model).values(),
         strict=True,
     ):
         old, new = (torch.cat([p.detach().flatten() for p in group]) for group in (before, after))
         expected = ((new - old).norm() / old.norm()).item()
         assert expected > 0
-        assert probed.entry["layers"][layer]["update_ratio"] == pytest.approx(expected, rel=1e-3)
+        assert monitored.entry["layers"][layer]["update_ratio"] == pytest.approx(expected, rel=1e-3)
 
 
-def test_activations_are_the_blocks_outputs(probed):
+def test_activations_are_the_blocks_outputs(monitored):
     """Oracle: the blocks called one after the other."""
-    x = probed.before.tok_emb(probed.batch[0]) + probed.before.pos_emb.weight[:12]
-    for block, found in zip(probed.before.trf_blocks, probed.entry["activations"], strict=True):
+    x = monitored.before.tok_emb(monitored.batch[0]) + monitored.before.pos_emb.weight[:12]
+    for block, found in zip(
+        monitored.before.trf_blocks, monitored.entry["activations"], strict=True
+    ):
         x = block(x)
         assert found["rms"] == pytest.approx(x.square().mean().sqrt().item(), rel=1e-4)
         assert found["max"] == pytest.approx(x.abs().max().item(), rel=1e-4)
 
 
-def test_a_probe_changes_nothing_and_leaves_no_hooks():
+def test_a_monitor_changes_nothing_and_leaves_no_hooks():
     """Oracle: the same training without it, bit for bit; with accumulation, too."""
     torch.manual_seed(0)
     ids = torch.randint(0, 40, (4, 13))
     weights = []
-    for with_probe in (False, True):
+    for with_monitor in (False, True):
         torch.manual_seed(1)
         model = GPTModel(TINY)
         train(
@@ -108,7 +110,7 @@ def test_a_probe_changes_nothing_and_leaves_no_hooks():
             steps=6,
             grad_accumulation=2,
             log_every=2,
-            monitor=LayerMonitor(model) if with_probe else None,
+            monitor=LayerMonitor(model) if with_monitor else None,
         )
         assert not any(block._forward_hooks for block in model.trf_blocks)
         weights.append(model.state_dict())
@@ -133,8 +135,8 @@ def test_a_log_of_one_entry_whose_rate_has_fallen_to_zero_is_drawn_without_a_war
     draw([entry]).savefig(tmp_path / "figure.png")
 
 
-def test_the_dashboard_shows_every_layer(probed):
-    entry = probed.entry | {"val_loss": 3.0, "val_bits_per_byte": 2.0, "sample": "ab\ncd $5"}
+def test_the_dashboard_shows_every_layer(monitored):
+    entry = monitored.entry | {"val_loss": 3.0, "val_bits_per_byte": 2.0, "sample": "ab\ncd $5"}
     figure = draw_dashboard([entry, entry | {"step": 2, "seconds": 1.0}])
     lines = [len(axes.get_lines()) for axes in figure.axes[:6]]
     assert lines == [2, 1, 1, 6, 7, 4]
@@ -165,7 +167,7 @@ def test_ngram_overlap_equals_a_loop(texts, shards, n):
     )
 
 
-def test_share_seen_across_chunks(monkeypatch):
+def test_ngram_overlap_across_chunks(monkeypatch):
     monkeypatch.setattr(memorisation, "_CHUNK", 5)
     assert ngram_overlap([np.arange(3, 14)], [np.arange(40)], n=8) == 1.0
     with pytest.raises(ValueError, match="8 tokens long"):
@@ -178,12 +180,12 @@ def test_different_runs_have_different_hashes():
     assert len(ngram_hashes(rows[:5])) == 0
 
 
-def test_tensorboard_events_can_be_read_back(probed, tmp_path):
+def test_tensorboard_events_can_be_read_back(monitored, tmp_path):
     """Oracle: TensorBoard's own reader."""
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    TensorBoardLog(tmp_path).write(probed.entry | {"sample": "abc", "val_loss": 2.0})
+    TensorBoardLog(tmp_path).write(monitored.entry | {"sample": "abc", "val_loss": 2.0})
     events = EventAccumulator(str(tmp_path)).Reload()
     names = events.Tags()["scalars"]
     assert {
@@ -196,7 +198,7 @@ def test_tensorboard_events_can_be_read_back(probed, tmp_path):
         "activation_rms/block 1",
     } <= set(names)
     (event,) = events.Scalars("train_loss")
-    assert (event.step, event.value) == (1, pytest.approx(probed.entry["train_loss"]))
+    assert (event.step, event.value) == (1, pytest.approx(monitored.entry["train_loss"]))
 
 
 def test_freed_memory_is_kept_where_the_c_library_can():

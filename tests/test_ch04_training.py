@@ -550,3 +550,13 @@ def test_windows_feed_the_loop():
     progress = train(GPTModel(TINY), batches, next_token_loss, steps=200, state=TrainState())
     assert progress.log[-1]["train_loss"] < 0.1
     assert progress.tokens == 200 * 8 * 12
+
+
+def test_only_one_module_of_the_chapter_knows_the_stories():
+    folder = Path(training.__file__).parent
+    knowing = {
+        path.name
+        for path in folder.glob("*.py")
+        if "ch01_text.storyworld" in path.read_text(encoding="utf-8")
+    }
+    assert knowing == {"story_corpus.py"}

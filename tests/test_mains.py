@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+
+from ch01_text.run import command_line
+from ch04_pretraining import PretrainConfig, ensure_pretrained
 
 ROOT = Path(__file__).parent.parent
 CH04 = ["ch04_pretraining/main.py", "--tokenizer", "char", "--preset", "tiny", "--batch-size", "2"]
@@ -185,6 +189,35 @@ def test_the_report_shows_every_stage(refusal, trained):
     assert "there are no results in" in refusal(
         "ch07_practice/main.py", "report", "--run", trained / "nothing"
     )
+
+
+def test_ch04_offers_every_flag_and_the_everyday_ones_first(monkeypatch, capsys):
+    """Oracle: the fields of the config, and the flags that DESIGN.md promises."""
+    from ch04_pretraining.main import main
+
+    monkeypatch.setattr(sys, "argv", ["main.py", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        command_line(main)
+    first, more = capsys.readouterr().out.split("more options")
+    flags = [re.findall(r"^[│ ]*(--[a-z-]+)", part, re.MULTILINE) for part in (first, more)]
+    promised = "data tokenizer preset tokens steps seconds init seed resume run device recipe"
+    assert set(flags[0]) == {f"--{name}" for name in promised.split()}
+    assert {"--optimizer", "--lr", "--dtype", "--compile", "--strategy", "--batch-size"} < set(
+        flags[1]
+    )
+    config = {f"--{field.name.replace('_', '-')}" for field in fields(PretrainConfig)}
+    assert config <= {*flags[0], *flags[1]}
+
+
+def test_a_model_that_is_missing_is_pretrained_once(text, tmp_path, capsys):
+    config = PretrainConfig(Path(text), "char", "tiny", steps=2, batch_size=2)
+    checkpoint = ensure_pretrained(tmp_path, config)
+    assert checkpoint == tmp_path / "ch04_pretraining" / "checkpoint"
+    made = (checkpoint / "model.safetensors").stat().st_mtime_ns
+    assert "there is no model in" in capsys.readouterr().err
+    assert ensure_pretrained(tmp_path, config) == checkpoint
+    assert (checkpoint / "model.safetensors").stat().st_mtime_ns == made
+    assert metrics_of(tmp_path / "ch04_pretraining")["settings"]["data"] == text
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 `main.py` calls it for the command line; later chapters call it when they need a model.
 """
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from ch01_text.run import chapter_folder, write_metrics
 from ch03_gpt import GPTModel, Precision, pick_device, pick_precision, preset_config
 from ch04_pretraining.checkpoint import find_checkpoint, plain_copy, read_training_state
-from ch04_pretraining.config import PretrainConfig
+from ch04_pretraining.config import PretrainConfig, fill_in
 from ch04_pretraining.dataset import load_dataset
 from ch04_pretraining.loss import next_token_loss
 from ch04_pretraining.parallel import init_distributed, is_rank_zero, rank_zero_first
@@ -63,8 +64,8 @@ def draw_plots(trainer: Trainer) -> None:
 def make_trainer(
     config: PretrainConfig, precision: Precision, run: Path, checkpoint: Path | None
 ) -> Trainer:
-    """Load the data, build the model, or load the weights to begin with, and put both into a
-    `Trainer`, which goes on where `checkpoint`, if given, was saved.
+    """Load the data, build the model or load its weights, and make a `Trainer` of them, which
+    resumes from `checkpoint` if that is given.
     """
     saved = read_training_state(checkpoint) if checkpoint else None
     if saved:
@@ -126,3 +127,12 @@ def pretrain(
             draw_plots(trainer)
         print_summary(metrics, folder)
     return metrics
+
+
+def ensure_pretrained(run: str | Path, config: PretrainConfig = PretrainConfig()) -> Path:
+    """The checkpoint of a run; if there is none yet, pretrain a model first, as `config` says."""
+    folder = Path(run) / CHAPTER / "checkpoint"
+    if find_checkpoint(folder) is None:
+        print(f"there is no model in {run} yet: chapter 4 pretrains one first", file=sys.stderr)
+        pretrain(fill_in(config), run=run)
+    return find_checkpoint(folder)
