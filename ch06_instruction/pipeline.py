@@ -15,10 +15,10 @@ import torch
 from ch01_text import BPETokenizer
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import (
+    ensure_pretrained,
     find_checkpoint,
     from_pretrained,
     load_checkpoint,
-    ensure_pretrained,
     save_checkpoint,
     tokenizer_of,
 )
