@@ -19,8 +19,7 @@ class ClassifierConfig:
     ValueError if a value is out of range.
     """
 
-    # holder, place, reason, ending (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or JSONL
-    # file.
+    # holder, place, ending (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or JSONL file.
     task: str = "holder"
     # Weights to start from. pretrained: the run's story model, or, for other texts, a small model
     # that chapter 4 pretrains on the training texts without their labels; scratch: untrained

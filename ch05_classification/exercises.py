@@ -35,9 +35,9 @@ hint = hints(
             " each."
         ),
         "order_features": (
-            "The last sentence decides how it ends, and the wish names what the hero hopes for:"
-            ' mark the words of the last sentence ("last:carrot"), and add whether a thing or'
-            " person of the wish is among them."
+            "The wish names the hero and the thing. The last sentence that names the thing, except"
+            " for the wish, says who has it: look for the hero's name there, and for the word that"
+            " follows it."
         ),
     }
 )
@@ -110,7 +110,8 @@ def order_features(text: str) -> list[str]:
     """A story without its ending -> features (any strings) for a logistic regression that counts
     them.
 
-    On "does it end well?" plain words fall well short of 80 % accuracy, because their order
-    decides. Do better than 80 %. Hint: mark some words with their position.
+    On "does it end well?" plain words are no better than chance, because their order decides.
+    Do better than 80 %. Hint: the story ends well if the hero has the thing that he or she wished
+    for.
     """
     raise NotImplementedError

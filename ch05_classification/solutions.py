@@ -54,32 +54,8 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 
 
 def order_features(text: str) -> list[str]:
-    sentences = [re.findall(r"\w+", sentence) for sentence in re.split(r"(?<=[.!?\"]) ", text)]
-    hopes = (
-        "wanted",
-        "wished",
-        "dreamed",
-        "longed",
-        "If only",
-        "love to have",
-        "promised",
-        "must",
-        "had to take",
-        "meant to",
-        "hope",
-        "missed",
-        "secret",
-        "think only",
-        "again",
-    )
-    hoped = [
-        word
-        for sentence in sentences
-        if any(hope in " ".join(sentence) for hope in hopes)
-        for word in sentence
-    ]
-    last = sentences[-1]
-    named = [
-        word for word in last if word in hoped and word not in sentences[-1][:1] and len(word) > 3
-    ]
-    return [f"last:{word}" for word in last] + [f"hoped and last: {bool(named)}"]
+    wish = re.search(r"(\w+) (?:wanted|had promised|hoped) to .*?the (\w+)", text)
+    hero, thing = wish.groups()
+    told = [one for one in re.findall(rf"[^.]*\b{thing}\b[^.]*", text) if "home" not in one]
+    # "gave Tom the kite", "Tom took the kite", "Tom left the kite": what follows the hero's name
+    return re.findall(rf"\b{hero} (\w+)", told[-1])

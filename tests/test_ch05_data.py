@@ -4,6 +4,7 @@ the world itself.
 
 import json
 import os
+from random import Random
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from ch01_text import CharTokenizer, fetch
+from ch01_text.storyworld import Cast, Event, Story, stories
+from ch01_text.storyworld.phrases import tell
 from ch05_classification import (
     LabelledTexts,
     Task,
@@ -31,7 +34,7 @@ from ch05_classification import (
     tokenize,
 )
 from ch05_classification.dataset import fingerprint
-from ch05_classification.story_tasks import match_by_words
+from ch05_classification.story_tasks import ending_shortcuts, match_by_words
 
 needs_messages = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),
@@ -270,6 +273,27 @@ def test_story_tasks(name):
             if word != "nobody"
         )
         assert told == sum(word != "nobody" for word in said)  # every answer is in its story
+
+
+def test_an_ending_is_what_the_world_says_and_its_shortcuts_read_single_sentences():
+    """Oracles: the state of the world after the last event, and two stories told by hand."""
+    told = {" ".join(story.sentences[:-1]): story for story in stories(400, seed=0)}
+    task = story_task("ending", 0, 60, 20, 20)
+    for text, label in zip(task.train.texts, task.train.labels, strict=True):
+        hero, wanted = told[text].cast.people[0], told[text].cast.things[0]
+        assert (told[text].world().holder(wanted) == hero) == (task.classes[label] == "happy")
+
+    def guesses(*events: Event) -> list[str]:
+        events = (Event("own", "Tom", "kite"), Event("wish", "Tom", "kite"), *events)
+        sentences = [tell(Random(0), event) for event in (*events, Event("sad", "Tom"))]
+        cast = Cast(("Tom", "Mia"), "Ben", ("kite",), ("mill",))
+        story = Story(tuple(sentences), events, (), cast, "sad", "base", "train")
+        return list(ending_shortcuts(story).values())
+
+    gift, walk = Event("give", "Tom", "kite", other="Mia"), Event("move", "Mia", place="mill")
+    assert guesses(gift) == ["happy", "happy"]
+    assert guesses(gift, walk) == ["sad", "happy"]
+    assert guesses(walk) == ["sad", "sad"]
 
 
 def test_matching_takes_the_words_their_use():
