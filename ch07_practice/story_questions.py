@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from random import Random
 
+from ch01_text.storyworld.scenery import WEATHERS
+
 from ch01_text.storyworld import (
     MAIN_KINDS,
     UNKNOWN,
@@ -19,7 +21,6 @@ from ch01_text.storyworld import (
     stories,
 )
 from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
-from ch01_text.storyworld.scenery import WEATHERS
 from ch01_text.storyworld.words import PLACES, PRONOUNS, the
 from ch06_instruction.chat import Message
 from ch06_instruction.grading import final_answer
