@@ -80,10 +80,12 @@ class GPTConfig:
     @property
     def hidden_dim(self) -> int:
         """Inner width of the feed-forward layer. SwiGLU has three matrices where GELU has two, so
-        8/3 x emb_dim (rounded up to a multiple of 8) keeps the parameter count (Shazeer 2020)."""
+        8/3 x emb_dim keeps the parameter count (Shazeer 2020), rounded up to a multiple of 32, the
+        group size of quantized weights.
+        """
         if self.ffn_dim is not None:
             return self.ffn_dim
-        return 4 * self.emb_dim if self.ffn == "gelu" else -(-8 * self.emb_dim // 24) * 8
+        return 4 * self.emb_dim if self.ffn == "gelu" else -(-8 * self.emb_dim // 96) * 32
 
     @classmethod
     def of(cls, config: "GPTConfig | Mapping") -> "GPTConfig":

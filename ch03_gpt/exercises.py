@@ -144,7 +144,7 @@ def write_with_cache(model: GPTModel, ids: Tensor, max_new_tokens: int) -> Tenso
     raise NotImplementedError
 
 
-def swiglu_width(emb_dim: int, multiple: int = 8) -> int:
+def swiglu_width(emb_dim: int, multiple: int = 32) -> int:
     """The smallest multiple of `multiple` that is at least 8/3 emb_dim: the inner width at which
     SwiGLU's three matrices have as many weights as GELU's two with 4 emb_dim. Use integers, so that
     nothing is rounded. Hint: where does 8/3 come from? 3 C h = 8 C^2.

@@ -103,7 +103,7 @@ def write_with_cache(model: GPTModel, ids: Tensor, max_new_tokens: int) -> Tenso
     return ids
 
 
-def swiglu_width(emb_dim: int, multiple: int = 8) -> int:
+def swiglu_width(emb_dim: int, multiple: int = 32) -> int:
     """Hardware likes multiples; Llama 2 rounds 8/3 of 4,096 up to a multiple of 256, which is
     11,008.
     """

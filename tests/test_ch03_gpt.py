@@ -144,6 +144,12 @@ def test_parameter_counts_equal_the_published_ones(name, published):
         assert GPTModel(PRESETS[name]).n_parameters() == published
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_matrices_of_presets_divide_into_groups_of_quantized_weights(name):
+    """Oracle: chapter 7's groups of 32 inputs."""
+    assert (PRESETS[name].emb_dim % 32, PRESETS[name].hidden_dim % 32) == (0, 0)
+
+
 def test_the_books_dictionary_builds_the_books_model():
     """Oracle: the book's count, 163,009,536 without weight tying."""
     with torch.device("meta"):
@@ -457,7 +463,7 @@ def test_main_leaves_complete_metrics(tmp_path):
     command = [sys.executable, "ch03_gpt/main.py", "--preset", "tiny", "--run", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     metrics = json.loads((tmp_path / "ch03_gpt" / "metrics.json").read_text(encoding="utf-8"))
-    assert metrics["n_params"] == 133_504
+    assert metrics["n_params"] == 139_648
     assert min(metrics[name] for name in ("flops_per_token", "tokens_per_s", "cached_speedup")) > 0
     result = subprocess.run(
         [*command[:2], "--preset", "gpt9", "--run", str(tmp_path / "no")],

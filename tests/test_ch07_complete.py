@@ -112,7 +112,7 @@ def test_speculation_changes_nothing_but_the_speed(run_folder):
     [
         ([""], "the prompt is empty"),
         (["Once", "--stop", ""], "a stop string is empty"),
-        (["Once", "--temperature", "0", "--top-k", "5"], "top_k says how to draw"),
+        (["Once", "--temperature", "0", "--top-k", "5"], "top_k filters what is sampled"),
         (["Once", "--regex", "(a"], "unterminated subpattern at position 0"),
         (["Once", "--max-new-tokens", "0"], "at least 1"),
         (
