@@ -1,7 +1,7 @@
 """Chapter 1: texts, tokenizers, data loaders.
 
 Its modules, in the order in which to read them: text_datasets, tokenizer, bpe, bpe_training, data,
-token_shards, saving, run, practice. `storyworld/` writes the stories.
+token_shards, saving, hub, run, practice. `storyworld/` writes the stories.
 """
 
 from ch01_text.bpe import BPETokenizer, gpt2_tokenizer, load_tokenizer

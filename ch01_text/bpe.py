@@ -17,6 +17,7 @@ from typing import Self
 import regex
 
 from ch01_text.bpe_training import BYTES, count_words, train_merges
+from ch01_text.hub import hub_folder
 from ch01_text.tokenizer import (
     END_OF_TEXT,
     FILE_NAME,
@@ -194,6 +195,11 @@ class BPETokenizer:
                 f"{vocab_bpe} and {encoder_json} do not belong together: their token ids differ"
             )
         return cls(tokens, special_ids, merges=merges)
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path) -> Self:
+        """The byte-level BPE of a folder or of a Hub repository such as `Qwen/Qwen2.5-0.5B`."""
+        return cls.load(hub_folder(name_or_folder, ["tokenizer.json", "tokenizer_config.json"]))
 
     @property
     def n_vocab(self) -> int:

@@ -1,7 +1,7 @@
 """How a byte-pair encoding is learned, fast: words are counted once, and a merge touches only the
 words that contain its pair.
 
-`train_merges_reference` counts everything anew for every merge, as the paper's listing does.
+`train_merges_reference` recounts all pairs for every merge, as the paper's listing does.
 """
 
 import heapq
@@ -47,7 +47,7 @@ def merge_pair(word: list[int], pair: Pair, new: int) -> list[int]:
 
 
 def train_merges_reference(word_counts: Counter[str], n_new: int) -> list[tuple[bytes, bytes]]:
-    """The paper's algorithm as it stands: count all pairs, merge the most frequent one, repeat."""
+    """The paper's algorithm: count all pairs, merge the most frequent one, repeat."""
     tokens = [bytes([b]) for b in BYTES]
     words = {word: list(word.encode().translate(_BYTE_TO_ID)) for word in word_counts}
     merges = []
@@ -73,8 +73,8 @@ def train_merges(
     """Learn up to `n_new` tokens beyond the 256 bytes: (all tokens in order of their ids, the
     merges).
 
-    The most frequent pair is merged first; ties go to the lower ids. A union that is a token
-    already (reached by another split) keeps its id.
+    The most frequent pair is merged first; ties go to the lower ids. A union that is already a
+    token, made from another pair, keeps its id.
     """
     tokens = [bytes([b]) for b in BYTES]
     ids = {token: i for i, token in enumerate(tokens)}
@@ -86,7 +86,7 @@ def train_merges(
     merges = []
     while len(tokens) < 256 + n_new and queue:
         count, pair = heapq.heappop(queue)
-        if counts[pair] != -count:  # an older count: put the pair back where it belongs now
+        if counts[pair] != -count:  # outdated: push the pair again, with its present count
             if 0 < counts[pair] < -count:
                 heapq.heappush(queue, (-counts[pair], pair))
             continue

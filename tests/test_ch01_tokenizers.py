@@ -351,7 +351,7 @@ def test_other_peoples_byte_level_tokenizers_are_read(tmp_path, name):
     theirs.save(str(tmp_path / "tokenizer.json"))
     ours = BPETokenizer.load(tmp_path)
     ours.save(tmp_path)
-    again = BPETokenizer.load(tmp_path)
+    again = BPETokenizer.from_pretrained(tmp_path)
     assert (ours.n_vocab, ours.eot_id) == (theirs.get_vocab_size(), 0)
     for text in [*NASTY, "not 1999 <|user|> to be, e\u0301 1 2  345\n6"]:
         ids = theirs.encode(text).ids
@@ -402,6 +402,8 @@ def test_all_possible_merges_stand_in_for_the_learned_ones(tmp_path_factory, tex
 def test_missing_damaged_old_and_unknown_files_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"there is no tokenizer.json"):
         load_tokenizer(tmp_path)
+    with pytest.raises(ValueError, match="is no folder, and no Hub repository"):
+        BPETokenizer.from_pretrained(tmp_path / "none")
     for content, words in (
         ("{", "is damaged"),
         ('{"type": "bpe", "tokens": []}', "made by an earlier version; train the tokenizer again"),
