@@ -134,7 +134,7 @@ def print_report(bpe: BPETokenizer, table: pd.DataFrame, held_out: str) -> None:
 
 
 def main(
-    data: str | Path = "shakespeare",
+    data: str = "shakespeare",
     vocab_size: int = 4096,
     run: Path = Path("runs/default"),
     seed: int = 1337,
@@ -149,7 +149,7 @@ def main(
         seed: Accepted as in every chapter; training an encoding draws no random numbers.
         device: Accepted as in every chapter; tokenizing runs on the CPU.
     """
-    began, data = time.perf_counter(), str(data)
+    began, data = time.perf_counter(), str(data)  # a Path, too, is written to metrics.json
     documents = load_documents(data)
     n_chars = sum(map(len, documents))
     train_documents, held_out_documents = split_documents(documents)

@@ -63,11 +63,12 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # Python does this for stderr by default
     try:
+        no_none = (tyro.conf.DisallowNone,)  # a flag that is left out is None; nobody types it
         if isinstance(main, dict):
-            tyro.extras.subcommand_cli_from_dict(main)
+            tyro.extras.subcommand_cli_from_dict(main, config=no_none)
         else:
             config = inspect.signature(main).parameters.get("config")
-            tyro.cli(main, registry=config and _two_groups(config.default))
+            tyro.cli(main, config=no_none, registry=config and _two_groups(config.default))
     except (ValueError, OSError) as error:
         from_system = isinstance(error, OSError) and error.filename and error.strerror
         words = f"{error.filename}: {error.strerror}" if from_system else str(error)

@@ -2,8 +2,7 @@
 
 Its modules, in the order in which to read them: training, loss, muon, optimizer, schedule, dataset,
 config, checkpoint, parallel, allocator, layer_monitor, plots, tensorboard_log, memorisation,
-trainer, hf_format, hf_weights, pretraining, book. story_corpus and intervals measure what the story
-model understands.
+trainer, hf_format, hf_weights, pretraining, intervals, story_corpus, book.
 """
 
 from ch04_pretraining.book import (

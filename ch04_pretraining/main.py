@@ -13,21 +13,21 @@ from ch04_pretraining.pretraining import pretrain
 def main(
     config: Annotated[PretrainConfig, arg(name="")] = PretrainConfig(),
     *,
-    recipe: str | None = None,
     resume: bool = False,
     run: Path = Path("runs/default"),
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    recipe: str | None = None,
 ) -> dict:
     """Pretrain a GPT on a text and save it as the checkpoint that the later chapters use.
 
-    Settings whose default is None come from the recipe.
+    A setting whose default is None comes from the recipe that suits the text.
 
     Args:
-        recipe: Settings by name for what is not given here: storyworld, shakespeare, chars-500k,
-            chars-2m, chars-4m; by default what suits the text.
         resume: Continue from the run folder's checkpoint.
         run: Folder of the run; results go to RUN/ch04_pretraining.
         device: Where to compute; auto prefers a GPU.
+        recipe: Settings by name for what is not given here: storyworld, shakespeare, chars-500k,
+            chars-2m, chars-4m; by default what suits the text.
     """
     return pretrain(fill_in(config, recipe), run=run, device=device, resume=resume)
 
