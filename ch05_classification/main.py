@@ -132,8 +132,7 @@ def main(
 
     Args:
         config: What is trained, and how.
-        classify: Train nothing: classify this text with the run's classifier, or, with "-", every
-            line of standard input.
+        classify: Train nothing: classify this text, or, with "-", every line of standard input.
         repeats: Train this many times, each time with the next seed: another split, other weights.
         ablation: Compare variants: which token, which weights, which width, how many labels.
         run: Folder of the run; results go to RUN/ch05_classification.

@@ -3,9 +3,11 @@
 import io
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 
@@ -41,6 +43,19 @@ def run(*arguments: object) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [str(SCRIPT), *map(str, arguments)])
         runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_the_command_offers_every_flag_and_the_everyday_ones_first(capsys):
+    """Oracle: the fields of the config, and the flags that the contract promises."""
+    with pytest.raises(SystemExit, match="0"):
+        run("--help")
+    first, more = capsys.readouterr().out.split("more options")
+    flags = [re.findall(r"^[│| ]*(--[a-z][a-z-]*)", part, re.MULTILINE) for part in (first, more)]
+    everyday = "task from lora-rank epochs train-rows seed run device classify repeats ablation"
+    assert set(flags[0]) == {f"--{name}" for name in everyday.split()}
+    config = {f"--{field.name.replace('_', '-')}" for field in fields(ClassifierConfig)}
+    assert config - {"--start"} <= {*flags[0], *flags[1]}
+    assert "--dtype" in flags[1]
 
 
 @pytest.fixture(scope="module")
