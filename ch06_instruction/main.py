@@ -5,6 +5,7 @@ rewards; every stage is measured.
 import json
 import time
 from dataclasses import KW_ONLY, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -25,13 +26,7 @@ from ch06_instruction.best_of_n import best_of_n, majority_vote, pass_at_n, samp
 from ch06_instruction.config import DPOConfig, GRPOConfig, PPOConfig, RewardConfig, SFTConfig
 from ch06_instruction.evaluation import evaluate_sampled, sampled_kl
 from ch06_instruction.grading import accuracy_by, grade
-from ch06_instruction.pipeline import (
-    AlignmentConfig,
-    AlignmentData,
-    AlignmentPipeline,
-    StageResult,
-    base_chat,
-)
+from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, StageResult, base_chat
 from ch06_instruction.plots import STAGES, draw_losses, draw_rollouts, draw_stages
 from ch06_instruction.rewards import RewardFn, model_reward
 from ch06_instruction.sft_from_file import sft_from_file
@@ -122,23 +117,18 @@ def main(
     began = time.perf_counter()
     precision = pick_precision(pick_device(device), dtype)
     folder = chapter_folder(run, CHAPTER)
-    recipes = AlignmentConfig(sft, reward, dpo, ppo, grpo)
-
-    def make_pipeline(data: AlignmentData | StoryworldData) -> AlignmentPipeline:
-        def base() -> Chat:
-            return base_chat(config.start, Path(run), precision)
-
-        return AlignmentPipeline(folder, base, data, recipes, precision, seed)
-
+    make_pipeline = partial(
+        AlignmentPipeline,
+        folder,
+        partial(base_chat, config.start, Path(run), precision),
+        config=AlignmentConfig(sft, reward, dpo, ppo, grpo),
+        precision=precision,
+        seed=seed,
+    )
     if config.data != "storyworld":
         return sft_from_file(config.data, make_pipeline, config.judge_url, config.judge_model)
-    data = StoryworldData(
-        config.conversations,
-        round(config.replay * config.conversations),
-        config.pairs,
-        config.prompts,
-        seed,
-    )
+    n_replay = round(config.replay * config.conversations)
+    data = StoryworldData(config.conversations, n_replay, config.pairs, config.prompts, seed)
     metrics = run_stages(config.stage, make_pipeline(data), config.questions)
     metrics["wall_seconds"] = time.perf_counter() - began
     write_metrics(folder, metrics)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.optim import Optimizer
 
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
@@ -57,6 +58,13 @@ def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
         parameter.requires_grad_(".lora." in name or name in ("tok_emb.weight", "out_head.weight"))
 
 
+def sft_optimizers(model: GPTModel, config: SFTConfig, dtype: torch.dtype) -> list[Optimizer]:
+    """The optimizers that a recipe asks for."""
+    return make_optimizers(
+        model, config.optimizer, config.peak_lr, config.muon_lr, config.weight_decay, dtype
+    )
+
+
 def train_sft(
     model: GPTModel,
     chats: Sequence[EncodedChat],
@@ -90,14 +98,7 @@ def train_sft(
         steps=steps,
         log_every=max(1, steps // 10),
         evaluate=evaluate,
-        optimizers=make_optimizers(
-            model,
-            config.optimizer,
-            config.peak_lr,
-            config.muon_lr,
-            config.weight_decay,
-            precision.dtype,
-        ),
+        optimizers=sft_optimizers(model, config, precision.dtype),
         schedule=SCHEDULES["wsd"](),
         precision=precision,
         description="instruction tuning",
