@@ -258,7 +258,7 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
         ({"train_rows": -5}, "--train-rows must be a positive number, not -5"),
         ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
         ({"lora_rank": 2, "trainable": "head"}, "leave --trainable out"),
-        ({"start": "no/such/place"}, "is no folder, and no Hub name"),
+        ({"start": "no/such/place"}, "is no folder, and no Hub repository"),
         ({"test": "missing.csv"}, "missing.csv"),
         ({"task": "holder", "test": "x.csv"}, "has test rows of its own"),
     ],
