@@ -139,8 +139,8 @@ def from_pretrained(name_or_folder: str | Path) -> GPTModel:
     """Return a GPTModel (float32, CPU, eval mode) from `gpt2`, `gpt2-medium`, `gpt2-large`,
     `gpt2-xl`, a Hub repository, or a folder: one of our checkpoints or another of a known shape.
 
-    ValueError if it cannot be found or its shape is unknown, if a tensor is missing or left over, or
-    if one of our checkpoints has the tokenizer of another run.
+    ValueError if it cannot be found or its shape is unknown, if a tensor is missing or left over,
+    or if one of our checkpoints has the tokenizer of another run.
     """
     folder = _folder_of(name_or_folder)
     model = read_weights(folder)
