@@ -27,11 +27,10 @@ from ch05_classification import (
     sms_table,
     sms_task,
     split_rows,
-    story_task,
     tokenize,
 )
 from ch05_classification.dataset import fingerprint
-from ch05_classification.story_tasks import match_by_words
+from ch05_classification.story_tasks import match_by_words, story_task
 
 needs_messages = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),

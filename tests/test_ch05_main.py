@@ -29,11 +29,11 @@ from ch05_classification import (
     read_table,
     run_task,
     sms_task,
-    story_task,
 )
 from ch05_classification.ablations import few_labels
 from ch05_classification.base_model import find_base_model
 from ch05_classification.main import main
+from ch05_classification.story_tasks import story_task
 
 SCRIPT = Path(__file__).parent.parent / "ch05_classification" / "main.py"
 

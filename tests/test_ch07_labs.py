@@ -22,7 +22,7 @@ from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch03_gpt import GPTModel, complete, pick_precision, preset_config
 from ch03_gpt.generation import Completion
 from ch04_pretraining import load_checkpoint, save_checkpoint
-from ch06_instruction import stages
+from ch06_instruction import storyworld_tasks
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.storyworld_tasks import FORM_WORDS, REFUSAL, instructions
@@ -441,7 +441,8 @@ def test_a_missing_tuned_model_is_trained_by_chapter_6(setting, tmp_path, monkey
     """In this process: no `main.py` is started. Oracles: chapter 6's checkpoint, and its answers."""
     base = setting.base
     save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", base.model, base.tokenizer)
-    monkeypatch.setattr(stages, "Plan", partial(stages.Plan, conversations=8))
+    little = partial(storyworld_tasks.StoryworldData, n_conversations=8, n_replay=2)
+    monkeypatch.setattr(storyworld_tasks, "StoryworldData", little)
     monkeypatch.setattr(subprocess, "Popen", None)
     chat = tuned_chat(tmp_path, FLOAT32)
     saved, _ = load_checkpoint(tmp_path / "ch06_instruction" / "sft")
