@@ -1,7 +1,7 @@
 """Appendix A: PyTorch, from a tensor's memory to several processes.
 
-Modules in reading order: memory, graph, network, toy_data, training, landscape, saving, speed,
-multi_process, plots.
+Its modules, in the order in which to read them: memory, graph, network, toy_data, training,
+landscape, saving, speed, multi_process, plots.
 """
 
 from appendix_a.graph import draw_graph, node_gradients, topological_order

@@ -1,8 +1,8 @@
 """Appendix B: machine learning from the ground up, with NumPy alone.
 
-Modules in reading order: tensor, functions, graph, finite_differences, nn, layers, convolution,
-recurrent, attention, gpt, losses, optimizers, schedules, saving, training, text_models, regression,
-digits, classifiers, image_experiments, small_talk, chat, plots, bench.
+Its modules, in the order in which to read them: tensor, functions, graph, finite_differences, nn,
+layers, convolution, recurrent, attention, gpt, losses, optimizers, schedules, saving, training,
+text_models, regression, digits, classifiers, image_experiments, small_talk, chat, plots, bench.
 """
 
 from appendix_b.attention import (

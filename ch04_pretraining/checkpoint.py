@@ -17,11 +17,10 @@ from torch.optim import Optimizer
 from ch01_text import RandomWindows, load_tokenizer
 from ch01_text.saving import find_whole, replacing
 from ch03_gpt import GPTModel
-from ch04_pretraining.hf_format import CUSTOM
 from ch04_pretraining.hf_weights import (
+    check_vocabulary,
     load_tensors,
     model_tensors,
-    read_settings,
     read_weights,
     write_weights,
 )
@@ -88,13 +87,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu"):
                 f"the checkpoint {found} is incomplete: {name} is missing; train it again"
             )
     model, tokenizer = read_weights(found), load_tokenizer(found)
-    unused = model.config.vocab_size - tokenizer.n_vocab
-    # others round the vocabulary of a model up, we do not
-    if unused < 0 or (unused and CUSTOM in read_settings(found)):
-        raise ValueError(
-            f"the checkpoint {found} has a model of {model.config.vocab_size} tokens but a "
-            f"tokenizer of {tokenizer.n_vocab}: they are not from the same run"
-        )
+    check_vocabulary(found, model, tokenizer)
     return model.to(device), tokenizer
 
 

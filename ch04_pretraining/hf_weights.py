@@ -139,10 +139,26 @@ def from_pretrained(name_or_folder: str | Path) -> GPTModel:
     """Return a GPTModel (float32, CPU, eval mode) from `gpt2`, `gpt2-medium`, `gpt2-large`,
     `gpt2-xl`, a Hub repository, or a folder: one of our checkpoints or another of a known shape.
 
-    ValueError if it cannot be found or its shape is unknown, or if a tensor is missing or left
-    over.
+    ValueError if it cannot be found or its shape is unknown, if a tensor is missing or left over,
+    or if one of our checkpoints has the tokenizer of another run.
     """
-    return read_weights(_folder_of(name_or_folder))
+    folder = _folder_of(name_or_folder)
+    model = read_weights(folder)
+    if CUSTOM in read_settings(folder) and (folder / "tokenizer.json").is_file():
+        check_vocabulary(folder, model, load_tokenizer(folder))
+    return model
+
+
+def check_vocabulary(folder: Path, model: GPTModel, tokenizer) -> None:
+    """ValueError unless the tokenizer's ids fit the model. Others round the vocabulary of a model
+    up; in our checkpoints the two are equal.
+    """
+    unused = model.config.vocab_size - tokenizer.n_vocab
+    if unused < 0 or (unused and CUSTOM in read_settings(folder)):
+        raise ValueError(
+            f"the checkpoint {folder} has a model of {model.config.vocab_size} tokens but a "
+            f"tokenizer of {tokenizer.n_vocab}: they are not from the same run"
+        )
 
 
 def tokenizer_of(name_or_folder: str | Path):

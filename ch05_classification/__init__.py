@@ -63,7 +63,6 @@ from ch05_classification.metrics import (
     softmax,
 )
 from ch05_classification.sms import create_balanced_dataset, sms_table, sms_task
-from ch05_classification.story_tasks import story_task
 
 __all__ = [
     "ClassifierConfig",
@@ -112,7 +111,6 @@ __all__ = [
     "sms_task",
     "softmax",
     "split_rows",
-    "story_task",
     "tokenize",
     "train_classifier",
     "train_classifier_simple",

@@ -4,8 +4,8 @@ function.
 Its modules, in the order in which to read them: chat, batches, log_probs, chat_datasets,
 contamination, config, sft, grading, answering, evaluation, preferences, reward_model, rewards,
 best_of_n, preference_losses, policy, dpo, rollouts, advantages, policy_losses, grpo, ppo, pipeline,
-sft_from_file, judge, plots, book. storyworld_tasks writes the instructions about stories; only main
-imports it.
+sft_from_file, judge, storyworld_tasks, plots, book. Only main imports storyworld_tasks, which
+writes the instructions about stories.
 """
 
 from ch06_instruction.advantages import (

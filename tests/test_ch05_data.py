@@ -30,7 +30,6 @@ from ch05_classification import (
     sms_table,
     sms_task,
     split_rows,
-    story_task,
     tokenize,
 )
 from ch05_classification.dataset import fingerprint

@@ -29,11 +29,11 @@ from ch05_classification import (
     read_table,
     run_task,
     sms_task,
-    story_task,
 )
 from ch05_classification.ablations import few_labels
 from ch05_classification.base_model import find_base_model
 from ch05_classification.main import main
+from ch05_classification.story_tasks import story_task
 
 SCRIPT = Path(__file__).parent.parent / "ch05_classification" / "main.py"
 
@@ -255,7 +255,7 @@ def test_a_model_of_the_messages_helps_to_find_spam(tmp_path):
         ({"train_rows": -5}, "--train-rows must be a positive number, not -5"),
         ({"lora_rank": -1}, "--lora-rank must be 0 (no LoRA) or more"),
         ({"lora_rank": 2, "trainable": "head"}, "leave --trainable out"),
-        ({"start": "no/such/place"}, "is no folder, and no Hub name"),
+        ({"start": "no/such/place"}, "is no folder, and no Hub repository"),
         ({"test": "missing.csv"}, "missing.csv"),
         ({"task": "holder", "test": "x.csv"}, "has test rows of its own"),
     ],

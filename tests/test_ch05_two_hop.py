@@ -15,10 +15,9 @@ from ch05_classification import (
     LabelledTexts,
     classify,
     predict_logits,
-    story_task,
     tokenize,
 )
-from ch05_classification.story_tasks import ask_for_the_place
+from ch05_classification.story_tasks import ask_for_the_place, story_task
 from ch05_classification.two_hop import predict, with_second_hop
 
 CPU = pick_precision(torch.device("cpu"), "float32")

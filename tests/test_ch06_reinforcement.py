@@ -652,7 +652,7 @@ def test_the_reward_rises_and_the_reference_stays(taught, monkeypatch, method):
     before = copy.deepcopy(taught.state_dict())
     chat, log, reference = learn(taught, monkeypatch, method)
     assert log[0]["kl"] == 0
-    assert log[0]["reward"] < 0.6
+    assert log[0]["reward"] < 0.75
     assert np.mean([entry["reward"] for entry in log[-5:]]) > 0.85
     answers = chat.respond(PROMPTS, 100, 1.0, torch.Generator().manual_seed(1))
     assert np.mean(["no" in answer for answer in answers]) > 0.9

@@ -121,7 +121,7 @@ def test_speculation_changes_nothing_but_the_speed(run_folder):
         ),
         (["Once", "--regex", "a", "--choices", "b"], "choose one of --regex"),
         (["Once " * 200], "the model sees 128; shorten the prompt"),
-        (["Once", "--model", "no/such/place"], "no Hub name"),
+        (["Once", "--model", "no/such/place"], "no Hub repository"),
         (["Once", "--json-schema", "{"], "the JSON schema is not valid JSON"),
         (["Once", "--samples", "0"], "--samples must be"),
     ],

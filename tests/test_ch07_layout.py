@@ -25,7 +25,9 @@ def run(script: str) -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_sub_package_lists_its_modules(package):
-    text = ast.get_docstring(ast.parse((CHAPTER / package / "__init__.py").read_text("utf-8")))
+    text = ast.get_docstring(
+        ast.parse((CHAPTER / package / "__init__.py").read_text(encoding="utf-8"))
+    )
     listed = re.search(r"in the order in which to read them: ([^.]+)\.", text).group(1)
     modules = {path.stem for path in (CHAPTER / package).glob("*.py")} - {"__init__"}
     assert sorted(re.findall(r"\w+", listed)) == sorted(modules)
@@ -33,7 +35,9 @@ def test_a_sub_package_lists_its_modules(package):
 
 def test_every_package_and_data_file_is_installed():
     """Oracle: the folders and the files that are not Python."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
     packages = ["ch07_practice", *(f"ch07_practice.{name}" for name in PACKAGES)]
     assert [name for name in settings["packages"] if name.startswith("ch07_practice")] == packages
     declared = {
@@ -49,7 +53,7 @@ def test_every_package_and_data_file_is_installed():
 def test_the_chat_page_is_found_as_package_data():
     from ch07_practice.serving.chat_page import chat_page
 
-    page = files("ch07_practice.serving").joinpath("chat_page.html").read_text("utf-8")
+    page = files("ch07_practice.serving").joinpath("chat_page.html").read_text(encoding="utf-8")
     assert chat_page()[0] == page
 
 
@@ -68,7 +72,7 @@ def test_importing_the_chapter_loads_no_heavy_package():
 def test_only_one_module_knows_the_storyworld(path):
     imported = {
         node.module if isinstance(node, ast.ImportFrom) else alias.name
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
@@ -96,7 +100,7 @@ def test_server_and_evaluation_work_without_the_storyworld(module):
         pytest.importorskip("fastapi")
     run(
         "import importlib, sys\n"
-        "import ch04_pretraining.questions, ch06_instruction.answering, ch06_instruction.chat\n"
+        "import ch04_pretraining.story_corpus, ch06_instruction.answering, ch06_instruction.chat\n"
         "for name in [one for one in sys.modules if one.startswith('ch01_text.storyworld')]:\n"
         "    del sys.modules[name]\n"
         "sys.modules['ch01_text.storyworld'] = None  # an import of it raises ImportError\n"
@@ -108,7 +112,7 @@ def test_server_and_evaluation_work_without_the_storyworld(module):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(CHAPTER)))
 def test_no_module_starts_a_command_as_a_process(path):
     """The functions behind a `main.py` are called; its name appears in docstrings at most."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     documentation = {
         ast.get_docstring(node, clean=False)
         for node in ast.walk(tree)

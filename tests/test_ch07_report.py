@@ -33,7 +33,7 @@ class Tags(HTMLParser):
     def __init__(self, page: str):
         super().__init__()
         self.found: list[tuple[str, dict]] = []
-        self.push(page)
+        self.feed(page)
 
     def handle_starttag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))

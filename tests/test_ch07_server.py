@@ -265,7 +265,7 @@ REFUSED = [  # changes of a good chat request, or a body as it is; status; words
     ({"model": None}, 400, "model: Field required"),
     ({"messages": []}, 400, "at least one message"),
     ({"messages": [{"role": "poet", "content": "hm"}]}, 400, "unknown role 'poet'"),
-    ({"messages": [*ASK, {"role": "assistant", "content": "So."}]}, 400, "the user"),
+    ({"messages": [*ASK, {"role": "assistant", "content": "So."}]}, 400, "user message"),
     ({"messages": [{"role": "user", "content": " "}]}, 400, "is empty"),
     (
         {"messages": [{"role": "user", "content": "word " * 300}]},

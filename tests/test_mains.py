@@ -169,8 +169,8 @@ def test_the_report_shows_a_classifier(tmp_path):
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "Classification on holder" in text
     assert (
-        "54.7% of 1,000 test rows right (51.6% to 57.7%); best counter of words 33.7%, best cheap"
-        " rule 34.5%" in text
+        "54.7% of 1,000 test rows right (51.6% to 57.7%); best bag of words 33.7%, best"
+        " shortcut 34.5%" in text
     )
 
 
@@ -345,7 +345,7 @@ def test_ch04_starts_from_other_weights(text, trained, tmp_path):
         (["--tokens", "-5"], "--tokens must be a positive number, not -5"),
         (["--seconds", "nan"], "--seconds must be a positive number, not nan"),
         (["--seconds", "inf"], "--seconds must be a positive number, not inf"),
-        (["--init", "no/such/place"], "is no folder, and no Hub name"),
+        (["--init", "no/such/place"], "is no folder, and no Hub repository"),
     ],
 )
 def test_ch04_refuses_wrong_input(refusal, text, tmp_path, arguments, words):

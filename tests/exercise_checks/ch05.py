@@ -11,8 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.class_weight import compute_class_weight
 
-from ch05_classification import calibration_error, story_task
+from ch05_classification import calibration_error
 from ch05_classification.lora import LinearWithLoRA
+from ch05_classification.story_tasks import story_task
 from exercise_checks.expect import expect
 
 
