@@ -43,7 +43,7 @@ from ch06_instruction.grading import accuracy_with_ci, exact_match, final_answer
 from ch06_instruction.rewards import RewardFn, match_reward, prompt_key
 
 REFUSAL = "Sorry, the story does not say."
-PLAIN_RATE = 0.6  # of questions are worded as in the stories
+PLAIN_RATE = 0.6  # of questions, at least, are worded as in the stories
 UNANSWERABLE_RATE = 0.1  # of questions are about somebody whom the story does not mention
 LIST_RATE = 0.15  # of instructions are not questions
 TURNS = 6  # most questions about one story in a training conversation
@@ -51,16 +51,10 @@ FORM_REWARD = 0.1  # for a wrong answer in the form asked for; the right answer 
 KINDS = ("right", "honest", "brief", "polite")  # of preferences
 
 # How else a question is worded, and how a form is asked for; the test's words are not in training.
+BEFORE = ("", "Please tell me: ", "I wonder: ", "Can you help me? ", "Here is my question. ")
+BEHIND = ("", " Tell me, please.", " Do you know?", " Thank you.", " Please answer.")
 WRAPPINGS = {
-    "train": (
-        "Please tell me: {}",
-        "I wonder: {}",
-        "Can you help me? {}",
-        "Here is my question. {}",
-        "{} Tell me, please.",
-        "{} Do you know?",
-        "{} Thank you.",
-    ),
+    "train": tuple(f"{before}{{}}{behind}" for before in BEFORE for behind in BEHIND),
     "test": ("Now tell me: {}", "{} Please tell me.", "I have read the story. {}"),
 }
 FORM_WORDS = {
@@ -211,7 +205,7 @@ class Author:
         different = dict.fromkeys(drawn)
         return [self.ask(question, not number) for number, question in enumerate(different)]
 
-    def list(self) -> Instruction:
+    def list_names(self) -> Instruction:
         """Name all people, or all things, in the order of the story."""
         cast, prose = self.story.cast, self.story.prose
         what, members = self.rng.choice((("people", cast.people), ("things", cast.things)))
@@ -228,7 +222,7 @@ class Author:
 
     def write(self, turns: int) -> list[Instruction]:
         """A conversation: a list, or up to `turns` questions."""
-        return [self.list()] if self.rng.random() < LIST_RATE else self.questions(turns)
+        return [self.list_names()] if self.rng.random() < LIST_RATE else self.questions(turns)
 
 
 def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:
