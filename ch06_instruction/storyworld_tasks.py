@@ -34,7 +34,7 @@ from ch01_text.storyworld import (
     where_is,
 )
 from ch01_text.storyworld.words import PEOPLE, at, the
-from ch04_pretraining.story_corpus import AnswerLoss, answer_mask, story_documents
+from ch04_pretraining.story_corpus import LATE, AnswerLoss, answer_mask, story_documents
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, Message, Prompt
 from ch06_instruction.chat_datasets import Preference
@@ -46,7 +46,7 @@ REFUSAL = "Sorry, the story does not say."
 PLAIN_RATE = 0.6  # of questions, at least, are worded as in the stories
 UNANSWERABLE_RATE = 0.1  # of questions are about somebody whom the story does not mention
 LIST_RATE = 0.15  # of instructions are not questions
-TURNS = 6  # most questions about one story in a training conversation
+TURNS = 4  # most questions about one story in a training conversation
 FORM_REWARD = 0.1  # for a wrong answer in the form asked for; the right answer gets 1
 KINDS = ("right", "honest", "brief", "polite")  # of preferences
 
@@ -192,7 +192,7 @@ class Author:
     def questions(self, turns: int) -> list[Instruction]:
         """Up to `turns` questions about the same part of the story, which comes with the first."""
         rng, story = self.rng, self.story
-        first = rng.choice(story.questions)
+        first = rng.choice(story.questions[-LATE:])  # as chapter 4 measures
         world, position = story.world(first), first.position
         drawn = [
             first,
