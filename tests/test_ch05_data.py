@@ -33,7 +33,7 @@ from ch05_classification import (
     tokenize,
 )
 from ch05_classification.dataset import fingerprint
-from ch05_classification.story_tasks import ending_shortcuts, match_by_words
+from ch05_classification.story_tasks import ending_shortcuts, match_by_words, story_task
 
 needs_messages = pytest.mark.skipif(
     not os.environ.get("LLM_COMPANION_DATA"),
