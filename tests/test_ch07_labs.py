@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from ch01_text.storyworld import small_questions, stories
 from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch03_gpt import GPTModel, complete, pick_precision, preset_config
 from ch03_gpt.generation import Completion
-from ch04_pretraining import save_checkpoint
+from ch04_pretraining import load_checkpoint, save_checkpoint
+from ch06_instruction import stages
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import chat_model, chat_tokenizer
 from ch06_instruction.storyworld_tasks import FORM_WORDS, REFUSAL, instructions
@@ -29,6 +31,7 @@ from ch07_practice.labs import context, few_shot, injection, steps, structured, 
 from ch07_practice.labs.labs_command import LABS, draw_labs, labs
 from ch07_practice.labs.search_index import Bm25Index, TfidfIndex, VectorIndex, embed, words
 from ch07_practice.labs.setting import Setting, continue_responses
+from ch07_practice.load_model import tuned_chat
 from ch07_practice.story_questions import (
     absent_place,
     draw_pairs,
@@ -428,6 +431,19 @@ def test_questions_are_about_the_end_of_the_story():
 
 
 # The command
+
+
+@pytest.mark.slow
+def test_a_missing_tuned_model_is_trained_by_chapter_6(setting, tmp_path, monkeypatch):
+    """In this process: no `main.py` is started. Oracles: chapter 6's checkpoint, and its answers."""
+    base = setting.base
+    save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", base.model, base.tokenizer)
+    monkeypatch.setattr(stages, "Plan", partial(stages.Plan, conversations=8))
+    monkeypatch.setattr(subprocess, "Popen", None)
+    chat = tuned_chat(tmp_path, FLOAT32)
+    saved, _ = load_checkpoint(tmp_path / "ch06_instruction" / "sft")
+    assert torch.equal(saved.tok_emb.weight, chat.model.tok_emb.weight)
+    assert len(chat.respond([user_message("Where is Tom?")])) == 1
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 from matplotlib import colormaps
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
@@ -133,6 +134,49 @@ def columns(runs: Sequence[TrainingRun]) -> tuple[list[int], list[int], list[flo
     )
 
 
+def _draw_size(
+    axes: Axes,
+    law: ScalingLaw,
+    n_params: int,
+    tokens: np.ndarray,
+    points: Sequence[TrainingRun],
+    scale: int,
+    colour,
+) -> None:
+    """The fitted line of one model size, dotted if it was not in the grid, and its runs. `scale`
+    converts tokens to the unit of the x-axis.
+    """
+    axes.plot(
+        tokens * scale,
+        law.loss(n_params, tokens),
+        color=colour,
+        linewidth=1,
+        linestyle="-" if points else ":",
+        label=f"{n_params:,} parameters",
+    )
+    xs, losses = [run.n_tokens * scale for run in points], [run.loss for run in points]
+    axes.plot(xs, losses, "o", color=colour)
+
+
+def _draw_target(
+    axes: Axes, law: ScalingLaw, target: TrainingRun, span: tuple[float, float], x: float
+) -> None:
+    """The prediction for the larger run with its range, and the measured loss."""
+    predicted = law.loss(target.n_params, target.n_tokens)
+    axes.errorbar(
+        [x],
+        [predicted],
+        yerr=[[max(0, predicted - span[0])], [max(0, span[1] - predicted)]],
+        color="#D55E00",
+        marker="_",
+        markersize=14,
+        capsize=4,
+        label=f"predicted: {predicted:.3f}",
+    )
+    label = f"measured afterwards: {target.loss:.3f}"
+    axes.plot([x], [target.loss], "*", markersize=13, color="black", label=label)
+
+
 def draw_scaling(
     runs: Sequence[TrainingRun], law: ScalingLaw, target: TrainingRun, span: tuple[float, float]
 ) -> Figure:
@@ -147,63 +191,19 @@ def draw_scaling(
         colour = colormaps["viridis"](number / len(sizes))
         points = [run for run in runs if run.n_params == n]
         for axes, scale in ((by_tokens, 1), (by_compute, 6 * n)):
-            axes.plot(
-                tokens * scale,
-                law.loss(n, tokens),
-                color=colour,
-                linewidth=1,
-                linestyle="-" if points else ":",
-                label=f"{n:,} parameters",
-            )
-            axes.plot(
-                [run.n_tokens * scale for run in points],
-                [run.loss for run in points],
-                "o",
-                color=colour,
-            )
-    for axes, x in (
-        (by_tokens, target.n_tokens),
-        (by_compute, 6 * target.n_params * target.n_tokens),
-    ):
-        predicted = law.loss(target.n_params, target.n_tokens)
-        axes.errorbar(
-            [x],
-            [predicted],
-            yerr=[[max(0, predicted - span[0])], [max(0, span[1] - predicted)]],
-            color="#D55E00",
-            marker="_",
-            markersize=14,
-            capsize=4,
-            label=f"predicted: {predicted:.3f}",
-        )
-        axes.plot(
-            [x],
-            [target.loss],
-            "*",
-            markersize=13,
-            color="black",
-            label=f"measured afterwards: {target.loss:.3f}",
-        )
+            _draw_size(axes, law, n, tokens, points, scale, colour)
+    _draw_target(by_tokens, law, target, span, target.n_tokens)
+    _draw_target(by_compute, law, target, span, 6 * target.n_params * target.n_tokens)
     flops = np.geomspace(6 * sizes[0] * tokens[0], 6 * sizes[-1] * tokens[-1], 60)
-    by_compute.plot(
-        flops,
-        [law.loss(*law.best_size(one)) for one in flops],
-        "--",
-        color="#555555",
-        label="best size for the compute",
-    )
-    by_tokens.set(xscale="log", xlabel="tokens", ylabel="held-out loss (nats per token)")
-    by_compute.set(
-        xscale="log", xlabel="training operations (6 N D)", ylabel="held-out loss (nats per token)"
-    )
+    best = [law.loss(*law.best_size(one)) for one in flops]
+    by_compute.plot(flops, best, "--", color="#555555", label="best size for the compute")
+    for axes, label in ((by_tokens, "tokens"), (by_compute, "training operations (6 N D)")):
+        axes.set(xscale="log", xlabel=label, ylabel="held-out loss (nats per token)")
+        axes.grid(alpha=0.3)
     by_tokens.xaxis.set_minor_formatter(NullFormatter())
     by_compute.legend(fontsize=7)
-    figure.suptitle(
-        f"L(N, D) = {law.E:.3g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}",
-        fontsize=10,
-    )
-    for axes in (by_tokens, by_compute):
-        axes.grid(alpha=0.3)
+    formula = f"L(N, D) = {law.E:.3g} + {law.A:.4g} / N^{law.a:.3f} + {law.B:.4g} / D^{law.b:.3f}"
+    figure.suptitle(formula, fontsize=10)
     return figure
 
 
