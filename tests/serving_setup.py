@@ -46,7 +46,7 @@ def wild_checkpoint(folder: Path, tokenizer: BPETokenizer, seed: int, **shape) -
 
 def make_run(folder: Path, **shape) -> Path:
     """A run with an untrained story model and an untrained tuned model of the given shape."""
-    tokenizer = BPETokenizer.train([story.text for story in stories(60)], 1000)
+    tokenizer = BPETokenizer.train([story.text for story in stories(60)], 600)
     wild_checkpoint(folder / "ch04_pretraining" / "checkpoint", tokenizer, 0)
     wild_checkpoint(folder / "ch06_instruction" / "sft", chat_tokenizer(tokenizer), 1, **shape)
     return folder

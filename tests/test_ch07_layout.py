@@ -96,7 +96,7 @@ def test_server_and_evaluation_work_without_the_storyworld(module):
         pytest.importorskip("fastapi")
     run(
         "import importlib, sys\n"
-        "import ch04_pretraining.questions, ch06_instruction.answering, ch06_instruction.chat\n"
+        "import ch04_pretraining.story_corpus, ch06_instruction.answering, ch06_instruction.chat\n"
         "for name in [one for one in sys.modules if one.startswith('ch01_text.storyworld')]:\n"
         "    del sys.modules[name]\n"
         "sys.modules['ch01_text.storyworld'] = None  # an import of it raises ImportError\n"

@@ -33,7 +33,9 @@ class GeneratedText:
         if event.token is not None:
             self.n_tokens += 1
             if event.logprobs is not None:
-                self.pending.append((self.n_released + len(self.stream.withheld), self._entry(event)))
+                self.pending.append(
+                    (self.n_released + len(self.stream.withheld), self._entry(event))
+                )
             piece = self.stream.push(event.token)
         self.finish_reason = "stop" if self.stream.stopped else event.finish_reason
         if self.finish_reason:
