@@ -155,7 +155,7 @@ def run_stages(stage: str, pipeline: AlignmentPipeline, questions: int) -> dict:
     folder, path = pipeline.folder, pipeline.folder / "metrics.json"
     tests = {
         "test": list(instructions(questions, 1)),
-        "longer": list(instructions(max(1, questions // 8), 2, level="base", only="question")),
+        "longer": list(instructions(max(1, questions // 8), 2, level="long", only="question")),
     }
     metrics: dict = {}
     if stage not in ("sft", "all") and path.is_file():

@@ -509,10 +509,11 @@ def test_small_questions_have_true_answers_and_end_in_the_one_that_was_asked():
                 wanted = [(one.question.text, plain)]
             assert asked == wanted
             assert one.answerable == (about in re.findall(r"\w+", one.story.prose))
+            assert (one.kind == "unknown") == (not one.answerable)
             kinds[one.kind, len(asked), one.answerable] += 1
-    assert kinds["where-thing", 2, True] >= 20 and kinds["where-thing", 1, True] >= 20, kinds
-    assert all(kinds[kind, 1, False] >= 10 for kind in ("where-person", "who-has", "where-thing"))
-    assert all(kinds[kind, 1, True] >= 20 for kind in ("where-person", "who-has")), kinds
+    singles = ("where-person", True), ("who-has", True), ("where-thing", True), ("unknown", False)
+    counts = [kinds["where-thing", 2, True], *(kinds[kind, 1, told] for kind, told in singles)]
+    assert min(counts) >= 20, kinds
 
 
 class Judge(BaseHTTPRequestHandler):

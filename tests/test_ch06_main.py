@@ -19,12 +19,7 @@ from ch04_pretraining.story_corpus import story_documents
 from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
 from ch06_instruction.main import InstructionConfig, main
 from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, base_chat, encode_all
-from ch06_instruction.storyworld_tasks import (
-    StoryworldData,
-    conversations,
-    encode_replay,
-    replay_documents,
-)
+from ch06_instruction.storyworld_tasks import StoryworldData, conversations, encode_replay
 
 ROOT = Path(__file__).parent.parent
 FEW = dict(conversations=64, questions=12, pairs=16, prompts=8)
@@ -103,30 +98,17 @@ def test_the_assistants_words_are_learned(story_run):
     whole = ["".join(one.response for one in several) for several in conversations(60, 3)]
     # long ones are cut
     assert all(expected.endswith(text) for expected, text in zip(whole, said, strict=True))
-    assert len({text.split()[0] for text in said}) > 3  # questions, lists, sentences...
+    assert {text.split()[0] for text in said} == {"Q:", "A:"}  # questions and lists
 
 
 def test_of_replayed_texts_the_answers_are_learned(story_run):
-    """Oracle: the lines of texts as chapter 4 reads them, without the question about a stranger."""
+    """Oracle: the lines of texts as chapter 4 reads them."""
     tokenizer = base_chat("pretrained", story_run, CPU).tokenizer
-    documents = replay_documents(80, 3)
-    told = story_documents("train", {"plain": 40, "short-steps-drill": 40}, 3)
-    strangers = 0
-    for chat, text in zip(encode_replay(tokenizer, documents, 10_000), told, strict=True):
-        asked = tokenizer.decode(chat.ids[1:])
-        for who in re.findall(r"Q: Where did (\w+) go\?\nA: nobody knows\n", asked):
-            if who not in text:
-                asked, strangers = (
-                    asked.replace(f"Q: Where did {who} go?\nA: nobody knows\n", ""),
-                    strangers + 1,
-                )
-        assert asked == text
-        assert (
-            learned_text(tokenizer, chat)
-            == "".join(re.findall(r"^A:(.*\n)", tokenizer.decode(chat.ids[1:]), re.MULTILINE))
-            != ""
-        )
-    assert 15 <= strangers <= 33  # 0.3 of 80, within 2.2 standard deviations
+    documents = story_documents("train", 40, 3)
+    for chat, text in zip(encode_replay(tokenizer, documents, 10_000), documents, strict=True):
+        assert tokenizer.decode(chat.ids[1:]) == text
+        answers = "".join(re.findall(r"^A:(.*\n)", text, re.MULTILINE))
+        assert learned_text(tokenizer, chat) == answers != ""
     short, whole = (encode_replay(tokenizer, documents, context) for context in (60, 10_000))
     assert [(chat.ids[:61], chat.assistant_mask[:61], True) for chat in whole] == [
         (chat.ids, chat.assistant_mask, chat.truncated) for chat in short
@@ -148,7 +130,7 @@ def test_replay_comes_with_the_conversations(story_run, monkeypatch):
         [m for one in several for m in one.conversation()] for several in conversations(30, 5)
     ]
     assert given == encode_all(chat, exchanges) + encode_replay(
-        chat.tokenizer, replay_documents(6, 8), chat.model.config.context_length
+        chat.tokenizer, story_documents("train", 6, 8), chat.model.config.context_length
     )
     assert (done.metrics["conversations"], done.metrics["replayed"]) == (30, 6)
 
