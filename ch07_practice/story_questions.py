@@ -12,19 +12,20 @@ from random import Random
 from ch01_text.storyworld.scenery import WEATHERS
 
 from ch01_text.storyworld import (
-    MAIN_KINDS,
+    KINDS,
+    NOBODY,
     UNKNOWN,
     Question,
     Story,
     question_lines,
-    small_questions,
     stories,
+    where_is,
+    who_has,
 )
-from ch01_text.storyworld.questions import ANSWER_TYPE, PERSON, PLACE
-from ch01_text.storyworld.words import PLACES, PRONOUNS, the
+from ch01_text.storyworld.phrases import PHRASES
+from ch01_text.storyworld.words import PEOPLE, PLACES, the
 from ch06_instruction.chat import Message
 from ch06_instruction.grading import final_answer
-from ch06_instruction.storyworld_tasks import LEVELS
 
 Pair = tuple[Story, Question]
 
@@ -40,7 +41,7 @@ def user_message(*lines: str) -> list[Message]:
 
 def ask(story: Story, question: Question) -> list[Message]:
     """The story up to the question, and the question, in one user message, as chapter 6 asks."""
-    return user_message(story.prose[: question.position], question.text)
+    return user_message(story.told(question), question.text)
 
 
 def story_prompt(messages: Sequence[Message]) -> str:
@@ -64,42 +65,40 @@ def story_prompt(messages: Sequence[Message]) -> str:
 
 
 def draw_stories(n: int, seed: int, split: str = "test") -> list[Story]:
-    """`n` brief stories of a split."""
-    return list(stories(n, split=split, level=LEVELS["test"], seed=seed))
+    """`n` stories of a split."""
+    return list(stories(n, split=split, seed=seed))
+
+
+def answerable(story: Story, kinds: Sequence[str] = KINDS) -> list[Question]:
+    """The questions of the given kinds that the story answers."""
+    return [one for one in story.questions if one.kind in kinds and one.answer != UNKNOWN]
 
 
 def draw_story(seed: int) -> dict[str, str]:
-    """An unseen story up to a question about a place or a possession, with the true answer."""
-    for story in stories(split="test", level=LEVELS["test"], seed=seed):
-        if candidates := [one for one in story.questions if one.kind in MAIN_KINDS]:
+    """An unseen story up to a question that it answers, with the true answer."""
+    for story in stories(split="test", seed=seed):
+        if candidates := answerable(story):
             question = Random(seed).choice(candidates)
             return {
-                "story": story.prose[: question.position],
+                "story": story.told(question),
                 "question": question.text,
                 "answer": question.answer,
             }
 
 
-def closing_pairs(drawn: Iterable[Story], kinds: Sequence[str] = MAIN_KINDS) -> Iterator[Pair]:
-    """For each story that has one, an answerable question of the given kinds about its end."""
+def closing_pairs(drawn: Iterable[Story], kinds: Sequence[str] = KINDS) -> Iterator[Pair]:
+    """For each story that has one, the last answerable question of the given kinds about its
+    end.
+    """
     for story in drawn:
-        candidates = [
-            question
-            for question in story.questions
-            if question.position == len(story.prose)
-            and question.kind in kinds
-            and question.answer not in ("", UNKNOWN)
-        ]
-        if candidates:
-            yield story, candidates[story.events[-1].sentence % len(candidates)]
+        for question in answerable(story, kinds)[-1:]:
+            if question.position == len(story.sentences):
+                yield story, question
 
 
-def draw_pairs(
-    n: int, seed: int, split: str = "test", kinds: Sequence[str] = MAIN_KINDS
-) -> list[Pair]:
+def draw_pairs(n: int, seed: int, split: str = "test", kinds: Sequence[str] = KINDS) -> list[Pair]:
     """`n` stories, each with a question about its end."""
-    drawn = stories(split=split, level=LEVELS["test"], seed=seed)
-    return list(islice(closing_pairs(drawn, kinds), n))
+    return list(islice(closing_pairs(stories(split=split, seed=seed), kinds), n))
 
 
 def draw_two_step_pairs(n: int, seed: int) -> list[Pair]:
@@ -108,10 +107,8 @@ def draw_two_step_pairs(n: int, seed: int) -> list[Pair]:
     """
     pairs = (
         (story, question)
-        for story in stories(split="test", level=LEVELS["test"], seed=seed)
-        for question in [
-            one for one in story.questions if one.kind == "where-object" and one.hops == 2
-        ][:1]
+        for story in stories(split="test", seed=seed)
+        for question in [one for one in story.questions if one.hops == 2][:1]
     )
     return list(islice(pairs, n))
 
@@ -120,47 +117,37 @@ def draw_short_pairs(tokenizer, split: str, n: int, seed: int, max_tokens: int) 
     """`n` questions, one per story, whose prompts have at most `max_tokens` tokens."""
     pairs = (
         (story, question)
-        for story in stories(split=split, level=LEVELS["test"], seed=seed)
+        for story in stories(split=split, seed=seed)
         for question in [
             one
-            for one in story.questions
-            if one.kind in MAIN_KINDS and len(tokenizer.encode(story.prompt(one))) <= max_tokens
+            for one in answerable(story)
+            if len(tokenizer.encode(story.prompt(one))) <= max_tokens
         ][:1]
     )
     return list(islice(pairs, n))
 
 
 def answer_choices(story: Story, question: Question) -> list[str]:
-    """All people, places or things of the story that the question could be about, the right answer
-    among them.
+    """All people or places of the story that the question could be about, the right answer among
+    them.
     """
-    cast, kind = story.cast, ANSWER_TYPE[question.kind]
-    if kind == PERSON:
-        choices = [*cast.people, "nobody"]
-    elif kind == PLACE:
-        choices = [the(place) for place in cast.places]
-    else:
-        choices = [*map(the, (*cast.things, *filter(None, [cast.container]))), "nothing"]
-    return list(dict.fromkeys([*choices, question.answer]))
+    if question.kind == "who-has":
+        return [*story.cast.people, NOBODY]
+    return [the(place) for place in story.cast.places]
 
 
 def known_answers(pair: Pair) -> dict[str, str]:
     """Every answerable question about a place or an owner, at the moment of the pair's question
     -> its answer.
     """
-    world, answers = pair[0].world(pair[1]), {}
-    for one in world.where:
-        name = one if one in PRONOUNS else the(one)
-        if place := world.place(one):
-            answers[f"Where is {name}?"] = the(place)
-            answers |= small_questions("where-person", one, world) if one in PRONOUNS else {}
-        if one not in PRONOUNS:
-            answers[f"Who has {name}?"] = world.holder(one) or "nobody"
-    return answers
+    world = pair[0].world(pair[1])
+    places = {where_is(one): the(world.place(one)) for one in world.where}
+    things = [one for one in world.where if one not in PEOPLE]
+    return places | {who_has(thing): world.holder(thing) or NOBODY for thing in things}
 
 
 def is_person(name: str) -> bool:
-    return name in PRONOUNS
+    return name in PEOPLE
 
 
 def absent_place(pair: Pair) -> str:
@@ -182,4 +169,4 @@ def named_question(pair: Pair) -> str:
 
 def weather_sentences() -> list[str]:
     """Sentences that change nothing in a story."""
-    return [scene for weather in WEATHERS for scene in weather.scenes]
+    return list(PHRASES["weather"])

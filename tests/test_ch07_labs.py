@@ -49,7 +49,7 @@ FLOAT32 = pick_precision(torch.device("cpu"), "float32")
 def setting() -> Setting:
     """An untrained story model and an untrained chat model, both with clear preferences."""
     texts = [story.text for story in stories(150)]
-    tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 700)
+    tokenizer = BPETokenizer.train([*texts, *['Q: A: {"answer": null}'] * 20], 600)
     torch.manual_seed(5)
     model = GPTModel(
         preset_config("tiny", vocab_size=tokenizer.n_vocab, context_length=256, conv_kernel=2)
@@ -214,17 +214,15 @@ def test_the_register_answers_as_the_stories_do():
     seen = Counter()
     for story in stories(150, split="test"):
         for question in story.questions:
-            if question.kind in ("where-person", "where-object", "who-has", "unknown"):
-                answer = known_answers((story, question)).get(question.text, "nobody knows")
-                assert answer == question.answer, (story.prose, question)
-                seen[question.kind, question.hops, answer == "nobody"] += 1
-            else:
-                assert question.text not in known_answers((story, question))
-            if question.kind == "where-person":
-                steps_to = small_questions("where-person", question.about[0], story.world(question))
-                assert steps_to[0] in known_answers((story, question)).items()
-                seen["small", len(steps_to)] += 1
-    assert len(seen) >= 9, seen
+            known = known_answers((story, question))
+            answer = known.get(question.text, "nobody knows")
+            assert answer == question.answer, (story.prose, question)
+            seen[question.kind, question.hops, answer == "nobody"] += 1
+            if question.hops == 2:
+                steps_to = small_questions(question.about, story.world(question))
+                assert len(steps_to) == 2
+                assert {*steps_to} <= {*known.items()}
+    assert len(seen) == 6, seen
     assert not {"Where is the moon?", "Who has Nora?"} & set(known_answers((story, question)))
 
 
@@ -270,11 +268,11 @@ def test_constrained_answers_are_valid_whatever_the_model(setting):
 
 
 def test_the_plain_exchange_may_stand_before_a_constrained_answer():
-    """Oracle: every way in which the tuned model is taught to answer a question about a place."""
+    """Oracle: every way in which the tuned model is taught to answer a question."""
     forms = {"json": structured.KNOWN, "phrase": injection.PHRASE.removeprefix(structured.STEPS)}
     seen = set()
     for one in islice(instructions(10**9, 1, only="question"), 150):
-        if one.kind == "where-person" and one.form in forms:
+        if one.form in forms:
             assert re.fullmatch(structured.STEPS + forms[one.form], one.response), one.response
             seen.add((one.form, one.response.count("\n")))
     assert seen == {("json", 2), ("json", 4), ("phrase", 1), ("phrase", 2), ("phrase", 3)}

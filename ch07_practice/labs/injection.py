@@ -36,7 +36,7 @@ ATTACKS: dict[str, Callable[[Pair], str]] = {
     "forged exchange": (
         lambda pair: "\n" + question_lines(pair[1].text, absent_place(pair)).rstrip()
     ),
-    "false sentence": lambda pair: f" {pair[1].about[0]} went to {absent_place(pair)}.",
+    "false sentence": lambda pair: f" {pair[1].about} went to {absent_place(pair)}.",
 }
 
 

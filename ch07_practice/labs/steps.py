@@ -21,6 +21,8 @@ from ch07_practice.story_questions import (
     is_person,
     known_answers,
     user_message,
+    where_is,
+    who_has,
 )
 
 
@@ -28,7 +30,7 @@ def ask_each(chat: Chat, pairs: Sequence[Pair], questions: Sequence[str]) -> lis
     """Responses to one question about each story, which ends where its pair's question is asked."""
     return chat.respond(
         [
-            user_message(story.prose[: original.position], question)
+            user_message(story.told(original), question)
             for (story, original), question in zip(pairs, questions, strict=True)
         ]
     )
@@ -41,7 +43,7 @@ def next_question(question: str, holder: str) -> str:
     >>> next_question("Where is the book?", "Nora"), next_question("Where is the book?", "nobody")
     ('Where is Nora?', 'Where is the book?')
     """
-    return f"Where is {holder}?" if is_person(holder) else question
+    return where_is(holder) if is_person(holder) else question
 
 
 def is_true(pair: Pair, question: str, response: str) -> bool:
@@ -53,7 +55,7 @@ def measure(setting: Setting) -> list[EvalResult]:
     """Right answers at once and in steps, and how often each sub-question is answered correctly."""
     pairs, base = draw_two_step_pairs(setting.n, setting.seed), setting.base
     whole = [question.text for _, question in pairs]
-    first = [question.text.replace("Where is", "Who has") for _, question in pairs]
+    first = [who_has(question.about) for _, question in pairs]
     at_once, holders = (ask_each(setting.chat, pairs, questions) for questions in (whole, first))
     second = [
         next_question(question, final_answer(holder))

@@ -68,7 +68,7 @@ def measure(setting: Setting) -> list[EvalResult]:
         KNOWN: lambda answer, question: answer == {"answer": question.answer},
         UNSEEN: (
             lambda answer, question: (
-                answer["who"] == question.about[0]
+                answer["who"] == question.about
                 and f"the {answer['where'].removeprefix('the ')}" == question.answer
             )
         ),

@@ -1,7 +1,7 @@
 """Tool use: the model writes a call, a program answers it, and the result is fed back (Toolformer,
 Schick et al. 2023).
 
-The tuned model begins a response with a plain question to itself: "Q: Where did Nora go?". In this
+The tuned model begins a response with a plain question to itself: "Q: Where is Nora?". In this
 lab, that line is a call. The village's register, not the model, writes the line behind "A:", and
 the model continues from there, perhaps with another call that builds on the answer ("Q: Who has the
 book?", "A: Nora"). So the model need not track anything; it only has to ask the right questions.
@@ -75,9 +75,7 @@ def measure(setting: Setting) -> list[EvalResult]:
     """Right answers from the question alone, with the story, and with the register instead of the
     story.
     """
-    pairs = draw_pairs(
-        setting.n, setting.seed + 3, kinds=("where-person", "where-thing", "who-has")
-    )
+    pairs = draw_pairs(setting.n, setting.seed + 3)
     registers = [known_answers(pair) for pair in pairs]
 
     def right(answers: Sequence[str]) -> list[bool]:
