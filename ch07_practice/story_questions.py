@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from random import Random
 
-from ch01_text.storyworld.scenery import WEATHERS
-
 from ch01_text.storyworld import (
     KINDS,
     NOBODY,
