@@ -22,10 +22,9 @@ from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
 from ch03_gpt import GPTModel, complete, pick_precision, preset_config
 from ch03_gpt.generation import Completion
 from ch04_pretraining import load_checkpoint, save_checkpoint
-from ch06_instruction import stages
 from ch06_instruction.answering import MAX_NEW_TOKENS, Chat
 from ch06_instruction.chat import chat_model, chat_tokenizer
-from ch06_instruction.storyworld_tasks import FORM_WORDS, REFUSAL, instructions
+from ch06_instruction.storyworld_tasks import FORM_WORDS, REFUSAL, StoryworldData, instructions
 from ch07_practice.evaluation.evaluation import EvalModel
 from ch07_practice.labs import context, few_shot, injection, steps, structured, tools
 from ch07_practice.labs.labs_command import LABS, draw_labs, labs
@@ -436,7 +435,10 @@ def test_a_missing_tuned_model_is_trained_by_chapter_6(setting, tmp_path, monkey
     """In this process: no `main.py` is started. Oracles: chapter 6's checkpoint, and its answers."""
     base = setting.base
     save_checkpoint(tmp_path / "ch04_pretraining" / "checkpoint", base.model, base.tokenizer)
-    monkeypatch.setattr(stages, "Plan", partial(stages.Plan, conversations=8))
+    monkeypatch.setattr(
+        "ch06_instruction.storyworld_tasks.StoryworldData",
+        partial(StoryworldData, n_conversations=8, n_replay=8),
+    )
     monkeypatch.setattr(subprocess, "Popen", None)
     chat = tuned_chat(tmp_path, FLOAT32)
     saved, _ = load_checkpoint(tmp_path / "ch06_instruction" / "sft")
