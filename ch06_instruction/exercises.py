@@ -98,9 +98,9 @@ def plain_question(request: str) -> tuple[str, str]:
 
     "Can you help me? Where is Nora? Use JSON." -> ("Where is Nora?", "json"); "I wonder: Who has
     the book?" -> ("Who has the book?", "phrase"). Other wordings: "Here is my question. ...", "...
-    Tell me, please.", "One word only.", "Say it in a sentence.", "JSON only, please.", "Please,
-    ...", "... Do you know?". No question has a colon, a comma or a full stop inside. Hint: do not
-    list wordings; what do all questions have in common?
+    Tell me, please.", "One word only.", "Say it in a sentence.", "JSON only, please.", "... Do you
+    know?". No question has a colon, a comma or a full stop inside. Hint: do not list wordings; what
+    do all questions have in common?
     """
     raise NotImplementedError
 

@@ -34,7 +34,7 @@ from ch01_text.storyworld import (
     where_is,
 )
 from ch01_text.storyworld.words import PEOPLE, at, the
-from ch04_pretraining.story_corpus import AnswerLoss, answer_mask, story_documents
+from ch04_pretraining.story_corpus import LATE, AnswerLoss, answer_mask, story_documents
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import EncodedChat, Message, Prompt
 from ch06_instruction.chat_datasets import Preference
@@ -43,24 +43,18 @@ from ch06_instruction.grading import accuracy_with_ci, exact_match, final_answer
 from ch06_instruction.rewards import RewardFn, match_reward, prompt_key
 
 REFUSAL = "Sorry, the story does not say."
-PLAIN_RATE = 0.6  # of questions are worded as in the stories
+PLAIN_RATE = 0.6  # of questions, at least, are worded as in the stories
 UNANSWERABLE_RATE = 0.1  # of questions are about somebody whom the story does not mention
 LIST_RATE = 0.15  # of instructions are not questions
-TURNS = 6  # most questions about one story in a training conversation
+TURNS = 4  # most questions about one story in a training conversation
 FORM_REWARD = 0.1  # for a wrong answer in the form asked for; the right answer gets 1
 KINDS = ("right", "honest", "brief", "polite")  # of preferences
 
 # How else a question is worded, and how a form is asked for; the test's words are not in training.
+BEFORE = ("", "Please tell me: ", "I wonder: ", "Can you help me? ", "Here is my question. ")
+BEHIND = ("", " Tell me, please.", " Do you know?", " Thank you.", " Please answer.")
 WRAPPINGS = {
-    "train": (
-        "Please tell me: {}",
-        "I wonder: {}",
-        "Can you help me? {}",
-        "Here is my question. {}",
-        "{} Tell me, please.",
-        "{} Do you know?",
-        "{} Thank you.",
-    ),
+    "train": tuple(f"{before}{{}}{behind}" for before in BEFORE for behind in BEHIND),
     "test": ("Now tell me: {}", "{} Please tell me.", "I have read the story. {}"),
 }
 FORM_WORDS = {
@@ -198,7 +192,7 @@ class Author:
     def questions(self, turns: int) -> list[Instruction]:
         """Up to `turns` questions about the same part of the story, which comes with the first."""
         rng, story = self.rng, self.story
-        first = rng.choice(story.questions)
+        first = rng.choice(story.questions[-LATE:])  # as chapter 4 measures
         world, position = story.world(first), first.position
         drawn = [
             first,
@@ -211,7 +205,7 @@ class Author:
         different = dict.fromkeys(drawn)
         return [self.ask(question, not number) for number, question in enumerate(different)]
 
-    def list(self) -> Instruction:
+    def list_names(self) -> Instruction:
         """Name all people, or all things, in the order of the story."""
         cast, prose = self.story.cast, self.story.prose
         what, members = self.rng.choice((("people", cast.people), ("things", cast.things)))
@@ -228,7 +222,7 @@ class Author:
 
     def write(self, turns: int) -> list[Instruction]:
         """A conversation: a list, or up to `turns` questions."""
-        return [self.list()] if self.rng.random() < LIST_RATE else self.questions(turns)
+        return [self.list_names()] if self.rng.random() < LIST_RATE else self.questions(turns)
 
 
 def conversations(n: int, seed: int = 0) -> Iterator[list[Instruction]]:

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ch01_text import fetch
-from ch01_text.storyworld.words import PEOPLE
 from ch06_instruction import contamination
 from ch06_instruction.chat_datasets import (
     TEMPLATE,
