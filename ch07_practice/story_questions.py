@@ -154,15 +154,14 @@ def absent_place(pair: Pair) -> str:
 
 
 def main_cast(story: Story) -> tuple[str, ...]:
-    """By whom a reader would name a story: two people and the first thing."""
-    cast = story.cast
-    return (*cast.people[:2], cast.things[0])
+    """What a query calls a story by: its people and the thing that the hero wants."""
+    return (*story.cast.people, story.cast.things[0])
 
 
 def named_question(pair: Pair) -> str:
     """A question that says which story it is about."""
-    first, second, thing = main_cast(pair[0])
-    return f"In the story of {first}, {second} and {the(thing)}: {pair[1].text}"
+    *people, thing = main_cast(pair[0])
+    return f"In the story of {', '.join(people)} and {the(thing)}: {pair[1].text}"
 
 
 def weather_sentences() -> list[str]:

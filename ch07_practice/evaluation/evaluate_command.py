@@ -79,7 +79,7 @@ def evaluate_stories(model: EvalModel, size: EvalSize) -> list[EvalResult]:
 
 
 def evaluate_story_choices(model: EvalModel, size: EvalSize) -> list[EvalResult]:
-    """The same questions as multiple choice among the story's own places, people or things."""
+    """The same questions as multiple choice among the story's own places or people."""
     pairs = draw_questions("test", "base", size.questions, size.seed)
     choices = [[f" {choice}" for choice in answer_choices(*pair)] for pair in pairs]
     prompts = [answer_prompt(model, pair) for pair in pairs]

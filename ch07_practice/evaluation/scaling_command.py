@@ -42,7 +42,7 @@ CONTEXT, BATCH = 128, 8  # small batches, so that few tokens still make many ste
 # higher than for long runs, because the embeddings must move far in a few hundred steps
 LR, MUON_LR = 2e-2, 3e-2
 HELD_OUT_TOKENS = 60_000
-STORY_TOKENS = 400  # of an average story, to estimate how many stories to write
+STORY_TOKENS = 200  # of an average story, to estimate how many stories to write
 
 
 @dataclass(frozen=True)

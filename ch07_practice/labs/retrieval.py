@@ -1,10 +1,10 @@
 """Retrieval: the story that a question is about is found among many and then read (Lewis et al.
 2020).
 
-A question names its story by people and things, as a reader would. hit@k is the share of questions
-whose story is among the first k results. Then the tuned model answers without a story, with the
-first result, and with the right story; the gap between the last two is the cost of imperfect
-retrieval. Left out: splitting long texts into chunks; a story here is one chunk.
+A question names the people of its story and one thing. hit@k is the share of questions whose story
+is among the first k results. Then the tuned model answers without a story, with the first result,
+and with the right story; the gap between the last two is the cost of imperfect retrieval. Left out:
+splitting long texts into chunks; a story here is one chunk.
 """
 
 from collections import Counter
