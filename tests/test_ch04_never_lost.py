@@ -107,7 +107,7 @@ def test_twenty_kills_change_nothing(tmp_path):
         assert wait(fork(training(whole, False))) == 0
         draw, in_saves = random.Random(0), 0
         for kills in range(20):
-            code = wait(fork(training(cut, has_checkpoint(), draw.randint(9, 70))))
+            code = wait(fork(training(cut, has_checkpoint(), draw.randint(9, 110))))
             assert code == -signal.SIGKILL, f"ended with {code} after {kills} kills"
             in_saves += any((folder / f"{name}.tmp").exists() for name in ("best", "checkpoint"))
         assert has_checkpoint()

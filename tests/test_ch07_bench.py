@@ -230,7 +230,7 @@ def work(report, number: int) -> None:
         (2, ValueError, "it was 2"),
         (3, RuntimeError, "ZeroDivisionError: it was 3"),
         (4, OSError, "the process of five was killed"),
-        (5, TimeoutError, "five was stopped after its 20 s"),
+        (5, TimeoutError, "five was stopped after 20 seconds"),
     ],
 )
 def test_results_of_a_process_arrive_however_it_ends(number, error, words):

@@ -177,7 +177,7 @@ def test_tuning_aligning_and_evaluating_need_no_float64(run, monkeypatch):
         )
         found = evaluate(questions=4, tokens=300, dtype="float32", run=run)
     assert {"base", "sft", "reward", "dpo", "ppo", "grpo"} <= set(metrics)
-    assert {row["task"] for row in found["findings"]} == {
+    assert {row["task"] for row in found["results"]} == {
         "stories",
         "choice",
         "instructions",
