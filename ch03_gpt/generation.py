@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ch01_text import right_pad
 from ch03_gpt.capability import native_gemv_on_cpu
 from ch03_gpt.model import GPTModel
 from ch03_gpt.sampling import Constraint, Sampler, SamplingParams, log_probabilities
@@ -33,14 +34,6 @@ def check_prompts(model: GPTModel, prompts: Sequence[Sequence[int]]) -> None:
             )
 
 
-def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
-    """Lists of ids -> (B, longest), padded with 0 on the right."""
-    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.long)
-    for row, tokens in enumerate(rows):
-        ids[row, : len(tokens)] = torch.as_tensor(tokens)
-    return ids.to(device)
-
-
 def prefill(
     model: GPTModel, rows: Sequence[Sequence[int]], cache=None, chunk: int = PREFILL
 ) -> Tensor:
@@ -48,7 +41,7 @@ def prefill(
     row's last hidden state (B, C).
     """
     lengths = torch.tensor([len(row) for row in rows])
-    ids = pad(rows, model.device)
+    ids = right_pad(rows, device=model.device)
     if cache is None:
         return model.hidden_states(ids)[torch.arange(len(rows)), lengths - 1]
     last = None

@@ -145,8 +145,8 @@ def grade(
 
 
 def guess(fitted_on: Sequence[Pair], pairs: Sequence[Pair]) -> pd.DataFrame:
-    """Whether each shortcut happens to answer each question rightly: a row a question, a column
-    a shortcut.
+    """Whether each shortcut happens to give the right answer: one row per question, one column
+    per shortcut.
     """
     right = [question.answer for _, question in pairs]
     answers = all_shortcuts(fitted_on, pairs)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ch01_text import right_pad
 from ch05_classification.dataset import LabelledTexts
 
 Batch = tuple[Tensor, Tensor, Tensor]  # ids (B, T) int64, lengths (B,) int64, labels (B,) int64
@@ -45,10 +46,7 @@ def collate(
 ) -> Batch:
     """Rows of ids -> one batch, padded to the longest row."""
     lengths = torch.tensor([len(row) for row in rows])
-    ids = torch.full((len(rows), int(lengths.max())), pad_id)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = torch.tensor(row)
-    return ids.to(device), lengths.to(device), labels.to(device)
+    return right_pad(rows, pad_id, device), lengths.to(device), labels.to(device)
 
 
 def batches(

@@ -15,7 +15,7 @@ from ch06_instruction.advantages import (
     whiten,
 )
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED, chat_batches, collate, pack
+from ch06_instruction.batches import chat_batches, collate, pack
 from ch06_instruction.best_of_n import best_of_n, majority_vote, pass_at_n, sample_responses
 from ch06_instruction.book import (
     InstructionDataset,
@@ -61,7 +61,6 @@ from ch06_instruction.rollouts import sample_pairs, sample_rollouts
 from ch06_instruction.sft import train_sft
 
 __all__ = [
-    "IGNORED",
     "PREFERENCE_LOSSES",
     "Chat",
     "DPOConfig",

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ch01_text import IGNORE
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
 
-IGNORED = -100  # the target of tokens that are not learned; the default of F.cross_entropy
-Batch = tuple[Tensor, Tensor]  # inputs (B, T) int64, targets (B, T) int64 with IGNORED
+Batch = tuple[Tensor, Tensor]  # inputs (B, T) int64, targets (B, T) int64 with IGNORE
 
 
 def collate(
@@ -37,12 +37,12 @@ def collate(
     """
     longest = max(len(chat.ids) for chat in chats) - 1
     inputs = torch.full((len(chats), longest), pad_id)
-    targets = torch.full((len(chats), longest), IGNORED)
+    targets = torch.full((len(chats), longest), IGNORE)
     for row, chat in enumerate(chats):
         ids, n = torch.tensor(chat.ids), len(chat.ids) - 1
         inputs[row, :n] = ids[:-1]
         learned = torch.tensor(chat.assistant_mask[1:], dtype=torch.bool) | train_on_prompt
-        targets[row, :n] = torch.where(learned, ids[1:], IGNORED)
+        targets[row, :n] = torch.where(learned, ids[1:], IGNORE)
     return inputs.to(device), targets.to(device)
 
 

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from ch06_instruction.batches import IGNORED, Batch
+from ch01_text import IGNORE
+from ch06_instruction.batches import Batch
 from ch06_instruction.chat_datasets import alpaca_prompt, require_texts
 from ch06_instruction.preference_losses import PairLogProbs, dpo
 
@@ -49,7 +50,7 @@ class InstructionDataset(Dataset):
 def custom_collate_fn(
     batch: Sequence[Sequence[int]],
     pad_token_id: int = 50_256,
-    ignore_index: int = IGNORED,
+    ignore_index: int = IGNORE,
     allowed_max_length: int | None = None,
     device: torch.device | str = "cpu",
 ) -> Batch:

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ch01_text import IGNORE
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification.encoding import shuffled_groups
-from ch06_instruction.batches import IGNORED, collate
+from ch06_instruction.batches import collate
 from ch06_instruction.config import DPOConfig
 from ch06_instruction.log_probs import response_log_probs
 from ch06_instruction.policy import set_trainable
@@ -66,7 +67,7 @@ def preference_loss(config: DPOConfig) -> Callable[[GPTModel, Batch], tuple[Tens
     def loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, ref_log_probs = batch
         chosen, rejected = response_log_probs(model, inputs, targets).chunk(2)
-        lengths = (targets != IGNORED).sum(dim=1).chunk(2)
+        lengths = (targets != IGNORE).sum(dim=1).chunk(2)
         pairs = PairLogProbs(chosen, rejected, *ref_log_probs.chunk(2), *lengths)
         losses = function(pairs, **options)
         return losses.sum(), losses.new_tensor(len(losses))

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from torch import Tensor
 
+from ch01_text import IGNORE
 from ch03_gpt import GPTModel
 from ch04_pretraining import SCHEDULES, make_optimizers, train
 from ch06_instruction.advantages import group_advantages, kl_estimate
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED
 from ch06_instruction.chat import Prompt
 from ch06_instruction.config import GRPOConfig
 from ch06_instruction.log_probs import token_log_probs
@@ -45,7 +45,7 @@ def grpo_loss(config: GRPOConfig) -> Callable[[GPTModel, Batch], tuple[Tensor, T
 
     def loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, old_log_probs, ref_log_probs, advantages = batch
-        mask = targets != IGNORED
+        mask = targets != IGNORE
         log_probs = token_log_probs(model, inputs, targets)
         surrogate = clipped_surrogate(log_probs, old_log_probs, advantages, config.epsilon)
         losses = surrogate + config.beta * kl_estimate(log_probs, ref_log_probs)

@@ -3,15 +3,15 @@
     log pi(y | x) = sum over t of log pi(y_t | x, y_<t)
 
 x is the prompt and y the response; pi is `model`. `token_log_probs` returns the terms,
-`response_log_probs` the sum. Which targets belong to a response is marked by `batches.IGNORED`.
+`response_log_probs` the sum. Which targets belong to a response is marked by `IGNORE`.
 """
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ch01_text import IGNORE
 from ch03_gpt import GPTModel
-from ch06_instruction.batches import IGNORED
 
 
 def target_logits(model: GPTModel, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -19,7 +19,7 @@ def target_logits(model: GPTModel, inputs: Tensor, targets: Tensor) -> tuple[Ten
 
     The output head, the widest matrix of a small model, is applied to those n positions only.
     """
-    learned = targets != IGNORED
+    learned = targets != IGNORE
     return model.out_head(model.hidden_states(inputs)[learned]).float(), targets[learned]
 
 
@@ -28,7 +28,7 @@ def token_log_probs(model: GPTModel, inputs: Tensor, targets: Tensor) -> Tensor:
     logits, ids = target_logits(model, inputs, targets)
     log_probs = torch.zeros(targets.shape, device=targets.device)
     return log_probs.masked_scatter(
-        targets != IGNORED, -F.cross_entropy(logits, ids, reduction="none")
+        targets != IGNORE, -F.cross_entropy(logits, ids, reduction="none")
     )
 
 

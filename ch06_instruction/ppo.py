@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ch01_text import IGNORE
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, make_optimizers, train
 from ch06_instruction.advantages import generalized_advantages, whiten
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED
 from ch06_instruction.chat import Prompt
 from ch06_instruction.config import PPOConfig
 from ch06_instruction.log_probs import token_log_probs
@@ -75,7 +75,7 @@ def ppo_loss(config: PPOConfig) -> Callable[[ActorCritic, Batch], tuple[Tensor, 
 
     def loss(model: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, old_log_probs, advantages, old_values, returns = batch
-        mask = targets != IGNORED
+        mask = targets != IGNORE
         log_probs = token_log_probs(model.policy, inputs, targets)
         surrogate = clipped_surrogate(log_probs, old_log_probs, advantages, config.epsilon)
         values = value_loss(model.critic(inputs), old_values, returns, config.epsilon)

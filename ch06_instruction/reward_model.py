@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ch01_text import right_pad
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
 from ch05_classification import calibration_error
@@ -25,15 +26,12 @@ from ch06_instruction.preferences import EncodedPair
 PaddedChats = tuple[Tensor, Tensor]  # ids (B, T) int64, lengths (B,) int64
 
 
-def right_pad(
+def pad_chats(
     chats: Sequence[EncodedChat], pad_id: int, device: torch.device | str = "cpu"
 ) -> PaddedChats:
     """Pad conversations on the right, on the given device."""
-    lengths = [len(chat.ids) for chat in chats]
-    ids = torch.full((len(chats), max(lengths)), pad_id)
-    for row, chat in enumerate(chats):
-        ids[row, : lengths[row]] = torch.tensor(chat.ids)
-    return ids.to(device), torch.tensor(lengths, device=device)
+    lengths = torch.tensor([len(chat.ids) for chat in chats], device=device)
+    return right_pad([chat.ids for chat in chats], pad_id, device), lengths
 
 
 class ValueModel(nn.Module):
@@ -79,7 +77,7 @@ def pair_batches(
     """Yield shuffled batches, the chosen conversations before the rejected ones, without end."""
     for rows in shuffled_groups([len(pair.chosen.ids) for pair in pairs], batch_size, generator):
         chats = [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows]
-        yield right_pad(chats, pad_id, device)
+        yield pad_chats(chats, pad_id, device)
 
 
 def train_reward_model(
@@ -123,7 +121,7 @@ def score_chats(
     order = sorted(range(len(chats)), key=lambda row: len(chats[row].ids))
     for first in range(0, len(order), batch_size):
         rows = order[first : first + batch_size]
-        batch = right_pad([chats[row] for row in rows], pad_id, precision.device)
+        batch = pad_chats([chats[row] for row in rows], pad_id, precision.device)
         with precision.autocast():
             scores[rows] = model.score(batch).cpu().numpy()
     return scores

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ch01_text import IGNORE
 from ch03_gpt import GPTModel
 from ch04_pretraining import TrainState
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED, collate
+from ch06_instruction.batches import collate
 from ch06_instruction.chat import END, Prompt, with_response
 from ch06_instruction.config import PolicyConfig
 from ch06_instruction.log_probs import token_log_probs
@@ -24,7 +25,7 @@ class Rollouts:
     """N sampled responses as tensors; log-probabilities are 0 outside the responses."""
 
     inputs: Tensor  # (N, T) int64
-    targets: Tensor  # (N, T) int64, IGNORED except for the response
+    targets: Tensor  # (N, T) int64, IGNORE except for the response
     log_probs: Tensor  # (N, T) under the policy that sampled
     ref_log_probs: Tensor  # (N, T) under the reference
     rewards: Tensor  # (N,)
@@ -33,7 +34,7 @@ class Rollouts:
     @property
     def mask(self) -> Tensor:
         """(N, T) booleans: the sampled tokens."""
-        return self.targets != IGNORED
+        return self.targets != IGNORE
 
     @property
     def kl(self) -> float:

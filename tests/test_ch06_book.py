@@ -59,9 +59,7 @@ def read(real_data, name: str) -> list[dict]:
 
 
 def by_the_rule(rows: list[list[int]], ignored: int, most: int | None) -> tuple[list, list]:
-    """Place by place: what is read, what is to be said next, and whether a filling was to be
-    said before.
-    """
+    """Position by position: the input, its target, and whether padding was a target before."""
     longest = max(len(row) for row in rows)
     inputs, targets = [], []
     for row in rows:
@@ -90,8 +88,8 @@ def test_rows_are_filled_by_the_books_rule(rows, ignored, most):
 
 
 @given(rows=ROWS, most=st.one_of(st.none(), st.integers(1, 15)))
-def test_rows_are_filled_as_in_the_books_package(theirs, rows, most):
-    """Oracle: the book's function; also without arguments, with GPT-2's filling."""
+def test_rows_are_padded_as_in_the_books_package(theirs, rows, most):
+    """Oracle: the book's function; also without arguments, with GPT-2's padding."""
     for arguments in ({}, {"pad_token_id": PAD, "ignore_index": -1, "allowed_max_length": most}):
         for ours, expected in zip(
             custom_collate_fn(rows, **arguments),
@@ -109,7 +107,7 @@ def test_a_batch_of_nothing_is_refused():
 
 
 def test_the_books_way_to_a_loss():
-    """Oracle: -log p of every character after the first and of one end, read alone; filling
+    """Oracle: -log p of every character after the first and of one end, taken alone; padding
     changes nothing.
     """
     torch.manual_seed(0)

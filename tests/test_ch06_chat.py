@@ -13,13 +13,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from ch01_text import BPETokenizer, CharTokenizer
+from ch01_text import IGNORE, BPETokenizer, CharTokenizer
 from ch03_gpt import GPTModel, generate, pick_precision, preset_config
 from ch04_pretraining import load_checkpoint, save_checkpoint
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction import answering
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED, chat_batches, collate, pack
+from ch06_instruction.batches import chat_batches, collate, pack
 from ch06_instruction.chat import (
     END,
     SPECIALS,
@@ -400,7 +400,7 @@ def test_collate_is_a_loop(lengths, pad, train_on_prompt):
             assert targets[row, t] == (
                 chat.ids[t + 1]
                 if inside and (train_on_prompt or chat.assistant_mask[t + 1])
-                else IGNORED
+                else IGNORE
             )
 
 
@@ -474,7 +474,7 @@ def test_what_stands_behind_a_conversation_does_not_change_its_loss():
     with torch.inference_mode():
         inputs, targets = collate([row], 0)
         packed = response_loss(model, (inputs[:, :19], targets[:, :19]))
-        targets[:, 19:] = IGNORED
+        targets[:, 19:] = IGNORE
         behind = response_loss(model, (inputs, targets))
         alone = response_loss(model, collate([first], 0))
     for found in (packed, behind):

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from ch01_text import BPETokenizer
+from ch01_text import IGNORE, BPETokenizer
 from ch03_gpt import GPTModel, pick_precision, preset_config
-from ch06_instruction.batches import IGNORED, collate
+from ch06_instruction.batches import collate
 from ch06_instruction.chat import EncodedChat, chat_tokenizer, encode_chat
 from ch06_instruction.chat_datasets import Preference
 from ch06_instruction.config import DPOConfig, RewardConfig
@@ -35,7 +35,7 @@ from ch06_instruction.reward_model import (
     RewardModel,
     bradley_terry_loss,
     evaluate_reward_model,
-    right_pad,
+    pad_chats,
     score_chats,
     train_reward_model,
 )
@@ -107,7 +107,7 @@ def test_the_log_probability_of_a_response_is_a_sum_over_its_tokens():
             expected += [0.0] * (inputs.shape[1] - len(expected))
             assert found[row].tolist() == pytest.approx(expected, rel=1e-5)
             assert sums[row].item() == pytest.approx(sum(expected), rel=1e-5)
-    assert ((found == 0) == (targets == IGNORED)).all()
+    assert ((found == 0) == (targets == IGNORE)).all()
 
 
 @pytest.mark.parametrize("loss", ["sft", *PREFERENCE_LOSSES])
@@ -132,7 +132,7 @@ def test_no_gradient_reaches_the_last_layer_but_where_a_response_is(loss):
         )
     total.backward()
     reached = (hidden.grad != 0).any(dim=2)
-    assert torch.equal(reached, targets != IGNORED)
+    assert torch.equal(reached, targets != IGNORE)
 
 
 # the losses
@@ -425,8 +425,8 @@ def test_padding_never_changes_a_score(lengths, pad):
     chats = [response(generator.integers(0, 40, n).tolist(), []) for n in lengths]
     with torch.inference_mode():
         alone = [scorer(torch.tensor([chat.ids]))[0, -1].item() for chat in chats]
-        together = scorer.score(right_pad(chats, pad))
-        same = scorer.score(right_pad(chats, (pad + 1) % 40))
+        together = scorer.score(pad_chats(chats, pad))
+        same = scorer.score(pad_chats(chats, (pad + 1) % 40))
     assert together.tolist() == pytest.approx(alone, abs=1e-4, rel=1e-4)
     assert torch.equal(together, same)
     assert score_chats(scorer, chats, pad, CPU, batch_size=2).tolist() == pytest.approx(
@@ -441,7 +441,7 @@ def test_the_reward_model_is_a_copy_that_begins_without_an_opinion():
     model = gpt()
     before = copy.deepcopy(model.state_dict())
     scorer = RewardModel(model).eval()
-    rows = right_pad(
+    rows = pad_chats(
         [chat for pair in random_pairs(4) for chat in (pair.chosen, pair.rejected)], PAD
     )
     assert scorer.score(rows).tolist() == [0] * 8
@@ -457,7 +457,7 @@ def test_the_reward_model_is_a_copy_that_begins_without_an_opinion():
 def test_the_bradley_terry_loss_is_its_closed_form():
     """Oracle: log(1 + exp(worse - better)), pair by pair."""
     scorer, pairs = scorer_of(), random_pairs(5)
-    rows = right_pad([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], PAD)
+    rows = pad_chats([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], PAD)
     with torch.inference_mode():
         total, count = bradley_terry_loss(scorer, rows)
     better, worse = (

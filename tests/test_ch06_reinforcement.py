@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from ch01_text import BPETokenizer
+from ch01_text import IGNORE, BPETokenizer
 from ch03_gpt import GPTModel, pick_precision, preset_config
 from ch06_instruction import answering, rollouts
 from ch06_instruction.advantages import (
@@ -22,7 +22,6 @@ from ch06_instruction.advantages import (
     whiten,
 )
 from ch06_instruction.answering import Chat
-from ch06_instruction.batches import IGNORED
 from ch06_instruction.chat import END, chat_model, chat_tokenizer, encode_chat, encode_response
 from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
 from ch06_instruction.grpo import grpo_batches, grpo_loss, train_grpo
@@ -300,7 +299,7 @@ def test_only_drawn_tokens_are_targets(taught):
         assert drawn.mask[row].nonzero().flatten().tolist() == list(
             range(len(prompt) - 1, len(whole) - 1)
         )
-        assert (drawn.targets[row][~drawn.mask[row]] == IGNORED).all()
+        assert (drawn.targets[row][~drawn.mask[row]] == IGNORE).all()
         assert TOKENIZER.decode(response).removesuffix(END) == texts[row]
         assert END_ID not in response[:-1]
 
@@ -432,7 +431,7 @@ def test_pairs_are_the_best_and_the_worst_of_each_prompt(taught):
 
 def test_token_rewards_by_hand():
     """Two responses of 2 and 3 tokens with the rewards 1 and 0.5, at a beta of 0.1."""
-    targets = torch.tensor([[IGNORED, 5, 6, IGNORED], [7, 8, 9, IGNORED]])
+    targets = torch.tensor([[IGNORE, 5, 6, IGNORE], [7, 8, 9, IGNORE]])
     log_probs = torch.tensor([[0.0, -1.0, -2.0, 0.0], [-1.0, -1.0, -3.0, 0.0]])
     ref_log_probs = torch.tensor([[0.0, -3.0, -1.0, 0.0], [-1.0, -2.0, -3.0, 0.0]])
     drawn = Rollouts(targets, targets, log_probs, ref_log_probs, torch.tensor([1.0, 0.5]), [])
@@ -607,8 +606,8 @@ def test_no_gradient_reaches_the_last_layer_but_where_a_token_was_drawn(taught, 
         body.hidden_states = lambda ids, cache=None: hidden
     loss_fn(model, batch)[0].backward()
     reached = (hidden.grad != 0).any(dim=2)
-    assert not reached[batch[1] == IGNORED].any()
-    assert reached[batch[1] != IGNORED].double().mean() > 0.5  # the others' gain was clipped
+    assert not reached[batch[1] == IGNORE].any()
+    assert reached[batch[1] != IGNORE].double().mean() > 0.5  # the others' gain was clipped
 
 
 SAYS_ONLY_NO = match_reward(PROMPTS, ["no"] * len(PROMPTS))

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ch01_text import right_pad
 from ch03_gpt import GPTModel, Precision
-from ch03_gpt.generation import pad
 from ch03_gpt.sampling import log_probabilities
 
 Row = tuple[Sequence[int], Sequence[int]]  # (context ids, ids to score)
@@ -55,7 +55,9 @@ def _score_batch(
     """(text, how many of its last ids to score) -> (log-probability, is greedy) for each."""
     with precision.autocast():
         # (B, T, C)
-        hidden = model.hidden_states(pad([text[:-1] for text, _ in texts], model.device))
+        hidden = model.hidden_states(
+            right_pad([text[:-1] for text, _ in texts], device=model.device)
+        )
     scored_states = torch.cat(
         [
             row[len(text) - 1 - n : len(text) - 1]

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from ch01_text import right_pad
 from ch03_gpt import GPTModel, Precision
-from ch03_gpt.generation import pad
 
 BATCH = 64
 
@@ -45,7 +45,7 @@ def embed(
     order = sorted(range(len(texts)), key=lambda row: len(encoded[row]))
     for first in tqdm(range(0, len(order), BATCH), "embedding", leave=False, disable=None):
         rows = order[first : first + BATCH]
-        ids = pad([encoded[row] for row in rows], model.device)
+        ids = right_pad([encoded[row] for row in rows], device=model.device)
         with precision.autocast():
             # (B, T, C)
             hidden = model.hidden_states(ids) if layer is None else hidden_after(model, ids, layer)
