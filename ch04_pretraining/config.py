@@ -129,7 +129,6 @@ RECIPES: dict[str, PretrainConfig] = {
         preset="story",
         tokens=2_500_000,
         muon_lr=1.5e-2,
-        batch_size=16,
     ),
     "shakespeare": replace(_ANY_TEXT, data="shakespeare", prompt="ROMEO:\n"),
     "chars-500k": replace(_CHARACTERS, preset="chars-3x128"),

@@ -77,11 +77,11 @@ class AnswerLoss:
     """A loss function for `train`: the weighted mean over tokens; an answer's tokens count
     `1 + weight` times.
 
-    Three tokens in four of a story cannot be predicted. The few that answer a question can, and
-    only they show whether the model tracks the state, so the weight points the gradient at them.
+    Most tokens of a story cannot be predicted. The few that answer a question can, and only they
+    show whether the model tracks the state, so the weight points the gradient at them.
     """
 
-    def __init__(self, tokenizer: Tokenizer, weight: float = 5.0):
+    def __init__(self, tokenizer: Tokenizer, weight: float = 15.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
         self.mark = tuple(tokenizer.encode("A:"))

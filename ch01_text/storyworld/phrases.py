@@ -39,14 +39,14 @@ PHRASES = {
         "A warm wind was blowing.",
     ),
 }
-# Words that lead on after a question, to what happens and to what is so.
+# Words that lead on to what happens next.
 LINKS = ("Then ", "Soon ", "Later ", "After that ")
-MEANWHILE = ("Meanwhile ", "That day ")
-STATES = ("start", "own", "lie", "wish")
+LINK_RATE = 0.25
+HAPPENINGS = ("move", "take", "give", "drop")
 
 
-def tell(rng: Random, event: Event, link: bool = False) -> str:
-    """Tell `event` in one sentence; with `link` it begins like "Then Tom went ...".
+def tell(rng: Random, event: Event) -> str:
+    """Tell `event` in one sentence.
 
     >>> tell(Random(0), Event("give", "Tom", "kite", other="Mia"))
     'Tom handed Mia the kite.'
@@ -59,5 +59,6 @@ def tell(rng: Random, event: Event, link: bool = False) -> str:
         p=the(event.place),
         at=at(event.place) if event.place else "",
     )
-    links = MEANWHILE if event.verb in STATES else LINKS
-    return rng.choice(links) + text if link else text[0].upper() + text[1:]
+    if event.verb in HAPPENINGS and rng.random() < LINK_RATE:
+        return rng.choice(LINKS) + text
+    return text[0].upper() + text[1:]

@@ -20,8 +20,12 @@ SPLITS = ("train", "test")
 # training story.
 LEVELS = {"base": (3, 6), "long": (11, 16)}
 GOAL_AT_MOST_BEFORE_END = 4  # events between the errand about the thing wanted and the ending
-QUESTION_RATE = 0.5  # chance of a question after a sentence
-CLOSING_QUESTIONS = 3  # at most, at the end
+# Half of the stories are interrupted by questions; the others are told first, and then asked about.
+# A model that is asked with a bare story needs the second kind, and learns faster with both.
+INTERRUPTED_RATE = 0.5
+QUESTION_RATE = 0.8  # chance of a question after a sentence of an interrupted story
+CLOSING_QUESTIONS, ALL_QUESTIONS = 3, 12  # at most, at the end of an interrupted and another story
+SILENT = ("weather", "happy", "sad")  # nothing is asked right after these
 
 
 class Writer:
@@ -34,15 +38,16 @@ class Writer:
         self.sentences: list[str] = []
         self.events: list[Event] = []
         self.questions: list[Question] = []
+        self.interrupted = rng.random() < INTERRUPTED_RATE
 
     def tell(self, event: Event) -> None:
-        """Tell `event` and make it happen."""
-        after_question = bool(self.questions) and self.questions[-1].position == len(self.events)
-        link = after_question and event.verb not in ("happy", "sad")
-        self.sentences.append(tell(self.rng, event, link))
+        """Tell `event`, make it happen, and perhaps ask a question."""
+        self.sentences.append(tell(self.rng, event))
         self.plot.note(event)
         self.world.apply(event)
         self.events.append(event)
+        if self.interrupted and event.verb not in SILENT and self.rng.random() < QUESTION_RATE:
+            self.ask()
 
     def ask(self) -> None:
         """Ask one question about the present state; seldom a two-step one whose answer is the place
@@ -52,7 +57,7 @@ class Writer:
         question = self.draw()
         if question.hops == 2 and question.answer == the(last):
             question = self.draw()
-        if question not in self.questions[-CLOSING_QUESTIONS:]:
+        if question not in self.questions:
             self.questions.append(question)
 
     def draw(self) -> Question:
@@ -62,8 +67,6 @@ class Writer:
         """Write the whole story and return its ending."""
         for event in self.plot.opening():
             self.tell(event)
-            if event.verb != "weather" and self.rng.random() < QUESTION_RATE:
-                self.ask()
         end = len(self.events) + n_events
         goal_due = end - self.rng.randint(1, GOAL_AT_MOST_BEFORE_END)
         while len(self.events) < end:
@@ -71,12 +74,10 @@ class Writer:
             goal_due = end if errand else goal_due
             for event in errand or self.plot.errand():
                 self.tell(event)
-                if self.rng.random() < QUESTION_RATE:
-                    self.ask()
         hero, goal = self.cast.people[0], self.cast.things[0]
         ending = "happy" if self.world.holder(goal) == hero else "sad"
         self.tell(Event(ending, hero))
-        for _ in range(CLOSING_QUESTIONS):
+        for _ in range(CLOSING_QUESTIONS if self.interrupted else ALL_QUESTIONS):
             self.ask()
         return ending
 
