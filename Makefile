@@ -31,7 +31,7 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN)/shakespeare --data shakespeare --tokenizer $(RUN)/ch01_text \
 		--tokens $(PLAYS)
 	$(BIN)/python ch04_pretraining/main.py --run $(RUN) --data storyworld --tokens $(STORIES)
-	$(BIN)/python ch05_classification/main.py --run $(RUN) --task holder --epochs 1 --train-rows $(ROWS)
+	$(BIN)/python ch05_classification/main.py --run $(RUN) --task ending --epochs 1 --train-rows $(ROWS)
 	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations $(CONVERSATIONS) --questions 300
 	$(BIN)/python ch07_practice/main.py scaling --run $(RUN) --data shakespeare --widths 16 32 64 \
 		--budgets 50_000 100_000 200_000 --target-width 96 --target-tokens 400_000

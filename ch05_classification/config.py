@@ -19,8 +19,8 @@ class ClassifierConfig:
     ValueError if a value is out of range.
     """
 
-    # holder, place, ending (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or JSONL file.
-    task: str = "holder"
+    # ending, place, holder (storyworld), sms-spam, sms-spam-book, or a CSV, TSV or JSONL file.
+    task: str = "ending"
     # Weights to start from. pretrained: the run's story model, or, for other texts, a small model
     # that chapter 4 pretrains on the training texts without their labels; scratch: untrained
     # weights; or a checkpoint folder, gpt2 to gpt2-xl, a Hugging Face repository.

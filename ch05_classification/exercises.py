@@ -35,9 +35,8 @@ hint = hints(
             " each."
         ),
         "order_features": (
-            "The wish names the hero and the thing. The last sentence that names the thing, except"
-            " for the wish, says who has it: look for the hero's name there, and for the word that"
-            " follows it."
+            "The wish names the hero. The last sentence that names a thing says who has it: look for"
+            " the hero's name there, and for the word that follows it."
         ),
     }
 )
@@ -111,7 +110,6 @@ def order_features(text: str) -> list[str]:
     them.
 
     On "does it end well?" plain words are no better than chance, because their order decides.
-    Do better than 80 %. Hint: the story ends well if the hero has the thing that he or she wished
-    for.
+    Do better than 80 %. Hint: the story ends well if the hero has something in the end.
     """
     raise NotImplementedError

@@ -54,8 +54,10 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 
 
 def order_features(text: str) -> list[str]:
-    wish = re.search(r"(\w+) (?:wanted|had promised|hoped) to .*?the (\w+)", text)
-    hero, thing = wish.groups()
-    told = [one for one in re.findall(rf"[^.]*\b{thing}\b[^.]*", text) if "home" not in one]
-    # "gave Tom the kite", "Tom took the kite", "Tom left the kite": what follows the hero's name
-    return re.findall(rf"\b{hero} (\w+)", told[-1])
+    hero = re.search(r"(\w+) (?:wanted|had promised|hoped) to", text)[1]
+    features = []
+    for noun in {*re.findall(r"\bthe (\w+)", text, re.IGNORECASE)}:
+        last = re.findall(rf"[^.]*\b{noun}\b[^.]*", text)[-1]
+        # "gave Tom the kite", "Tom took the kite", "Tom left the kite": what follows the hero
+        features += re.findall(rf"\b{hero} (\w+)", last)
+    return features

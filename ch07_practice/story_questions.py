@@ -154,7 +154,7 @@ def absent_place(pair: Pair) -> str:
 
 
 def main_cast(story: Story) -> tuple[str, ...]:
-    """What a query calls a story by: its people and the thing that the hero wants."""
+    """What a query calls a story by: its people and one of its things."""
     return (*story.cast.people, story.cast.things[0])
 
 

@@ -17,9 +17,9 @@ PHRASES = {
     "lie": ("{x} was {at}.", "{x} lay {at}."),
     "own": ("{a} had {x}.", "{a} held {x}."),
     "wish": (
-        "{a} wanted to take {x} home.",
-        "{a} had promised to bring {x} home.",
-        "{a} hoped to go home with {x}.",
+        "{a} wanted to bring something home.",
+        "{a} had promised to bring something home.",
+        "{a} hoped to go home with something nice.",
     ),
     "move": ("{a} went to {p}.", "{a} walked to {p}.", "{a} ran to {p}.", "{a} hurried to {p}."),
     "move together": ("{a} and {b} went to {p}.", "{a} and {b} walked to {p}."),
@@ -39,14 +39,15 @@ PHRASES = {
         "A warm wind was blowing.",
     ),
 }
-# Words that lead on to what happens next.
+# Words that lead on after a question, to what happens and to what is so. A name then never begins a
+# line: after a newline, byte-pair encoding would give it another token than after a space.
 LINKS = ("Then ", "Soon ", "Later ", "After that ")
-LINK_RATE = 0.25
-HAPPENINGS = ("move", "take", "give", "drop")
+MEANWHILE = ("Meanwhile ", "That day ", "At that time ", "All the while ")
+STATES = ("start", "own", "lie", "wish")
 
 
-def tell(rng: Random, event: Event) -> str:
-    """Tell `event` in one sentence.
+def tell(rng: Random, event: Event, link: bool = False) -> str:
+    """Tell `event` in one sentence; with `link` it begins like "Then Tom went ...".
 
     >>> tell(Random(0), Event("give", "Tom", "kite", other="Mia"))
     'Tom handed Mia the kite.'
@@ -59,6 +60,5 @@ def tell(rng: Random, event: Event) -> str:
         p=the(event.place),
         at=at(event.place) if event.place else "",
     )
-    if event.verb in HAPPENINGS and rng.random() < LINK_RATE:
-        return rng.choice(LINKS) + text
-    return text[0].upper() + text[1:]
+    links = MEANWHILE if event.verb in STATES else LINKS
+    return rng.choice(links) + text if link else text[0].upper() + text[1:]

@@ -1,7 +1,7 @@
 """What happens in a story: an opening with a wish, a chain of small errands, and an ending.
 
-The hero wants to take a thing home. Meanwhile everybody walks about, fetches things, shares them
-and leaves them lying. The ending is happy if the hero has the thing when the story ends. An errand
+The hero wants to bring something home. Meanwhile everybody walks about, fetches things, shares them
+and leaves them lying. The ending is happy if the hero has something when the story ends. An errand
 is one or two events of one person that can happen and make sense: nobody walks straight back, gives
 a present back at once, or leaves a thing where it was just taken.
 """
@@ -15,7 +15,6 @@ from ch01_text.storyworld.world import Event, World
 N_PEOPLE, N_PLACES, N_THINGS = 4, 5, 3
 OWNED_RATE = 0.65  # chance that somebody has a thing at the start; otherwise it lies somewhere
 TOGETHER_RATE = 0.8  # chance that the first two people start at the same place
-HERO_RATE = 0.6  # chance that the hero, not somebody else, comes by the thing wanted near the end
 # How often each errand is tried.
 ERRANDS = {"wander": 3, "walk_together": 1, "fetch": 4, "pick_up": 3, "deliver": 4, "hand_over": 3}
 ERRANDS |= {"leave": 2}
@@ -23,7 +22,7 @@ ERRANDS |= {"leave": 2}
 
 @dataclass(frozen=True)
 class Cast:
-    """Who and what a story is about. The first person is the hero and wants the first thing."""
+    """Who and what a story is about. The first person is the hero."""
 
     people: tuple[str, ...]
     stranger: str  # somebody who is asked about and never mentioned
@@ -55,11 +54,9 @@ class Plot:
         # the place that it would be silly to go back to, and the person or place a thing came from
         self.came_from = dict.fromkeys(cast.people, "")
         self.got_from = dict.fromkeys(cast.things, "")
-        hero, *others = cast.people
-        self.taker = hero if rng.random() < HERO_RATE else rng.choice(others)  # of the thing wanted
 
     def opening(self) -> list[Event]:
-        """Say where everybody and everything is, and what the hero wants."""
+        """Say where everybody and everything is, and what the hero wishes."""
         rng, cast = self.rng, self.cast
         people, places = (rng.sample(some, N_PEOPLE) for some in (cast.people, cast.places))
         friend = people.pop() if rng.random() < TOGETHER_RATE else ""
@@ -77,7 +74,7 @@ class Plot:
             Event("weather"),
             *rng.sample(starts, len(starts)),
             *rng.sample(things, len(things)),
-            Event("wish", cast.people[0], cast.things[0]),
+            Event("wish", cast.people[0]),
         ]
 
     def errand(self) -> list[Event]:
@@ -87,21 +84,6 @@ class Plot:
             name = self.rng.choices(names, weights)[0]
             if events := getattr(self, name)(self.rng.choice(self.cast.people)):
                 return events
-
-    def goal_errand(self) -> list[Event]:
-        """Let the taker come by the thing that the hero wants; an empty list while that would look
-        silly.
-        """
-        world, taker, goal = self.world, self.taker, self.cast.things[0]
-        holder = world.holder(goal)
-        place = world.place(taker if holder else goal)
-        walker = holder or taker
-        if taker in (holder, self.got_from[goal]) or place == self.came_from[walker]:
-            return []
-        walk = [] if world.place(walker) == place else [self.walk(walker, place)]
-        if holder:
-            return [*walk, Event("give", holder, goal, "", taker)]
-        return [*walk, Event("take", taker, goal)]
 
     def note(self, event: Event) -> None:
         """Remember, before `event` is applied, what would look silly next."""

@@ -11,7 +11,7 @@ from ch01_text.storyworld.world import Event, World
 class Story:
     """One story. Sentence i tells event i.
 
-    `ending` is "happy" if the hero has the wanted thing in the end, else "sad". The last sentence
+    `ending` is "happy" if the hero has something in the end, else "sad". The last sentence
     tells it.
     """
 

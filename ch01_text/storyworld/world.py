@@ -17,7 +17,7 @@ class Event(NamedTuple):
     own(actor, thing); move(actor, place[, other]): actor (and other) go there;
     take(actor, thing): it lies where the actor is; give(actor, thing, other);
     drop(actor, thing, place): the actor leaves it there.
-    These change nothing: wish(actor, thing); weather(); happy(actor) and sad(actor) at the end.
+    These change nothing: wish(actor); weather(); happy(actor) and sad(actor) at the end.
     """
 
     verb: str
