@@ -188,7 +188,7 @@ def _add_log_entry(state: TrainState, options: TrainOptions, extra: dict) -> dic
     findings = options.evaluate(state) if options.evaluate else {}
     state.log.append(entry | findings)
     if options.on_log:
-        options.on_add_log_entry(state.log[-1])
+        options.on_log(state.log[-1])
     return findings
 
 

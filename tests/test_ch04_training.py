@@ -287,6 +287,16 @@ def test_stopping_early_saves_and_says_where():
     assert saved == [progress]
 
 
+def test_every_log_entry_is_passed_on_with_what_was_found():
+    entries = []
+    options = TrainOptions(
+        log_every=2, on_log=entries.append, evaluate=lambda state: {"at": state.step}
+    )
+    log = train(GPTModel(TINY), forever(a_batch()), steps=3, options=options).log
+    assert entries == log
+    assert [(entry["step"], entry["at"]) for entry in log] == [(2, 2), (3, 3)]
+
+
 def test_train_wants_a_plan():
     with pytest.raises(ValueError, match="steps, seconds, or both"):
         train(GPTModel(TINY), forever(a_batch()))
