@@ -11,7 +11,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 from ch01_text.saving import replacing
 
 if TYPE_CHECKING:
-    from tyro.constructors import ConstructorRegistry
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec
 
 
 def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> None:
@@ -65,10 +65,10 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
     try:
         no_none = (tyro.conf.DisallowNone,)  # a flag that is left out is None; nobody types it
         if isinstance(main, dict):
-            tyro.extras.subcommand_cli_from_dict(main, config=no_none)
+            registry = _two_groups(main.values())
+            tyro.extras.subcommand_cli_from_dict(main, config=no_none, registry=registry)
         else:
-            config = inspect.signature(main).parameters.get("config")
-            tyro.cli(main, config=no_none, registry=config and _two_groups(config.default))
+            tyro.cli(main, config=no_none, registry=_two_groups([main]))
     except (ValueError, OSError) as error:
         from_system = isinstance(error, OSError) and error.filename and error.strerror
         words = f"{error.filename}: {error.strerror}" if from_system else str(error)
@@ -78,9 +78,23 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
         sys.exit(130)
 
 
-def _two_groups(default: object) -> "ConstructorRegistry":
-    """tyro's rule for the dataclass of `default`, with its keyword-only fields in a group of their
+def _two_groups(mains: Iterable[Callable]) -> "ConstructorRegistry":
+    """tyro's rules for the functions' parameters `config`: keyword-only fields in a group of their
     own.
+    """
+    from tyro.constructors import ConstructorRegistry
+
+    specs = {}
+    for main in mains:
+        if config := inspect.signature(main).parameters.get("config"):
+            specs |= _two_specs(config.default)
+    registry = ConstructorRegistry()
+    registry.struct_rule(lambda info: specs.get(info.type))
+    return registry
+
+
+def _two_specs(default: object) -> dict[type, "StructConstructorSpec"]:
+    """How tyro is to build the dataclass of `default`, and a group of its keyword-only fields.
 
     tyro makes a group of each nested structure, so the keyword-only fields pretend to be one.
     """
@@ -99,7 +113,7 @@ def _two_groups(default: object) -> "ConstructorRegistry":
     spec = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(config, default, False))
     seldom = {field.name for field in fields(default) if field.kw_only}
     more = StructFieldSpec("more", Annotated[More, OmitArgPrefixes], More())
-    specs = {
+    return {
         config: StructConstructorSpec(
             lambda more, **everyday: config(**everyday, **more),
             (*(field for field in spec.fields if field.name not in seldom), more),
@@ -108,9 +122,6 @@ def _two_groups(default: object) -> "ConstructorRegistry":
             dict, tuple(field for field in spec.fields if field.name in seldom)
         ),
     }
-    registry = ConstructorRegistry()
-    registry.struct_rule(lambda info: specs.get(info.type))
-    return registry
 
 
 def check_positive(config: object, *names: str) -> None:

@@ -4,7 +4,7 @@ Its modules, in the order in which to read them: ladder, attention, rms_norm, ro
 dropout, cpu_attention, maps, device.
 """
 
-from ch02_attention.attention import MultiHeadAttention, attention_reference
+from ch02_attention.attention import AttentionOptions, MultiHeadAttention, attention_reference
 from ch02_attention.cache import KVCache, LayerCache
 from ch02_attention.device import pick_device
 from ch02_attention.dropout import Dropout
@@ -23,6 +23,7 @@ from ch02_attention.rms_norm import RMSNorm, rms_norm_reference
 from ch02_attention.rope import apply_rope, rope_reference, rope_table
 
 __all__ = [
+    "AttentionOptions",
     "CacheLayout",
     "CausalAttention",
     "Dropout",

@@ -6,6 +6,7 @@ Switches: grouped-query heads (Ainslie et al. 2023), RoPE, QK-norm, sliding wind
 """
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -30,15 +31,27 @@ def attention_reference(
     return weights @ values, weights
 
 
-class MultiHeadAttention(nn.Module):
-    """(B, T, d_in) -> (B, T, d_out); the positional arguments are the book's.
+@dataclass(frozen=True)
+class AttentionOptions:
+    """What `MultiHeadAttention` can do beyond the book's."""
 
-    num_kv_heads: key/value heads, shared by groups of query heads (default: one each).
-    rope_base: rotate queries and keys with this base (default: no rotation).
-    window: each token attends to itself and the window - 1 before it (default: to all before it).
-    qk_norm: normalise queries and keys, head by head, with a learned scale (Henry et al. 2020;
-        Dehghani et al. 2023); norm_eps is added to the mean square.
-    """
+    # key/value heads, each shared by a group of query heads; None: one for every query head
+    num_kv_heads: int | None = None
+    rope_base: float | None = None  # rotate queries and keys with this base; None: no rotation
+    window: int | None = None  # tokens attended to, this one included; None: all
+    out_bias: bool = True  # bias in the output projection
+    # normalise queries and keys, head by head, with a learned scale (Henry et al. 2020; Dehghani et
+    # al. 2023)
+    qk_norm: bool = False
+    norm_eps: float = 1e-6  # added to the mean square in this norm
+
+    def __post_init__(self):
+        if self.window is not None and self.window < 1:
+            raise ValueError(f"window must be at least 1 (the token itself), not {self.window}")
+
+
+class MultiHeadAttention(nn.Module):
+    """(B, T, d_in) -> (B, T, d_out); all arguments but `options` are the book's."""
 
     def __init__(
         self,
@@ -48,16 +61,10 @@ class MultiHeadAttention(nn.Module):
         dropout: float,
         num_heads: int,
         qkv_bias: bool = False,
-        *,
-        num_kv_heads: int | None = None,
-        rope_base: float | None = None,
-        window: int | None = None,
-        out_bias: bool = True,
-        qk_norm: bool = False,
-        norm_eps: float = 1e-6,
+        options: AttentionOptions = AttentionOptions(),
     ):
         super().__init__()
-        num_kv_heads = num_kv_heads or num_heads
+        num_kv_heads = options.num_kv_heads or num_heads
         if d_out % num_heads:
             raise ValueError(
                 f"num_heads={num_heads} does not divide d_out={d_out}; choose a divisor"
@@ -67,21 +74,19 @@ class MultiHeadAttention(nn.Module):
                 f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}; choose a"
                 " divisor"
             )
-        if window is not None and window < 1:
-            raise ValueError(f"window must be at least 1 (the token itself), not {window}")
         self.context_length = context_length
         self.dropout = dropout
-        self.window = window
+        self.window = options.window
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = d_out // num_heads
         self.qkv = nn.Linear(d_in, d_out + 2 * num_kv_heads * self.head_dim, bias=qkv_bias)
-        self.q_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
-        self.k_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
-        self.out_proj = nn.Linear(d_out, d_out, bias=out_bias)
-        self.rotates = rope_base is not None
+        self.q_norm = RMSNorm(self.head_dim, options.norm_eps) if options.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, options.norm_eps) if options.qk_norm else None
+        self.out_proj = nn.Linear(d_out, d_out, bias=options.out_bias)
+        self.rotates = options.rope_base is not None
         if self.rotates:
-            cos, sin = rope_table(context_length, self.head_dim, rope_base)
+            cos, sin = rope_table(context_length, self.head_dim, options.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
 

@@ -6,7 +6,7 @@ sliding window the slots form a ring, so that memory stays bounded however long 
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import numpy as np
@@ -75,7 +75,7 @@ class KVCache:
 
     `max_length`: tokens that a row may hold. `window`: the sliding window of attention; if a ring
     of `window + chunk` slots is smaller than `max_length`, that is all the memory taken, and at
-    most `chunk` tokens may come at once. `states`: the width of each further state, by name.
+    most `chunk` tokens may come at once.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
         layer_class: type[LayerCache] = LayerCache,
-        states: Mapping[str, int] | None = None,
     ):
-        self.max_length, self.window, self.device = max_length, window, device
+        self.max_length, self.window = max_length, window
+        self.dtype, self.device = dtype, device
         self.n_slots = max_length if window is None else min(max_length, window + chunk)
         self.chunk = max_length if self.n_slots == max_length else chunk
         self.cache_seqlens = np.zeros(batch_size, dtype=np.int64)
@@ -103,10 +103,14 @@ class KVCache:
             )
             for _ in range(n_layers)
         ]
+
+    def add_state(self, name: str, width: int) -> None:
+        """Let every layer also keep a vector of this width of each token, for another module; see
+        `LayerCache.append_state`.
+        """
+        shape = (len(self.cache_seqlens), 1, self.n_slots + 1, width)
         for layer in self.layers:
-            for name, width in (states or {}).items():
-                shape = (batch_size, 1, self.n_slots + 1, width)
-                layer.tensors[name] = torch.zeros(shape, dtype=dtype, device=device)
+            layer.tensors[name] = torch.zeros(shape, dtype=self.dtype, device=self.device)
 
     def layer_cache(self, layer: int) -> LayerCache:
         return self.layers[layer]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch02_attention import (
+    AttentionOptions,
     CausalAttention,
     MultiHeadAttention,
     MultiHeadAttentionWrapper,
@@ -174,7 +175,8 @@ def main(
         },
     )
     print(ladder.to_string(index=False, float_format="%.1e"))
-    layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, rope_base=10_000.0)
+    options = AttentionOptions(rope_base=10_000.0)
+    layer = MultiHeadAttention(WIDTH, WIDTH, len(words), 0.0, HEADS, options=options)
     weights = attention_maps(layer, x.unsqueeze(0))[0]
     figure = draw_attention(
         weights,

@@ -11,7 +11,14 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ch02_attention import CacheLayout, Dropout, KVCache, LayerCache, MultiHeadAttention
+from ch02_attention import (
+    AttentionOptions,
+    CacheLayout,
+    Dropout,
+    KVCache,
+    LayerCache,
+    MultiHeadAttention,
+)
 from ch03_gpt.config import GPTConfig
 from ch03_gpt.layers import make_feed_forward, make_norm
 from ch03_gpt.short_convolution import ShortConvolution
@@ -30,12 +37,14 @@ class TransformerBlock(nn.Module):
             config.drop_rate,
             config.n_heads,
             config.qkv_bias,
-            num_kv_heads=config.n_kv_heads,
-            window=config.window,
-            out_bias=config.bias,
-            rope_base=config.rope_base if config.position == "rope" else None,
-            qk_norm=config.qk_norm,
-            norm_eps=config.norm_eps,
+            AttentionOptions(
+                num_kv_heads=config.n_kv_heads,
+                rope_base=config.rope_base if config.position == "rope" else None,
+                window=config.window,
+                out_bias=config.bias,
+                qk_norm=config.qk_norm,
+                norm_eps=config.norm_eps,
+            ),
         )
         self.conv = None
         if config.conv_kernel:
@@ -109,7 +118,7 @@ class GPTModel(nn.Module):
         kernel there is two to five times as fast in float32 as in bfloat16.
         """
         config, weight = self.config, self.tok_emb.weight
-        return KVCache(
+        cache = KVCache(
             batch_size,
             config.n_layers,
             config.kv_heads,
@@ -119,8 +128,10 @@ class GPTModel(nn.Module):
             dtype=torch.float32 if weight.device.type == "cpu" else weight.dtype,
             device=weight.device,
             layer_class=layer_class,
-            states={"conv": config.emb_dim} if config.conv_kernel else None,
         )
+        if config.conv_kernel:
+            cache.add_state("conv", config.emb_dim)
+        return cache
 
     def hidden_states(
         self, ids: Tensor, cache: KVCache | None = None, counts: Sequence[int] | None = None

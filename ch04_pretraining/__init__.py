@@ -26,7 +26,7 @@ from ch04_pretraining.plots import draw_dashboard, draw_losses, draw_samples, pl
 from ch04_pretraining.pretraining import ensure_pretrained, pretrain
 from ch04_pretraining.schedule import SCHEDULES, warmup_cosine, warmup_stable_decay
 from ch04_pretraining.trainer import Trainer
-from ch04_pretraining.training import TrainState, train
+from ch04_pretraining.training import TrainOptions, TrainState, train
 
 __all__ = [
     "RECIPES",
@@ -34,6 +34,7 @@ __all__ = [
     "LayerMonitor",
     "PretrainConfig",
     "TokenDataset",
+    "TrainOptions",
     "TrainState",
     "Trainer",
     "bits_per_byte",

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from ch03_gpt import GPTModel, stream
 from ch04_pretraining.hf_weights import load_hf_tensors
 from ch04_pretraining.loss import evaluate_loss, next_token_loss
-from ch04_pretraining.training import TrainState, train
+from ch04_pretraining.training import TrainOptions, TrainState, train
 
 
 def text_to_token_ids(text: str, tokenizer) -> Tensor:
@@ -103,10 +103,9 @@ def train_model_simple(
         batches,
         steps=num_epochs * len(train_loader),
         optimizers=[optimizer],
-        max_norm=None,
-        schedule=lambda progress: 1.0,
-        log_every=1,
-        evaluate=evaluate,
+        options=TrainOptions(
+            max_norm=None, schedule=lambda progress: 1.0, log_every=1, evaluate=evaluate
+        ),
     )
     return train_losses, val_losses, tokens_seen
 

@@ -34,7 +34,7 @@ from ch04_pretraining.parallel import (
 )
 from ch04_pretraining.schedule import SCHEDULES
 from ch04_pretraining.tensorboard_log import TensorBoardLog
-from ch04_pretraining.training import TrainState, train
+from ch04_pretraining.training import TrainOptions, TrainState, train
 
 # validations, samples and checkpoints in a run
 REPORTS = 10
@@ -232,16 +232,18 @@ class Trainer:
                 steps=self.steps,
                 seconds=self.config.seconds,
                 optimizers=self.optimizers,
-                grad_accumulation=self.config.grad_accumulation,
-                schedule=SCHEDULES[self.config.schedule](),
                 precision=self.precision,
-                on_log=on_log,
                 state=state,
-                should_stop=lambda: bool(interrupted),
-                evaluate=self.report,
-                save=self.save,
-                monitor=LayerMonitor(self.model) if single else None,
-                description=f"pretraining on {self.dataset.name}",
+                options=TrainOptions(
+                    grad_accumulation=self.config.grad_accumulation,
+                    schedule=SCHEDULES[self.config.schedule](),
+                    on_log=on_log,
+                    should_stop=lambda: bool(interrupted),
+                    evaluate=self.report,
+                    save=self.save,
+                    monitor=LayerMonitor(self.model) if single else None,
+                    description=f"pretraining on {self.dataset.name}",
+                ),
             )
         if interrupted:
             print(

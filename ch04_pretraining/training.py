@@ -85,6 +85,43 @@ def _likely_cause(earlier_norms: list[float]) -> str:
     return "try a lower learning rate, a longer warm-up, or --dtype float32"
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """How `train` takes its steps, and what it calls between them."""
+
+    # multiplier of the peak learning rate, as a function of progress in [0, 1]
+    schedule: Schedule = field(default_factory=warmup_stable_decay)
+    grad_accumulation: int = 1  # micro-batches per step; their gradients are summed
+    max_norm: float | None = 1.0  # clip the gradient to this norm; None: never
+    log_every: int = 10  # steps per log entry
+    on_log: Callable[[dict], None] | None = None  # receives each log entry
+    # called at log steps; the findings that it returns, if any, join the log entry
+    evaluate: Callable[[TrainState], dict] | None = None
+    # called after an evaluation with findings, and when `should_stop` ends the run
+    save: Callable[[TrainState], None] | None = None
+    should_stop: Callable[[], bool] = lambda: False  # asked after every step
+    monitor: LayerMonitor | None = None  # measures the layers at log steps
+    description: str = "training"  # stands before the progress bar
+
+    def __post_init__(self):
+        if self.grad_accumulation < 1:
+            raise ValueError(f"grad_accumulation must be at least 1, not {self.grad_accumulation}")
+
+
+def _progress_bar(description: str) -> tqdm:
+    layout = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"
+    return tqdm(total=100, unit="%", desc=description, disable=None, bar_format=layout)
+
+
+def _update_bar(bar: tqdm, share: float, state: TrainState) -> None:
+    """Move the bar to the share of the plan that is done, with the latest loss and the speed."""
+    bar.update(round(100 * share, 1) - bar.n)
+    bar.set_postfix_str(
+        f"step {state.step:,}, loss {state.log[-1]['train_loss']:.3f}, "
+        f"{state.tokens / state.seconds:,.0f} tokens/s"
+    )
+
+
 def _announce(description: str, steps: int, seconds_per_step: float) -> None:
     """Print how long the `steps` that are left will take, if that is half a minute or more."""
     left = steps * seconds_per_step
@@ -115,11 +152,10 @@ def train_step(
     batches: Iterator[Batch],
     loss_fn: LossFunction,
     optimizers: list[Optimizer],
-    grad_accumulation: int,
-    max_norm: float | None,
     precision: Precision,
+    options: TrainOptions = TrainOptions(),
 ) -> tuple[Tensor, int]:
-    """Update the weights once, on the next `grad_accumulation` batches.
+    """Update the weights once, on the next `options.grad_accumulation` batches.
 
     Returns a (3,) tensor (sum of losses, number of target tokens, gradient norm), still on the
     device, and the number of input tokens.
@@ -127,7 +163,7 @@ def train_step(
     parameters = [p for group in optimizers for g in group.param_groups for p in g["params"]]
     loss_sum = count_sum = 0.0
     n_inputs = 0
-    for _ in range(grad_accumulation):
+    for _ in range(options.grad_accumulation):
         batch = next(batches)
         with precision.autocast():
             loss, count = loss_fn(model, batch)
@@ -136,11 +172,24 @@ def train_step(
         count_sum = count_sum + count.float()
         n_inputs += batch[0].numel()
     loss_sum, count_sum = all_reduce_mean(torch.stack((loss_sum, count_sum)))
-    norm = average_and_clip_grads(parameters, count_sum, max_norm)
+    norm = average_and_clip_grads(parameters, count_sum, options.max_norm)
     for optimizer in optimizers:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return torch.stack((loss_sum, count_sum, norm)), n_inputs
+
+
+def _add_log_entry(state: TrainState, options: TrainOptions, extra: dict) -> dict:
+    """Add an entry about the pending steps to the log, with `extra` and what `options.evaluate`
+    finds; returns these findings.
+    """
+    state.check()
+    entry = state.summarize(options.max_norm) | extra
+    findings = options.evaluate(state) if options.evaluate else {}
+    state.log.append(entry | findings)
+    if options.on_log:
+        options.on_log(state.log[-1])
+    return findings
 
 
 def train(
@@ -151,84 +200,54 @@ def train(
     steps: int | None = None,
     seconds: float | None = None,
     optimizers: list[Optimizer] | None = None,
-    schedule: Schedule | None = None,
-    grad_accumulation: int = 1,
-    max_norm: float | None = 1.0,
     precision: Precision | None = None,
-    log_every: int = 10,
-    on_log: Callable[[dict], None] | None = None,
     state: TrainState | None = None,
-    evaluate: Callable[[TrainState], dict] | None = None,
-    save: Callable[[TrainState], None] | None = None,
-    should_stop: Callable[[], bool] = lambda: False,
-    monitor: LayerMonitor | None = None,
-    description: str = "training",
+    options: TrainOptions = TrainOptions(),
 ) -> TrainState:
     """Train `model` in place on `batches` of device tensors until `steps` or `seconds` are over.
 
     `loss_fn(model, batch)` returns (sum of losses, number of tokens) as tensors. A step averages
-    over all tokens of its `grad_accumulation` micro-batches, so that splitting a batch changes
-    nothing.
-
-    At every log step `evaluate(state)` may return findings, which join the log entry; if it does,
-    `save(state)` follows. Neither counts as training time. `on_log(entry)` receives each entry.
-    `should_stop()` is asked after every step; if it says yes, `train` saves and returns early.
-    `monitor` measures the layers at log steps. Pass the `state` of an earlier run to continue it.
+    over all tokens of its micro-batches, so that splitting a batch changes nothing. Evaluation and
+    saving do not count as training time. Pass the `state` of an earlier run to continue it.
 
     ValueError if neither `steps` nor `seconds` is given, and, with the step and the likely cause,
     if the loss stops being finite.
     """
     if not steps and not seconds:
         raise ValueError("say how long to train: steps, seconds, or both")
-    if grad_accumulation < 1:
-        raise ValueError(f"grad_accumulation must be at least 1, not {grad_accumulation}")
     precision = precision or pick_precision(next(model.parameters()).device, "float32")
     optimizers = optimizers or make_optimizers(model, dtype=precision.dtype)
-    schedule = schedule or warmup_stable_decay()
     state = state or TrainState()
     if precision.device.type == "cpu":
         disable_malloc_trim()
-    step = partial(
-        train_step, model, batches, loss_fn, optimizers, grad_accumulation, max_norm, precision
-    )
+    step = partial(train_step, model, batches, loss_fn, optimizers, precision, options)
     model.train()
     stopped, begun = False, (state.step, state.seconds)
-    with tqdm(total=100, unit="%", desc=description, disable=None, bar_format=_BAR) as bar:
+    with _progress_bar(options.description) as bar:
         while state.share(steps, seconds) < 1 and not stopped:
             started = time.perf_counter()
-            set_learning_rate(optimizers, schedule(state.share(steps, seconds, ahead=1)))
+            set_learning_rate(optimizers, options.schedule(state.share(steps, seconds, ahead=1)))
             layers = {}
-            if monitor is not None and (state.step + 1) % log_every == 0:
-                sums, n_inputs, layers = monitor.measure(step)
+            if options.monitor is not None and (state.step + 1) % options.log_every == 0:
+                sums, n_inputs, layers = options.monitor.measure(step)
             else:
                 sums, n_inputs = step()
             state.pending.append(sums)
             state.step += 1
             state.tokens += n_inputs * get_world_size()
             state.seconds += time.perf_counter() - started
-            stopped = should_stop()
+            stopped = options.should_stop()
             if steps and state.step == begun[0] + 5:
-                _announce(description, steps - state.step, (state.seconds - begun[1]) / 5)
-            if state.step % log_every == 0 or state.share(steps, seconds) >= 1:
-                state.check()
-                entry = (
-                    state.summarize(max_norm) | {"lr": optimizers[0].param_groups[0]["lr"]} | layers
-                )
-                findings = evaluate(state) if evaluate else {}
-                state.log.append(entry | findings)
-                if on_log:
-                    on_log(state.log[-1])
-                bar.update(round(100 * state.share(steps, seconds), 1) - bar.n)
-                bar.set_postfix_str(
-                    f"step {state.step:,}, loss {entry['train_loss']:.3f}, "
-                    f"{state.tokens / state.seconds:,.0f} tokens/s"
-                )
-                if save and findings and not stopped:
-                    save(state)
-        if save and stopped:
+                seconds_per_step = (state.seconds - begun[1]) / 5
+                _announce(options.description, steps - state.step, seconds_per_step)
+            share = state.share(steps, seconds)
+            if state.step % options.log_every == 0 or share >= 1:
+                extra = {"lr": optimizers[0].param_groups[0]["lr"]} | layers
+                findings = _add_log_entry(state, options, extra)
+                _update_bar(bar, share, state)
+                if options.save and findings and not stopped:
+                    options.save(state)
+        if options.save and stopped:
             state.check()
-            save(state)
+            options.save(state)
     return state
-
-
-_BAR = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from ch03_gpt import GPTModel
-from ch04_pretraining import TrainState, evaluate_loss, train
+from ch04_pretraining import TrainOptions, TrainState, evaluate_loss, train
 from ch05_classification.sms import BOOK_SEED
 
 
@@ -129,10 +129,9 @@ def train_classifier_simple(
         _last_token_loss,
         steps=steps,
         optimizers=[optimizer],
-        max_norm=None,
-        schedule=lambda progress: 1.0,
-        log_every=1,
-        evaluate=evaluate,
+        options=TrainOptions(
+            max_norm=None, schedule=lambda progress: 1.0, log_every=1, evaluate=evaluate
+        ),
     )
     return *losses, *accuracies, seen
 

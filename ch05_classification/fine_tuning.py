@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import Precision
-from ch04_pretraining import TrainState, make_optimizers, train
+from ch04_pretraining import TrainOptions, TrainState, make_optimizers, train
 from ch05_classification.classifier import GPTClassifier
 from ch05_classification.config import ClassifierConfig
 from ch05_classification.encoding import Batch, TokenizedDataset, batches, shuffled_batches
@@ -113,12 +113,14 @@ def train_classifier(
         shuffled_batches(training, config.batch_size, pad_id, rng, device),
         classification_loss(weights),
         steps=max(1, round(config.epochs * steps_per_epoch)),
-        log_every=max(1, round(steps_per_epoch / config.evals_per_epoch)),
-        evaluate=evaluate,
         optimizers=make_optimizers(classifier, "adamw", config.lr),
         precision=precision,
-        should_stop=lambda: stopping.evals_since_best >= config.patience,
-        description=description,
+        options=TrainOptions(
+            log_every=max(1, round(steps_per_epoch / config.evals_per_epoch)),
+            evaluate=evaluate,
+            should_stop=lambda: stopping.evals_since_best >= config.patience,
+            description=description,
+        ),
     )
     stopping.restore()
     return state

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ch01_text import IGNORE
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainOptions, TrainState, make_optimizers, train
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.batches import collate
 from ch06_instruction.config import DPOConfig
@@ -102,9 +102,9 @@ def train_dpo(
         pair_batches(pairs, ref_log_probs, config.batch_size, pad_id, generator),
         preference_loss(config),
         steps=steps,
-        log_every=max(1, steps // 20),
         precision=precision,
         optimizers=make_optimizers(model, "adamw", config.lr, weight_decay=0.0),
-        schedule=SCHEDULES["wsd"](),
-        description=config.loss,
+        options=TrainOptions(
+            log_every=max(1, steps // 20), schedule=SCHEDULES["wsd"](), description=config.loss
+        ),
     )

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ch01_text import IGNORE
 from ch03_gpt import GPTModel
-from ch04_pretraining import SCHEDULES, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainOptions, make_optimizers, train
 from ch06_instruction.advantages import group_advantages, kl_estimate
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import Prompt
@@ -84,10 +84,12 @@ def train_grpo(
         grpo_batches(rollouts, config, np.random.default_rng(seed)),
         grpo_loss(config),
         steps=config.steps,
-        log_every=config.num_iterations * config.num_minibatches,
         precision=chat.precision,
-        description="grpo",
         optimizers=make_optimizers(chat.model, "adamw", config.lr, weight_decay=0.0),
-        schedule=SCHEDULES["wsd"](),
+        options=TrainOptions(
+            log_every=config.num_iterations * config.num_minibatches,
+            description="grpo",
+            schedule=SCHEDULES["wsd"](),
+        ),
     )
     return PolicyTraining(progress, log)

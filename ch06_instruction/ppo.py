@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ch01_text import IGNORE
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainOptions, make_optimizers, train
 from ch06_instruction.advantages import generalized_advantages, whiten
 from ch06_instruction.answering import Chat
 from ch06_instruction.chat import Prompt
@@ -115,13 +115,15 @@ def train_ppo(
         ppo_batches(model.critic, rollouts, config, chat.precision, np.random.default_rng(seed)),
         ppo_loss(config),
         steps=config.steps,
-        log_every=config.num_iterations * config.num_minibatches,
         precision=chat.precision,
-        description="ppo",
         optimizers=[
             *make_optimizers(model.policy, "adamw", config.lr, weight_decay=0.0),
             *make_optimizers(model.critic, "adamw", config.critic_lr, weight_decay=0.0),
         ],
-        schedule=SCHEDULES["wsd"](),
+        options=TrainOptions(
+            log_every=config.num_iterations * config.num_minibatches,
+            description="ppo",
+            schedule=SCHEDULES["wsd"](),
+        ),
     )
     return PolicyTraining(progress, log)

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ch01_text import right_pad
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainOptions, TrainState, make_optimizers, train
 from ch05_classification import calibration_error
 from ch05_classification.encoding import shuffled_groups
 from ch06_instruction.chat import EncodedChat
@@ -98,11 +98,11 @@ def train_reward_model(
         pair_batches(pairs, config.batch_size, pad_id, generator, precision.device),
         bradley_terry_loss,
         steps=steps,
-        log_every=max(1, steps // 20),
         precision=precision,
-        description="reward model",
         optimizers=make_optimizers(reward_model, "adamw", config.lr),
-        schedule=SCHEDULES["wsd"](),
+        options=TrainOptions(
+            log_every=max(1, steps // 20), description="reward model", schedule=SCHEDULES["wsd"]()
+        ),
     )
     return reward_model, progress
 

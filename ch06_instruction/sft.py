@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, TrainState, make_optimizers, train
+from ch04_pretraining import SCHEDULES, TrainOptions, TrainState, make_optimizers, train
 from ch05_classification import merge_lora, replace_linear_with_lora
 from ch06_instruction.batches import Batch, chat_batches, collate
 from ch06_instruction.chat import EncodedChat
@@ -96,12 +96,14 @@ def train_sft(
         ),
         response_loss,
         steps=steps,
-        log_every=max(1, steps // 10),
-        evaluate=evaluate,
         optimizers=sft_optimizers(model, config, precision.dtype),
-        schedule=SCHEDULES["wsd"](),
         precision=precision,
-        description="instruction tuning",
+        options=TrainOptions(
+            log_every=max(1, steps // 10),
+            evaluate=evaluate,
+            schedule=SCHEDULES["wsd"](),
+            description="instruction tuning",
+        ),
     )
     if config.lora_rank:
         merge_lora(model)

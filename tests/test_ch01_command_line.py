@@ -50,15 +50,24 @@ def bake(
     return {}
 
 
+def wash_up(water: float = 40.0) -> dict:
+    """Clean the bowl."""
+    return {}
+
+
 served: list[tuple] = []
 
 
-@pytest.fixture
-def type_in(monkeypatch):
+@pytest.fixture(params=["main", "subcommand"])
+def type_in(monkeypatch, request):
     def run(*arguments: str) -> None:
         served.clear()
-        monkeypatch.setattr(sys, "argv", ["bake.py", *arguments])
-        command_line(bake)
+        if request.param == "main":
+            monkeypatch.setattr(sys, "argv", ["bake.py", *arguments])
+            command_line(bake)
+        else:
+            monkeypatch.setattr(sys, "argv", ["kitchen.py", "bake", *arguments])
+            command_line({"bake": bake, "wash-up": wash_up})
 
     return run
 

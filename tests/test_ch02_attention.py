@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from ch02_attention import (
+    AttentionOptions,
     CacheLayout,
     CausalAttention,
     KVCache,
@@ -122,7 +123,8 @@ def test_rms_norm_equals_torch_and_its_reference():
 def random_layer(rotated: bool, normed: bool) -> MultiHeadAttention:
     """In float64, with random scales of the norms."""
     base = 10_000.0 if rotated else None
-    layer = MultiHeadAttention(24, 24, MAX_T, 0.0, 3, rope_base=base, qk_norm=normed, norm_eps=0.01)
+    options = AttentionOptions(rope_base=base, qk_norm=normed, norm_eps=0.01)
+    layer = MultiHeadAttention(24, 24, MAX_T, 0.0, 3, options=options)
     if normed:
         torch.nn.init.normal_(layer.q_norm.scale)
         torch.nn.init.normal_(layer.k_norm.scale)
@@ -164,7 +166,8 @@ def test_the_layer_takes_the_bf16_kernel_only_for_short_texts(T, monkeypatch):
     monkeypatch.setattr(
         attention, "bf16_attention", lambda *args: calls.append(1) or bf16_attention(*args)
     )
-    layer = MultiHeadAttention(32, 32, MAX_T + 1, 0.0, 2, rope_base=10_000.0)
+    options = AttentionOptions(rope_base=10_000.0)
+    layer = MultiHeadAttention(32, 32, MAX_T + 1, 0.0, 2, options=options)
     x = torch.randn(1, T, 32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         result = layer(x)
@@ -174,7 +177,8 @@ def test_the_layer_takes_the_bf16_kernel_only_for_short_texts(T, monkeypatch):
 
 def test_bfloat16_layer_is_close_to_float32():
     """Oracle: the float32 result; bfloat16 has 8 bits of precision."""
-    layer, x = MultiHeadAttention(64, 64, 32, 0.0, 2, rope_base=10_000.0), torch.randn(2, 32, 64)
+    options = AttentionOptions(rope_base=10_000.0)
+    layer, x = MultiHeadAttention(64, 64, 32, 0.0, 2, options=options), torch.randn(2, 32, 64)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         close = layer(x)
     assert close.dtype == torch.bfloat16
@@ -183,8 +187,10 @@ def test_bfloat16_layer_is_close_to_float32():
 
 def test_grouped_heads_equal_repeated_heads():
     """Oracle: a full layer whose key and value weights are repeated for each group."""
-    grouped = MultiHeadAttention(16, 16, 8, 0.0, 4, num_kv_heads=2, rope_base=100.0)
-    full = MultiHeadAttention(16, 16, 8, 0.0, 4, rope_base=100.0)
+    grouped = MultiHeadAttention(
+        16, 16, 8, 0.0, 4, options=AttentionOptions(num_kv_heads=2, rope_base=100.0)
+    )
+    full = MultiHeadAttention(16, 16, 8, 0.0, 4, options=AttentionOptions(rope_base=100.0))
     q, k, v = grouped.qkv.weight.split((16, 8, 8))
     repeated = [w.view(2, 4, 16).repeat_interleave(2, dim=0).reshape(16, 16) for w in (k, v)]
     full.load_state_dict(grouped.state_dict() | {"qkv.weight": torch.cat((q, *repeated))})
@@ -209,7 +215,8 @@ def test_untrained_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
     """Oracle: the formula in float32 from the layer's own projection; however large the weights, no
     score exceeds sqrt(D) while the scales are 1.
     """
-    layer = MultiHeadAttention(16, 16, MAX_T + 1, 0.0, 2, num_kv_heads=2, qk_norm=True)
+    options = AttentionOptions(num_kv_heads=2, qk_norm=True)
+    layer = MultiHeadAttention(16, 16, MAX_T + 1, 0.0, 2, options=options)
     x = torch.randn(1, T, 16)
     torch.nn.init.normal_(layer.qkv.weight)
     queries, keys, values = (
@@ -229,7 +236,7 @@ def test_untrained_qk_norm_gives_every_query_and_key_the_same_length(T, dtype):
 def test_cached_equals_uncached_however_it_is_cut(options, chunks):
     """Oracle: the same layer on the whole text at once."""
     torch.manual_seed(1)
-    layer = MultiHeadAttention(16, 16, 30, 0.0, 4, **options)
+    layer = MultiHeadAttention(16, 16, 30, 0.0, 4, options=AttentionOptions(**options))
     x = torch.randn(2, sum(chunks), 16)
     cache = KVCache(2, 1, layer.num_kv_heads, 30, 4, window=options["window"], chunk=6)
     parts = []
@@ -248,7 +255,8 @@ def test_autocast_does_not_round_the_cache(monkeypatch):
         "scaled_dot_product_attention",
         lambda *args, **options: seen.append(fused(*args, **options)) or seen[-1],
     )
-    layer, x = MultiHeadAttention(16, 16, 30, 0.0, 4, num_kv_heads=2), torch.randn(2, 3, 16)
+    options = AttentionOptions(num_kv_heads=2)
+    layer, x = MultiHeadAttention(16, 16, 30, 0.0, 4, options=options), torch.randn(2, 3, 16)
     cache = KVCache(2, 1, 2, 30, 4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         cache.prepare(3)
@@ -275,7 +283,7 @@ def test_padding_never_touches_what_a_full_row_holds():
 @given(LAYERS, st.integers(0, 9))
 def test_the_future_cannot_change_the_past(options, changed):
     """Oracle: self-consistency; beyond the window the past does not matter either."""
-    layer = MultiHeadAttention(16, 16, 10, 0.0, 4, **options)
+    layer = MultiHeadAttention(16, 16, 10, 0.0, 4, options=AttentionOptions(**options))
     x = torch.randn(1, 10, 16)
     y = x.clone()
     y[:, changed] += 10.0
@@ -293,7 +301,9 @@ def test_the_future_cannot_change_the_past(options, changed):
         SelfAttention_v2(3, 4),
         CausalAttention(3, 4, 5, 0.0),
         MultiHeadAttentionWrapper(3, 2, 5, 0.0, 2),
-        MultiHeadAttention(3, 4, 5, 0.0, 2, num_kv_heads=1, rope_base=10.0),
+        MultiHeadAttention(
+            3, 4, 5, 0.0, 2, options=AttentionOptions(num_kv_heads=1, rope_base=10.0)
+        ),
     ],
     ids=lambda layer: type(layer).__name__,
 )
@@ -360,14 +370,14 @@ def test_attention_maps_are_causal_distributions_and_can_be_drawn():
 
 
 def test_bad_shapes_are_refused_with_both_numbers():
-    for arguments, words in (
-        (dict(d_out=10, num_heads=4), "num_heads=4 does not divide d_out=10"),
-        (dict(d_out=16, num_heads=4, num_kv_heads=3), "num_kv_heads=3 does not divide num_heads=4"),
-        (dict(d_out=12, num_heads=4, rope_base=10.0), "must be even, not 3"),
-        (dict(d_out=16, num_heads=4, window=0), "window must be at least 1"),
+    for d_out, options, words in (
+        (10, {}, "num_heads=4 does not divide d_out=10"),
+        (16, {"num_kv_heads": 3}, "num_kv_heads=3 does not divide num_heads=4"),
+        (12, {"rope_base": 10.0}, "must be even, not 3"),
+        (16, {"window": 0}, "window must be at least 1"),
     ):
         with pytest.raises(ValueError, match=words):
-            MultiHeadAttention(d_in=8, context_length=8, dropout=0.0, **arguments)
+            MultiHeadAttention(8, d_out, 8, 0.0, num_heads=4, options=AttentionOptions(**options))
     with pytest.raises(ValueError, match="9 tokens exceed the context length 8"):
         MultiHeadAttention(8, 8, 8, 0.0, 2)(torch.randn(1, 9, 8))
     with pytest.raises(ValueError, match="holds 4 tokens, 5"):
@@ -417,7 +427,8 @@ def test_main_leaves_complete_metrics_and_refuses_bad_texts(tmp_path):
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_cuda_equals_cpu():
-    layer = MultiHeadAttention(32, 32, 16, 0.0, 4, num_kv_heads=2, rope_base=10_000.0)
+    options = AttentionOptions(num_kv_heads=2, rope_base=10_000.0)
+    layer = MultiHeadAttention(32, 32, 16, 0.0, 4, options=options)
     x = torch.randn(2, 16, 32)
     expected = layer(x)
     torch.testing.assert_close(layer.cuda()(x.cuda()).cpu(), expected, atol=1e-4, rtol=1e-4)

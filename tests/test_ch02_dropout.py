@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ch02_attention import (
+    AttentionOptions,
     Dropout,
     MultiHeadAttention,
     attention_reference,
@@ -81,7 +82,8 @@ def test_attention_that_drops_nothing_is_attention(kv_heads):
 def test_the_layer_drops_weights_and_keeps_the_mean(options, monkeypatch):
     """Oracle: the mean over many masks is the layer without dropout; the future stays hidden."""
     torch.manual_seed(0)
-    layer, x = MultiHeadAttention(16, 16, 8, 0.3, 4, **options), torch.randn(1, 8, 16)
+    layer = MultiHeadAttention(16, 16, 8, 0.3, 4, options=AttentionOptions(**options))
+    x = torch.randn(1, 8, 16)
     calls = []
     monkeypatch.setattr(
         cpu_attention,

@@ -339,7 +339,8 @@ def test_cached_convolution_equals_the_full_one_for_unequal_rows(kernel, window,
     torch.manual_seed(0)
     config = replace(QWEN3, conv_kernel=kernel, window=window, context_length=64)
     model = GPTModel(config).eval()
-    cache = KVCache(3, 2, 2, 64, 6, window=window, chunk=8, states={"conv": config.emb_dim})
+    cache = KVCache(3, 2, 2, 64, 6, window=window, chunk=8)
+    cache.add_state("conv", config.emb_dim)
     texts, lengths = torch.randint(0, 50, (3, 64)), np.zeros(3, dtype=int)
     with torch.no_grad():
         for counts in steps:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from ch01_text import CharTokenizer, RandomWindows
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import (
+    TrainOptions,
     find_checkpoint,
     from_pretrained,
     load_checkpoint,
@@ -143,7 +144,9 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     two log entries.
     """
     model, optimizers, batches = begin()
-    whole = train(model, batches, steps=20, optimizers=optimizers, log_every=5)
+    whole = train(
+        model, batches, steps=20, optimizers=optimizers, options=TrainOptions(log_every=5)
+    )
 
     first, optimizers, batches = begin()
     steps_done = []
@@ -161,9 +164,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
         batches,
         steps=20,
         optimizers=optimizers,
-        log_every=5,
-        save=save,
-        should_stop=lambda: steps_done.append(1) or len(steps_done) == cut,
+        options=TrainOptions(
+            log_every=5,
+            save=save,
+            should_stop=lambda: steps_done.append(1) or len(steps_done) == cut,
+        ),
     )
 
     torch.manual_seed(99)  # a new process would start elsewhere
@@ -173,7 +178,14 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     state = read_training_state(tmp_path / "c")
     progress = restore_training_state(state, optimizers, batches)
     assert (progress.step, state["settings"]) == (cut, {"a": 1})
-    resumed = train(second, batches, steps=20, optimizers=optimizers, log_every=5, state=progress)
+    resumed = train(
+        second,
+        batches,
+        steps=20,
+        optimizers=optimizers,
+        state=progress,
+        options=TrainOptions(log_every=5),
+    )
     pairs = zip(model.state_dict().values(), second.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
     exact = [{k: v for k, v in entry.items() if k != "seconds"} for entry in whole.log]

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from ch01_text import CharTokenizer
 from ch03_gpt import GPTConfig, GPTModel
-from ch04_pretraining import load_checkpoint, save_checkpoint, train
+from ch04_pretraining import TrainOptions, load_checkpoint, save_checkpoint, train
 from ch04_pretraining.checkpoint import find_checkpoint
 
 try:
@@ -268,8 +268,10 @@ def test_an_infinite_loss_stops_with_the_step_and_the_likely_cause(at_step, grow
             iter([(ids, ids)] * 30),
             an_exploding_loss(at_step, float("nan"), grows),
             steps=20,
-            evaluate=lambda progress: {"val_loss": 1.0},
-            save=lambda progress: saved.append(progress.step),
+            options=TrainOptions(
+                evaluate=lambda progress: {"val_loss": 1.0},
+                save=lambda progress: saved.append(progress.step),
+            ),
         )
     assert saved == ([10] if at_step > 10 else [])
 
@@ -283,7 +285,8 @@ def test_an_interrupt_does_not_save_what_has_exploded():
             iter([(ids, ids)] * 30),
             an_exploding_loss(1, float("inf"), False),
             steps=20,
-            save=lambda progress: saved.append(progress.step),
-            should_stop=lambda: True,
+            options=TrainOptions(
+                save=lambda progress: saved.append(progress.step), should_stop=lambda: True
+            ),
         )
     assert saved == []

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import (
+    TrainOptions,
     draw_dashboard,
     draw_losses,
     draw_samples,
@@ -44,9 +45,9 @@ def monitored():
         iter([batch] * 2),
         steps=1,
         optimizers=[torch.optim.SGD(model.parameters(), lr=0.1)],
-        schedule=lambda progress: 1.0,
-        log_every=1,
-        monitor=LayerMonitor(model),
+        options=TrainOptions(
+            schedule=lambda progress: 1.0, log_every=1, monitor=LayerMonitor(model)
+        ),
     ).log
     return SimpleNamespace(model=model, before=before, batch=batch, entry=log[-1])
 
@@ -108,9 +109,11 @@ def test_a_monitor_changes_nothing_and_leaves_no_hooks():
             model,
             iter([(ids[:, :-1], ids[:, 1:])] * 20),
             steps=6,
-            grad_accumulation=2,
-            log_every=2,
-            monitor=LayerMonitor(model) if with_monitor else None,
+            options=TrainOptions(
+                grad_accumulation=2,
+                log_every=2,
+                monitor=LayerMonitor(model) if with_monitor else None,
+            ),
         )
         assert not any(block._forward_hooks for block in model.trf_blocks)
         weights.append(model.state_dict())

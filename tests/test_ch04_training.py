@@ -22,6 +22,7 @@ from ch03_gpt import GPTConfig, GPTModel, preset_config
 from ch04_pretraining import (
     RECIPES,
     PretrainConfig,
+    TrainOptions,
     TrainState,
     bits_per_byte,
     calc_loss_batch,
@@ -126,8 +127,7 @@ def test_a_step_equals_torchs_own():
         forever(batch),
         steps=3,
         optimizers=[torch.optim.AdamW(ours.parameters(), lr=0.01)],
-        max_norm=0.5,
-        schedule=lambda progress: 1.0,
+        options=TrainOptions(max_norm=0.5, schedule=lambda progress: 1.0),
     )
     optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.01)
     for _ in range(3):
@@ -148,8 +148,10 @@ def test_accumulated_batches_equal_one_big_batch():
     big.load_state_dict(small.state_dict())
     parts = list(zip(inputs.split(2), targets.split(2), strict=True))
     logs = [
-        train(small, forever(*parts), steps=4, grad_accumulation=3, log_every=1).log,
-        train(big, forever((inputs, targets)), steps=4, log_every=1).log,
+        train(
+            small, forever(*parts), steps=4, options=TrainOptions(grad_accumulation=3, log_every=1)
+        ).log,
+        train(big, forever((inputs, targets)), steps=4, options=TrainOptions(log_every=1)).log,
     ]
     for a, b in zip(small.parameters(), big.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
@@ -266,26 +268,40 @@ def test_bits_per_byte_of_a_coin():
     assert bits_per_byte(math.log(2), 10, 10) == pytest.approx(1.0)
 
 
-def test_the_share_of_clipped_steps_is_counted():
-    model = GPTModel(TINY)
-    assert train(model, forever(a_batch()), steps=4, max_norm=1e-6).log[-1]["clipped"] == 1.0
-    assert train(model, forever(a_batch()), steps=4, max_norm=1e6).log[-1]["clipped"] == 0.0
+@pytest.mark.parametrize(("max_norm", "clipped"), [(1e-6, 1.0), (1e6, 0.0)])
+def test_the_share_of_clipped_steps_is_counted(max_norm, clipped):
+    options = TrainOptions(max_norm=max_norm)
+    log = train(GPTModel(TINY), forever(a_batch()), steps=4, options=options).log
+    assert log[-1]["clipped"] == clipped
 
 
 def test_stopping_early_saves_and_says_where():
     saved = []
     progress = train(
-        GPTModel(TINY), forever(a_batch()), steps=100, should_stop=lambda: True, save=saved.append
+        GPTModel(TINY),
+        forever(a_batch()),
+        steps=100,
+        options=TrainOptions(should_stop=lambda: True, save=saved.append),
     )
     assert progress.step == 1
     assert saved == [progress]
+
+
+def test_every_log_entry_is_passed_on_with_what_was_found():
+    entries = []
+    options = TrainOptions(
+        log_every=2, on_log=entries.append, evaluate=lambda state: {"at": state.step}
+    )
+    log = train(GPTModel(TINY), forever(a_batch()), steps=3, options=options).log
+    assert entries == log
+    assert [(entry["step"], entry["at"]) for entry in log] == [(2, 2), (3, 3)]
 
 
 def test_train_wants_a_plan():
     with pytest.raises(ValueError, match="steps, seconds, or both"):
         train(GPTModel(TINY), forever(a_batch()))
     with pytest.raises(ValueError, match="grad_accumulation"):
-        train(GPTModel(TINY), forever(a_batch()), steps=1, grad_accumulation=0)
+        TrainOptions(grad_accumulation=0)
 
 
 def test_seconds_end_training_and_the_schedule():
@@ -314,9 +330,8 @@ def test_a_step_reports_what_it_did():
         forever(batch),
         next_token_loss,
         make_optimizers(model),
-        2,
-        1.0,
         pick_precision(torch.device("cpu"), "float32"),
+        TrainOptions(grad_accumulation=2),
     )
     assert (count, n_inputs) == (96, 96)
     assert loss.item() == pytest.approx(2 * expected)
@@ -492,9 +507,9 @@ def test_a_long_run_is_announced_with_its_time(monkeypatch, capsys):
     """Oracle: a clock that advances 2 s in every step."""
     now = itertools.count(step=1.0)
     monkeypatch.setattr(training.time, "perf_counter", lambda: next(now) * 2)
-    train(GPTModel(TINY), forever(a_batch()), steps=65, description="drill")
+    train(GPTModel(TINY), forever(a_batch()), steps=65, options=TrainOptions(description="drill"))
     assert "drill: about 2.0 minutes for 60 more steps (2.00 s each)" in capsys.readouterr().out
-    train(GPTModel(TINY), forever(a_batch()), steps=6, description="drill")
+    train(GPTModel(TINY), forever(a_batch()), steps=6, options=TrainOptions(description="drill"))
     assert "minutes" not in capsys.readouterr().out
 
 
@@ -515,9 +530,8 @@ def test_compiled_blocks_learn_the_same():
                 forever(batch),
                 next_token_loss,
                 steps=4,
-                log_every=1,
-                monitor=LayerMonitor(model),
                 optimizers=make_optimizers(model, "adamw"),
+                options=TrainOptions(log_every=1, monitor=LayerMonitor(model)),
             ).log
         ]
         for model in (plain, compiled)

@@ -20,6 +20,7 @@ from ch01_text.storyworld import stories
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision, preset_config
 from ch04_pretraining import (
     PretrainConfig,
+    TrainOptions,
     load_checkpoint,
     make_optimizers,
     save_checkpoint,
@@ -209,7 +210,7 @@ def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
         )
 
     model, optimizers, batches = begin()
-    whole = train(model, batches, steps=6, optimizers=optimizers, log_every=4)
+    whole = train(model, batches, steps=6, optimizers=optimizers, options=TrainOptions(log_every=4))
 
     first, optimizers, batches = begin()
     stopped = iter([False, True])
@@ -218,8 +219,7 @@ def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
         batches,
         steps=6,
         optimizers=optimizers,
-        log_every=4,
-        should_stop=lambda: next(stopped),
+        options=TrainOptions(log_every=4, should_stop=lambda: next(stopped)),
     )
     assert len(part.pending) == 2
     with gpu_writes():
@@ -232,7 +232,14 @@ def test_a_run_that_a_gpu_wrote_goes_on_here(tmp_path):
     second, _ = load_checkpoint(tmp_path / "c")
     optimizers, (_, _, batches) = make_optimizers(second), begin()
     progress = restore_training_state(read_training_state(tmp_path / "c"), optimizers, batches)
-    resumed = train(second, batches, steps=6, optimizers=optimizers, log_every=4, state=progress)
+    resumed = train(
+        second,
+        batches,
+        steps=6,
+        optimizers=optimizers,
+        state=progress,
+        options=TrainOptions(log_every=4),
+    )
     assert torch.equal(model.tok_emb.weight, second.tok_emb.weight)
     assert [entry["train_loss"] for entry in resumed.log] == [
         entry["train_loss"] for entry in whole.log

@@ -17,7 +17,7 @@ import torch
 
 from ch01_text import RandomWindows, sequential_windows
 from ch03_gpt import GPTConfig, GPTModel, flops_per_token, matmul_peak, pick_precision
-from ch04_pretraining import evaluate_loss, train
+from ch04_pretraining import TrainOptions, evaluate_loss, train
 from ch04_pretraining.dataset import load_dataset
 from ch04_pretraining.loss import next_token_loss
 from ch04_pretraining.optimizer import make_optimizers
@@ -65,9 +65,8 @@ def gpt2_speed(
             batches,
             next_token_loss,
             make_optimizers(model, "adamw", lr=6e-4),
-            grad_accumulation,
-            1.0,
             precision,
+            TrainOptions(grad_accumulation=grad_accumulation),
         )
         times, began = [], time.perf_counter()
         while len(times) < 3 or time.perf_counter() - began < seconds:
@@ -133,11 +132,13 @@ def characters(
         next_token_loss,
         steps=steps,
         optimizers=make_optimizers(model, "adamw", lr=1e-3),
-        schedule=warmup_cosine(warmup=0.02, final=0.1),
         precision=precision,
-        evaluate=evaluate,
-        should_stop=lambda: bool(losses) and losses[-1] <= target,
-        description="characters",
+        options=TrainOptions(
+            schedule=warmup_cosine(warmup=0.02, final=0.1),
+            evaluate=evaluate,
+            should_stop=lambda: bool(losses) and losses[-1] <= target,
+            description="characters",
+        ),
     )
 
 

@@ -30,10 +30,8 @@ def _our_step(model: GPTModel, batches: Iterator, precision: Precision, optimize
     model.train()
 
     def step() -> Tensor:
-        loss, count, _ = train_step(model, batches, next_token_loss, optimizers, 1, 1.0, precision)[
-            0
-        ]
-        return loss / count
+        sums, _ = train_step(model, batches, next_token_loss, optimizers, precision)
+        return sums[0] / sums[1]
 
     return step
 

@@ -6,13 +6,14 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
+from ch01_text.run import check_positive
 from ch03_gpt import GPTModel, Sampler, SamplingParams, document_start, pick_device, stream_decode
 from ch03_gpt.generation import check_prompts, decode_loop
 from ch03_gpt.text_stream import check_stops
@@ -55,64 +56,108 @@ class OutputFormat:
         return self.regex
 
 
+@dataclass(frozen=True)
+class CompletionConfig:
+    """How to continue a text. ValueError if a setting is out of range or contradicts another."""
+
+    # Maximum number of new tokens. When prompt and output fill the context, the model continues
+    # from the newer half.
+    max_new_tokens: int = 200
+    # 0 always takes the most likely token, 1 samples as the model predicts.
+    temperature: float = 0.8
+    # Sample from this many most likely tokens.
+    top_k: int | None = None
+    # Sample from the smallest set of tokens whose probabilities add up to this.
+    top_p: float | None = None
+    # End before any of these strings.
+    stop: tuple[str, ...] = ()
+    # How many texts to generate, one after the other.
+    samples: int = 1
+    # Seed of the first text; each further text adds 1.
+    seed: int = 1337
+
+    _: KW_ONLY  # the everyday flags stand above, the others below
+
+    # Sample from tokens whose probability is at least this share of the most likely token's.
+    min_p: float | None = None
+    # Above 1, tokens of prompt and output become less likely.
+    repetition_penalty: float = 1.0
+    # Subtracted from the logits of tokens in the output.
+    presence_penalty: float = 0.0
+    # Subtracted once for each occurrence in the output.
+    frequency_penalty: float = 0.0
+    # The output must match this regular expression as a whole.
+    regex: str | None = None
+    # The output must be one of these.
+    choices: tuple[str, ...] = ()
+    # The output must be JSON that satisfies this schema (a file, or the schema itself).
+    json_schema: str | None = None
+    # lookup proposes tokens from the text so far and verifies several at once; the output has the
+    # same distribution.
+    speculate: Literal["no", "lookup"] = "no"
+
+    def __post_init__(self):
+        check_positive(self, "max_new_tokens", "samples")
+        check_stops(self.stop)
+        self.sampling_params()
+        if self.expression() is not None and self.speculate != "no":
+            raise ValueError(
+                "speculative decoding does not support output formats; leave out --speculate or the"
+                " format"
+            )
+
+    def sampling_params(self) -> SamplingParams:
+        return SamplingParams(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty,
+            frequency_penalty=self.frequency_penalty,
+        )
+
+    def expression(self) -> str | None:
+        """The regular expression that the output must match, if any."""
+        return OutputFormat(self.regex, self.choices, self.json_schema).expression()
+
+
 class Completer:
     """A model and its tokenizer, ready to continue texts."""
 
     def __init__(self, model: GPTModel, tokenizer):
         self.model, self.tokenizer = model, tokenizer
 
-    def tokens(
-        self,
-        prompt: str,
-        max_new_tokens: int,
-        seed: int,
-        output_format: OutputFormat,
-        lookup: bool,
-        **options,
-    ) -> Iterator[int]:
+    def tokens(self, prompt: str, config: CompletionConfig, seed: int) -> Iterator[int]:
         """The ids as they are generated; ValueError, before any work, if the request is invalid."""
         ids = document_start(self.tokenizer, prompt)
         check_prompts(self.model, [ids])
-        if max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be at least 1, not {max_new_tokens}")
+        params, n = config.sampling_params(), config.max_new_tokens
         generator = torch.Generator(self.model.device).manual_seed(seed)
-        expression = output_format.expression()
-        if lookup:
-            if expression is not None:
-                raise ValueError(
-                    "speculative decoding does not support output formats; leave out --speculate"
-                    " or the format"
-                )
+        if config.speculate == "lookup":
             decoder = SpeculativeDecoder(
                 self.model,
                 ids,
-                max_new_tokens,
+                n,
                 PromptLookup(),
                 generator=generator,
                 stop_ids=[self.tokenizer.eot_id],
-                **options,
+                **asdict(params),
             )
             return (token for ids in decoder for token in ids)
-        constraint = None
-        if expression is not None:
-            constraint = RegexConstraint(
-                Pattern(expression, Vocabulary(self.tokenizer)), max_new_tokens
-            )
+        constraints = None
+        if (expression := config.expression()) is not None:
+            pattern = Pattern(expression, Vocabulary(self.tokenizer))
+            constraints = [RegexConstraint(pattern, n)]
         sampler = Sampler(
-            SamplingParams(**options),
-            [ids],
-            self.model.config.vocab_size,
-            self.model.device,
-            generator,
-            constraint and [constraint],
+            params, [ids], self.model.config.vocab_size, self.model.device, generator, constraints
         )
-        return (chosen.item() for chosen in decode_loop(self.model, [ids], max_new_tokens, sampler))
+        return (chosen.item() for chosen in decode_loop(self.model, [ids], n, sampler))
 
     def show(self, prompt: str, tokens: Iterator[int], stops: Sequence[str]) -> dict:
         """Print prompt and continuation as they come; returns the text, the number of tokens and
         the times.
         """
-        check_stops(stops)
         started = first = time.perf_counter()
         n = 0
 
@@ -141,81 +186,30 @@ class Completer:
 
 def complete(
     prompt: Positional[str],
-    max_new_tokens: int = 200,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    repetition_penalty: float = 1.0,
-    presence_penalty: float = 0.0,
-    frequency_penalty: float = 0.0,
-    stop: tuple[str, ...] = (),
-    samples: int = 1,
-    regex: str | None = None,
-    choices: tuple[str, ...] = (),
-    json_schema: str | None = None,
-    speculate: Literal["no", "lookup"] = "no",
+    config: Annotated[CompletionConfig, arg(name="")] = CompletionConfig(),
+    *,
     model: str | None = None,
     weights: Literal["auto", "float32", "bfloat16", "int8", "int4"] = "auto",
     run: Path = Path("runs/default"),
-    seed: int = 1337,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> dict:
     """Continue a text; the output appears in the terminal as it is generated.
 
     Args:
         prompt: How the text begins.
-        max_new_tokens: Maximum number of new tokens. When prompt and output fill the context, the
-            model continues from the newer half.
-        temperature: 0 always takes the most likely token, 1 samples as the model predicts.
-        top_k: Sample from this many most likely tokens.
-        top_p: Sample from the smallest set of tokens whose probabilities add up to this.
-        min_p: Sample from tokens whose probability is at least this share of the most likely
-            token's.
-        repetition_penalty: Above 1, tokens of prompt and output become less likely.
-        presence_penalty: Subtracted from the logits of tokens in the output.
-        frequency_penalty: Subtracted once for each occurrence in the output.
-        stop: End before any of these strings.
-        samples: How many texts to generate, one after the other.
-        regex: The output must match this regular expression as a whole.
-        choices: The output must be one of these.
-        json_schema: The output must be JSON that satisfies this schema (a file, or the schema
-            itself).
-        speculate: lookup proposes tokens from the text so far and verifies several at once; the
-            output has the same distribution.
         model: A checkpoint folder, gpt2 to gpt2-xl, a Hub repository or its folder; by default the
             run's own model, which chapter 4 trains now if it is missing.
         weights: Number format of the weights; auto takes bfloat16 where the device computes it
             fast.
         run: Folder of the run.
-        seed: Seed of the first text; each further text adds 1.
         device: Where to compute; auto prefers a GPU.
     """
-    if samples < 1:
-        raise ValueError(f"--samples must be at least 1, not {samples}")
-    options = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "repetition_penalty": repetition_penalty,
-        "presence_penalty": presence_penalty,
-        "frequency_penalty": frequency_penalty,
-    }
-    # reject wrong options before the model is loaded
-    SamplingParams(**options)
-    check_stops(stop)
-    output_format = OutputFormat(regex, choices, json_schema)
-    output_format.expression()
     if not prompt:
         raise ValueError("the prompt is empty; pass the beginning of a text")
     completer = Completer(*open_model(run, model, weights, pick_device(device)))
     texts = []
-    for number in range(samples):
-        tokens = completer.tokens(
-            prompt, max_new_tokens, seed + number, output_format, speculate == "lookup", **options
-        )
-        texts.append(completer.show(prompt, tokens, stop))
+    for seed in range(config.seed, config.seed + config.samples):
+        texts.append(completer.show(prompt, completer.tokens(prompt, config, seed), config.stop))
         speed = texts[-1]["tokens"] / texts[-1]["seconds"]
         print(f"({texts[-1]['tokens']} tokens, {speed:,.0f} tokens/s)\n", file=sys.stderr)
     return {"prompt": prompt, "texts": texts}

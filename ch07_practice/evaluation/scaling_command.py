@@ -33,7 +33,7 @@ from ch01_text import (
 )
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import GPTConfig, GPTModel, Precision, pick_device, pick_precision, preset_config
-from ch04_pretraining import evaluate_loss, make_optimizers, train
+from ch04_pretraining import TrainOptions, evaluate_loss, make_optimizers, train
 from ch04_pretraining.story_corpus import story_documents
 from ch07_practice.evaluation.scaling_law import ScalingLaw, fit_law, prediction_range
 
@@ -112,10 +112,11 @@ def train_one(
         model,
         batches,
         steps=steps,
-        log_every=steps,
         precision=precision,
         optimizers=make_optimizers(model, lr=LR, muon_lr=MUON_LR, dtype=precision.dtype),
-        description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens",
+        options=TrainOptions(
+            log_every=steps, description=f"{model.n_parameters():,} parameters, {n_tokens:,} tokens"
+        ),
     )
     loss, _ = evaluate_loss(
         model,

@@ -8,7 +8,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ch02_attention import KVCache, MultiHeadAttention, causal_mask, rope_reference
+from ch02_attention import (
+    AttentionOptions,
+    KVCache,
+    MultiHeadAttention,
+    causal_mask,
+    rope_reference,
+)
 from exercise_checks.expect import expect
 
 
@@ -74,7 +80,8 @@ def count_weights(function: Callable) -> None:
         (6, 8, 4, 2, True),
         (12, 12, 6, 1, False),
     ):
-        layer = MultiHeadAttention(d_in, d_out, 4, 0.0, heads, bias, num_kv_heads=kv_heads)
+        options = AttentionOptions(num_kv_heads=kv_heads)
+        layer = MultiHeadAttention(d_in, d_out, 4, 0.0, heads, bias, options)
         expect(
             f"d_in {d_in}, d_out {d_out}, n_heads {heads}, n_kv_heads {kv_heads}, qkv_bias {bias}",
             function(d_in, d_out, heads, kv_heads, bias),
