@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ch01_text.saving import replacing
 
@@ -68,17 +68,18 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
             tyro.extras.subcommand_cli_from_dict(main, config=no_none)
         else:
             config = inspect.signature(main).parameters.get("config")
-            tyro.cli(main, config=no_none, registry=config and _two_groups(config.default))
+            tyro.cli(main, config=no_none, registry=_two_groups(config.default) if config else None)
     except (ValueError, OSError) as error:
-        from_system = isinstance(error, OSError) and error.filename and error.strerror
-        words = f"{error.filename}: {error.strerror}" if from_system else str(error)
+        words = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            words = f"{error.filename}: {error.strerror}"
         sys.exit("error: " + " ".join(words.split()))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
 
 
-def _two_groups(default: object) -> "ConstructorRegistry":
+def _two_groups(default: Any) -> "ConstructorRegistry":
     """tyro's rule for the dataclass of `default`, with its keyword-only fields in a group of their
     own.
 
@@ -97,8 +98,10 @@ def _two_groups(default: object) -> "ConstructorRegistry":
 
     config = type(default)
     spec = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(config, default, False))
+    assert isinstance(spec, StructConstructorSpec)  # the default is an instance of its class
     seldom = {field.name for field in fields(default) if field.kw_only}
-    more = StructFieldSpec("more", Annotated[More, OmitArgPrefixes], More())
+    in_own_group: Any = Annotated[More, OmitArgPrefixes]
+    more = StructFieldSpec("more", in_own_group, More())
     specs = {
         config: StructConstructorSpec(
             lambda more, **everyday: config(**everyday, **more),
