@@ -40,6 +40,9 @@ class MultiHeadAttention(nn.Module):
         Dehghani et al. 2023); norm_eps is added to the mean square.
     """
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(
         self,
         d_in: int,
@@ -80,7 +83,7 @@ class MultiHeadAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, norm_eps) if qk_norm else None
         self.out_proj = nn.Linear(d_out, d_out, bias=out_bias)
         self.rotates = rope_base is not None
-        if self.rotates:
+        if rope_base is not None:
             cos, sin = rope_table(context_length, self.head_dim, rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
@@ -94,7 +97,7 @@ class MultiHeadAttention(nn.Module):
         queries, keys, values = heads.split(
             (self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1
         )
-        if self.q_norm is not None:
+        if self.q_norm is not None and self.k_norm is not None:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if self.rotates:
             cos, sin = (table[layout.positions].unsqueeze(-3) for table in (self.cos, self.sin))
