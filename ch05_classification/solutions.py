@@ -55,6 +55,7 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 
 def order_features(text: str) -> list[str]:
     wish = re.search(r"(\w+) (?:wanted|had promised|hoped) to .*?the (\w+)", text)
+    assert wish is not None, "every story begins with a wish"
     hero, thing = wish.groups()
     told = [one for one in re.findall(rf"[^.]*\b{thing}\b[^.]*", text) if "home" not in one]
     # "gave Tom the kite", "Tom took the kite", "Tom left the kite": what follows the hero's name
