@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tyro.conf import Positional
@@ -104,9 +104,9 @@ class Completer:
             self.model.config.vocab_size,
             self.model.device,
             generator,
-            constraint and [constraint],
+            None if constraint is None else [constraint],
         )
-        return (chosen.item() for chosen in decode_loop(self.model, [ids], max_new_tokens, sampler))
+        return (int(chosen) for chosen in decode_loop(self.model, [ids], max_new_tokens, sampler))
 
     def show(self, prompt: str, tokens: Iterator[int], stops: Sequence[str]) -> dict:
         """Print prompt and continuation as they come; returns the text, the number of tokens and
@@ -193,7 +193,7 @@ def complete(
     """
     if samples < 1:
         raise ValueError(f"--samples must be at least 1, not {samples}")
-    options = {
+    options: dict[str, Any] = {
         "temperature": temperature,
         "top_k": top_k,
         "top_p": top_p,
