@@ -49,12 +49,13 @@ lab: .venv/.installed-notebook ## JupyterLab on the notebooks
 notebooks: .venv/.installed-notebook ## execute every notebook in place
 	@for notebook in $$(ls */*.ipynb 2>/dev/null); do $(BIN)/jupyter execute --inplace $$notebook || exit 1; done
 
-lint: .venv/.installed-test ## check the code's style and format
+lint: .venv/.installed-test ## check the code's style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 clean: ## remove the environment, results and caches
-	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv runs build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml constraints.txt

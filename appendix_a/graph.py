@@ -36,7 +36,7 @@ def node_gradients(result: Tensor) -> dict[Node, Tensor]:
     """Run `backward` from a single number and record the gradient that arrives at each node: that
     of `result` with respect to the tensor which this node computed. The graph is kept.
     """
-    gradients = {}
+    gradients: dict[Node, Tensor] = {}
     hooks = [
         node.register_prehook(lambda grads, node=node: gradients.__setitem__(node, grads[0]))
         for node in topological_order(result)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tyro.conf import arg
 
@@ -27,6 +28,7 @@ from appendix_a import (
 )
 from appendix_a.landscape import LEARNING_RATES
 from appendix_a.plots import draw_paths, draw_profile, draw_training
+from appendix_a.toy_data import ToyDataset
 from appendix_a.training import OptimizerName
 from ch01_text.run import chapter_folder, check_positive, command_line, write_metrics
 from ch03_gpt import Precision, pick_device, pick_precision
@@ -122,6 +124,7 @@ def train_and_save(config: TrainConfig, precision: Precision, seed: int, folder:
         metrics["profile"] = profile.head(10).to_dict("records")
         write_metrics(folder, metrics)
         test_set, title = test_loader.dataset, f"test accuracy {accuracy:.1%}"
+        assert isinstance(test_set, ToyDataset)
         draw_training(losses, trained, test_set.features, test_set.labels, title).savefig(
             folder / "training.png", dpi=110
         )
@@ -148,7 +151,9 @@ def main(
     folder = Path(run) / CHAPTER
     with init_distributed(config.strategy, pick_device(device)) as where:
         metrics = train_and_save(config, pick_precision(where, config.dtype), seed, folder)
-        paths = {name: optimizer_path(name, lr, 60) for name, lr in LEARNING_RATES.items()}
+        paths: dict[str, Tensor] = {
+            name: optimizer_path(name, lr, 60) for name, lr in LEARNING_RATES.items()
+        }
         if is_rank_zero():
             draw_paths(paths).savefig(folder / "optimizer_paths.png", dpi=110)
         for name in ("accuracy", "train_accuracy", "loss", "steps", "points_per_s", "processes"):

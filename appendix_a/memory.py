@@ -13,7 +13,7 @@ def storage_indices(x: Tensor) -> Tensor:
     >>> storage_indices(torch.zeros(2, 3).T).tolist()
     [[0, 3], [1, 4], [2, 5]]
     """
-    indices = torch.full(x.shape, x.storage_offset())
+    indices = torch.full(x.shape, int(x.storage_offset()))
     for axis, (size, stride) in enumerate(zip(x.shape, x.stride(), strict=True)):
         steps = stride * torch.arange(size)
         indices += steps.view(-1, *[1] * (x.ndim - axis - 1))  # broadcast along the other axes

@@ -61,9 +61,9 @@ def shard_batches(loader: DataLoader) -> DataLoader:
     ValueError if a batch has fewer rows than there are processes.
     """
     rank, world_size = get_rank_and_world_size()
-    smallest = min(
-        len(loader.dataset) % loader.batch_size or loader.batch_size, len(loader.dataset)
-    )
+    n, batch_size = len(loader.dataset), loader.batch_size  # type: ignore[arg-type]  # has a length
+    assert batch_size is not None  # a loader of batches of one size
+    smallest = min(n % batch_size or batch_size, n)
     if smallest < world_size:
         raise ValueError(
             f"{world_size} processes cannot share a batch of {smallest}; choose --points and"

@@ -54,7 +54,7 @@ def draw_memory(views: dict[str, Tensor]) -> Figure:
     storage = next(iter(views.values())).untyped_storage()
     row = torch.tensor([], dtype=next(iter(views.values())).dtype).set_(storage)
     figure = Figure(figsize=(2.3 * len(views), 3.4), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.6))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 2.6))  # type: ignore[misc]  # an array
     n = len(row)
     _cells(
         upper.subplots(),

@@ -67,7 +67,7 @@ def mean_gradient(
     network.zero_grad()
     for features, labels in batches:
         (loss_fn(network(features), labels) * len(labels) / rows).backward()
-    return [parameter.grad for parameter in network.parameters()]
+    return [one.grad for one in network.parameters() if one.grad is not None]
 
 
 def straight_through_round(x: Tensor) -> Tensor:
@@ -138,4 +138,5 @@ def combine_gradients(gradients: list[Tensor], rows: list[int]) -> Tensor:
     """Each mean is weighted by its number of rows. DDP averages with equal weights, so processes
     with unequal parts must weight their losses first, as `global_cross_entropy` does.
     """
-    return sum(n * gradient for gradient, n in zip(gradients, rows, strict=True)) / sum(rows)
+    weighted = (n * gradient for gradient, n in zip(gradients, rows, strict=True))
+    return sum(weighted, start=torch.zeros_like(gradients[0])) / sum(rows)

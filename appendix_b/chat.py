@@ -35,17 +35,18 @@ def prepare_stories(n: int, seed: int) -> tuple[BPETokenizer, np.ndarray, np.nda
     """A tokenizer trained on `n` stories, the ids of these stories, and the ids of n / 20 stories
     about held-out pairs.
     """
-    train, test = (
+    texts, held_out = (
         [story.text for story in stories(count, split=split, seed=seed)]
         for split, count in (("train", n), ("test", max(20, n // 20)))
     )
     tokenizer = BPETokenizer.train(
-        train[:1000], VOCAB_SIZE, special_tokens=(END_OF_TEXT, USER, ASSISTANT)
+        texts[:1000], VOCAB_SIZE, special_tokens=(END_OF_TEXT, USER, ASSISTANT)
     )
-    return tokenizer, *(
+    train, test = (
         np.array([i for ids in tokenizer.encode_batch(part) for i in (*ids, tokenizer.eot_id)])
-        for part in (train, test)
+        for part in (texts, held_out)
     )
+    return tokenizer, train, test
 
 
 def pretrain(

@@ -4,7 +4,7 @@ import numpy as np
 
 from appendix_b.convolution import Conv2d, MaxPool2d
 from appendix_b.layers import BatchNorm, Dropout, Flatten, Linear, ReLU
-from appendix_b.nn import Sequential
+from appendix_b.nn import Module, Sequential
 
 
 def mlp(
@@ -19,7 +19,8 @@ def mlp(
     """(B, 1, image_size, image_size) -> logits (B, n_classes) through `n_hidden` hidden layers;
     without any, this is logistic regression.
     """
-    layers, in_features = [Flatten()], image_size * image_size
+    layers: list[Module] = [Flatten()]
+    in_features = image_size * image_size
     for _ in range(n_hidden):
         layers.append(Linear(in_features, hidden_size, rng))
         if batch_norm:

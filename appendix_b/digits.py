@@ -38,10 +38,11 @@ def load_images(name: str, seed: int) -> tuple[LabelledImages, LabelledImages]:
     """
     if name == "mnist":
         with np.load(fetch(MNIST), allow_pickle=False) as file:
-            return tuple(
+            train, test = (
                 LabelledImages(rescale(file[f"x_{part}"], 255), file[f"y_{part}"].astype(int))
                 for part in ("train", "test")
             )
+            return train, test
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from appendix_b.attention import TransformerBlock
-from appendix_b.layers import Dropout, Embedding, LayerNorm
+from appendix_b.layers import Dropout, Embedding, LayerNorm, Linear
 from appendix_b.nn import Module
 from appendix_b.saving import load_arrays, save_arrays
 from appendix_b.tensor import Tensor, no_grad
@@ -62,6 +62,7 @@ class GPT(Module):
                 (expand, 0.02),
                 (contract, residual_std),
             ):
+                assert isinstance(linear, Linear)
                 linear.weight.data[...] = rng.normal(0, std, linear.weight.shape)
                 if linear.bias is not None:
                     linear.bias.data[...] = 0

@@ -198,10 +198,12 @@ def transfer_starts(
         layer.load_state_dict(source.state_dict())
     # Frozen layers always give the same features: compute them once, train on them only.
     frozen = Sequential(*pretrained.layers[: kinds.index(MaxPool2d) + 1], Flatten())
-    features = [LabelledImages(predict_logits(frozen, one.x), one.y) for one in (few, test)]
-    head = Sequential(Linear(features[0].x.shape[1], N_CLASSES, rng))
+    few_features, test_features = (
+        LabelledImages(predict_logits(frozen, one.x), one.y) for one in (few, test)
+    )
+    head = Sequential(Linear(few_features.x.shape[1], N_CLASSES, rng))
     return {
         "from scratch": (scratch, few, test),
         "fine-tuned": (fine_tuned, few, test),
-        "new layer on frozen ones": (head, *features),
+        "new layer on frozen ones": (head, few_features, test_features),
     }

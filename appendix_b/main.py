@@ -15,8 +15,10 @@ from tyro.conf import arg
 
 from appendix_b import chat
 from appendix_b.bench import compare_speed
+from appendix_b.convolution import Conv2d
 from appendix_b.gpt import GPTConfig
 from appendix_b.image_experiments import compare_classifiers, regularisation, transfer
+from appendix_b.layers import Linear
 from appendix_b.plots import (
     draw_classifiers,
     draw_filters,
@@ -83,6 +85,7 @@ def run_regression(folder: Path, seed: int) -> Result:
     rng = np.random.default_rng(seed)
     x, y = noisy_line(60, rng)
     model, losses = fit_line(x, y, rng)
+    assert model.bias is not None
     line = np.array([model.weight.data.item(), model.bias.data.item()])
     exact = least_squares(x, y)
     residuals = y.ravel() - (exact[0] * x.ravel() + exact[1])
@@ -96,6 +99,7 @@ def run_regression(folder: Path, seed: int) -> Result:
     }
     accuracy = {name: binary_accuracy(one, points, labels) for name, one in models.items()}
     layer = models["logistic regression"].layers[0]
+    assert isinstance(layer, Linear) and layer.bias is not None
     ours = np.append(layer.weight.data.ravel(), layer.bias.data)
     reference = LogisticRegression().fit(points, labels)
     theirs = np.append(reference.coef_, reference.intercept_)
@@ -127,7 +131,9 @@ def run_digits(folder: Path, data: str, seeds: range, epochs: int | None) -> Res
 
     def draw() -> None:
         draw_classifiers(table).savefig(folder / "digits.png")
-        draw_filters(cnn.layers[0].weight.data[:, 0]).savefig(folder / "filters.png")
+        first = cnn.layers[0]
+        assert isinstance(first, Conv2d)
+        draw_filters(first.weight.data[:, 0]).savefig(folder / "filters.png")
 
     return {
         name: {key: float(value) for key, value in row.items() if np.isfinite(value)}

@@ -5,6 +5,7 @@ attributes, so a layer has nothing to register. A state dict maps dotted names t
 """
 
 from collections.abc import Iterator
+from typing import Self
 
 import numpy as np
 
@@ -73,13 +74,13 @@ class Module:
         """The number of trainable numbers."""
         return sum(one.data.size for one in self.parameters())
 
-    def train(self, mode: bool = True) -> "Module":
+    def train(self, mode: bool = True) -> Self:
         """Set training mode (dropout and batch statistics on) or, with False, evaluation mode."""
         for module in self.modules():
             module.training = mode
         return self
 
-    def eval(self) -> "Module":
+    def eval(self) -> Self:
         """`train(False)`."""
         return self.train(False)
 

@@ -20,12 +20,13 @@ def clip_grad_norm(parameters: Sequence[Parameter], max_norm: float) -> float:
 
     The direction of the step stays the same, it only gets shorter.
     """
-    with_grad = [one for one in parameters if one.grad is not None]
-    norm = float(np.sqrt(sum(float(np.vdot(one.grad, one.grad)) for one in with_grad)))
+    grads = [one.grad for one in parameters if one.grad is not None]
+    norm = float(np.sqrt(sum(np.vdot(grad, grad).item() for grad in grads)))
     if norm > max_norm:
-        for one in with_grad:
-            # A new array: in place, a gradient array that two parameters share would shrink twice.
-            one.grad = one.grad * one.dtype.type(max_norm / norm)
+        for one in parameters:
+            if one.grad is not None:
+                # A new array: in place, an array that two parameters share would shrink twice.
+                one.grad = one.grad * one.dtype.type(max_norm / norm)
     return norm
 
 

@@ -1,5 +1,7 @@
 """Plots of the experiments."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -42,7 +44,7 @@ def draw_regression(
     losses: list[float],
     best_loss: float,
     moons: tuple[np.ndarray, np.ndarray],
-    models: dict[str, Module],
+    models: Mapping[str, Module],
 ) -> Figure:
     """Points (x, y) and the fitted line (slope, intercept); its loss compared with the least
     squares solution; two moons (points, labels) and the decision boundaries of two models by title.

@@ -55,7 +55,7 @@ def fit_binary_classifier(
     hidden_size: int = 0,
     l2: float = 0.0,
     steps: int = 400,
-) -> Module:
+) -> Sequential:
     """A model that maps points (n, d) to logits (n, 1), fitted to labels (n,) of 0 and 1: logistic
     regression or, with `hidden_size` > 0, a network with one hidden layer. `l2` / 2 times the
     squared weights is added to the loss; biases are not penalised.

@@ -6,6 +6,7 @@ Loading executes no code (`allow_pickle=False`). Saving replaces the file as a w
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ def save_arrays(path: str | Path, arrays: dict[str, np.ndarray], settings: dict)
     from ch01_text.saving import replacing  # imports PyTorch, which the engine does not need
 
     with replacing(path) as new, new.open("wb") as file:
-        np.savez(file, **arrays, **{SETTINGS: np.array(json.dumps(settings))})
+        content: dict[str, Any] = arrays | {SETTINGS: np.array(json.dumps(settings))}
+        np.savez(file, **content)
 
 
 def load_arrays(path: str | Path) -> tuple[dict[str, np.ndarray], dict]:

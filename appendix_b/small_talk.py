@@ -40,7 +40,7 @@ def _sample_pair(kind: str, rng: np.random.Generator) -> tuple:
         "sum": NUMBERS,
         "greeting": ("hello",),
     }
-    return tuple(options[rng.integers(len(options))] for options in (first, second[kind]))
+    return tuple(options[int(rng.integers(len(options)))] for options in (first, second[kind]))
 
 
 def _conversation(kind: str, a, b, rng: np.random.Generator) -> Conversation:

@@ -10,7 +10,7 @@ this kind, for single numbers, is micrograd (2020).
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import reduce
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,13 +32,13 @@ def no_grad() -> Iterator[None]:
 
 
 class SlicedGrad(NamedTuple):
-    """A gradient that is zero outside `array[index]`.
+    """A gradient that is zero outside `array[place]`.
 
     An RNN slices its input once per time step. If every slice returned a full array of zeros with
     a few entries set, the backward pass would be quadratic in the number of steps.
     """
 
-    index: object
+    place: Any  # what NumPy takes as an index
     grad: np.ndarray
 
 

@@ -8,7 +8,7 @@ Three architectures: a state that is overwritten at each step (RNN), a state tha
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from tqdm import tqdm
@@ -29,6 +29,11 @@ class TokenBatch(NamedTuple):
     ids: np.ndarray
     targets: np.ndarray
     weights: np.ndarray | None = None
+
+    def rows(self, first: int, last: int) -> Self:
+        """Rows first ... last - 1."""
+        weights = None if self.weights is None else self.weights[first:last]
+        return type(self)(self.ids[first:last], self.targets[first:last], weights)
 
 
 class RecurrentLM(Module):
@@ -93,9 +98,7 @@ def evaluate_loss(model: Module, batch: TokenBatch, batch_size: int = 32) -> flo
     model.eval()
     with no_grad():
         for start in range(0, len(batch.ids), batch_size):
-            part = TokenBatch(
-                *(None if array is None else array[start : start + batch_size] for array in batch)
-            )
+            part = batch.rows(start, start + batch_size)
             # A mean of means would be wrong if the parts differ in size: sum over tokens instead.
             n = part.targets.size if part.weights is None else float(part.weights.sum())
             total += cross_entropy(model(part.ids), part.targets, part.weights).item() * n
@@ -143,7 +146,9 @@ def train_language_model(
     optimizer = AdamW(model.parameters(), config.lr, weight_decay=config.weight_decay)
     # The number of steps is unknown under a time limit, so the schedule runs over thousandths.
     schedule = cosine(config.lr, steps=1000, warmup=50, final=config.lr / 10)
-    log, losses, tokens, seconds, progress = [], [], 0, 0.0, 0.0
+    log: list[dict] = []
+    losses: list[float] = []
+    tokens, seconds, progress = 0, 0.0, 0.0
     model.train()
     with tqdm(total=100, desc=label, unit="%", leave=False, delay=2, disable=None) as bar:
         while progress < 1:

@@ -8,11 +8,11 @@ import json
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, get_args
 
 import regex
 
@@ -109,6 +109,9 @@ def _pattern_of(pre_tokenizer: Mapping | None) -> str:
     raise ValueError("its pre-tokenizer is not byte-level with a single regular expression")
 
 
+Normalization = Literal["NFC", "NFD", "NFKC", "NFKD"]
+
+
 @dataclass(eq=False, repr=False)
 class BPETokenizer:
     """Byte-level BPE: the bytes of every id, the special tokens, and how a text is cut before."""
@@ -117,13 +120,12 @@ class BPETokenizer:
     special_tokens: dict[str, int]  # usually with the ids after all others
     pattern: str = GPT2_PATTERN  # merges stay within its matches
     merges: list[tuple[bytes, bytes]] | None = None  # in the order of training; None: all possible
-    metadata: dict | None = None  # where it comes from
-    normalization: str | None = None  # Unicode form that texts are brought into, "NFC" for example
+    metadata: dict = field(default_factory=dict)  # where it comes from
+    normalization: Normalization | None = None  # the Unicode form that texts are brought into
     eos_token: str = END_OF_TEXT  # what a chat model ends its messages with
     chat_template: str | None = None  # Jinja, as in tokenizer_config.json
 
     def __post_init__(self):
-        self.metadata = self.metadata or {}
         if self.merges is None:
             self.merges = all_merges(self.tokens)
 
@@ -164,7 +166,7 @@ class BPETokenizer:
                 " a longer text"
             )
         specials = {token: len(tokens) + i for i, token in enumerate(special_tokens)}
-        return cls(tokens, specials, merges=merges, metadata=metadata)
+        return cls(tokens, specials, merges=merges, metadata=metadata or {})
 
     @classmethod
     def from_tiktoken(cls, name: str = "gpt2") -> Self:
@@ -179,14 +181,15 @@ class BPETokenizer:
                 " GPT-2's vocab.bpe and encoder.json into the folder gpt2 of LLM_COMPANION_DATA,"
                 " or train a tokenizer with ch01_text/main.py"
             ) from error
-        tokens = sorted(encoding._mergeable_ranks, key=encoding._mergeable_ranks.get)
+        tokens = sorted(encoding._mergeable_ranks, key=encoding._mergeable_ranks.__getitem__)
         return cls(tokens, dict(encoding._special_tokens), encoding._pat_str)
 
     @classmethod
     def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path) -> Self:
         """Build GPT-2's tokenizer from its two published files; ValueError if they disagree."""
         lines = Path(vocab_bpe).read_text(encoding="utf-8").split("\n")[1:]
-        merges = [tuple(from_printable(part) for part in line.split()) for line in lines if line]
+        pairs = [line.split() for line in lines if line]
+        merges = [(from_printable(left), from_printable(right)) for left, right in pairs]
         ids = json.loads(Path(encoder_json).read_text(encoding="utf-8"))
         tokens = [bytes([b]) for b in BYTES] + [left + right for left, right in merges]
         special_ids = {token: i for token, i in ids.items() if i >= len(tokens)}
@@ -304,6 +307,7 @@ class BPETokenizer:
             "trim_offsets": True,
             "use_regex": False,
         }
+        assert self.merges is not None  # __post_init__ filled them in
         parts = {
             "normalizer": {"type": self.normalization} if self.normalization else None,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [cut, byte_level]},
@@ -335,7 +339,7 @@ class BPETokenizer:
             return cls(
                 **_vocabulary(saved),
                 pattern=_pattern_of(saved["pre_tokenizer"]),
-                metadata=config.get("metadata"),
+                metadata=config.get("metadata") or {},
                 eos_token=eos_token if isinstance(eos_token, str) else eos_token["content"],
                 chat_template=config.get("chat_template"),
             )
@@ -363,7 +367,7 @@ def _vocabulary(saved: dict) -> dict:
     if learned != sorted(learned):
         raise ValueError("its ids are not in the order of its merges")
     normalizer = saved.get("normalizer") or {}
-    if normalizer.get("type") not in (None, "NFC", "NFD", "NFKC", "NFKD"):
+    if normalizer.get("type") not in (None, *get_args(Normalization)):
         raise ValueError(f"its normalizer {normalizer['type']!r} is unknown")
     return {
         "tokens": tokens,
@@ -385,6 +389,7 @@ def gpt2_tokenizer() -> BPETokenizer:
 
 def load_tokenizer(folder: str | Path) -> BPETokenizer | CharTokenizer | WordTokenizer:
     """Load whatever tokenizer was saved in `folder`."""
+    kinds: dict[str, type[BPETokenizer | CharTokenizer | WordTokenizer]]
     kinds = {"BPE": BPETokenizer, "characters": CharTokenizer, "words": WordTokenizer}
     kind = tokenizer_kind(read_tokenizer_files(folder)[0])
     if kind not in kinds:

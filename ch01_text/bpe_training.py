@@ -23,7 +23,7 @@ def count_words(documents: Iterable[str], pattern: str) -> Counter[str]:
     matter.
     """
     compiled = regex.compile(pattern)
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for document in documents:
         counts.update(compiled.findall(document))
     return counts
@@ -52,7 +52,7 @@ def train_merges_reference(word_counts: Counter[str], n_new: int) -> list[tuple[
     words = {word: list(word.encode().translate(_BYTE_TO_ID)) for word in word_counts}
     merges = []
     while len(tokens) < 256 + n_new:
-        counts = Counter()
+        counts: Counter[Pair] = Counter()
         for word, ids in words.items():
             for pair in pairwise(ids):
                 counts[pair] += word_counts[word]
@@ -95,7 +95,7 @@ def train_merges(
         new = ids.setdefault(left + right, len(tokens))
         if new == len(tokens):
             tokens.append(left + right)
-        grown = set()
+        grown: set[Pair] = set()
         for place in places.pop(pair):
             words[place] = _merge_in_word(
                 words[place], pair, new, frequencies[place], place, counts, places, grown

@@ -37,6 +37,8 @@ class GPTDataset(Dataset):
         stride: int = 128,
     ):
         if isinstance(text, str):
+            if tokenizer is None:
+                raise ValueError("a string needs a tokenizer; give one, or the string's ids")
             text = tokenizer.encode(text, allowed_special={"<|endoftext|>"})
         self.ids = torch.as_tensor(text, dtype=torch.long)
         self.max_length, self.stride = max_length, stride

@@ -101,7 +101,7 @@ def find_gpt2() -> BPETokenizer | None:
 
 def make_tokenizers(bpe: BPETokenizer, documents: list[str]) -> dict[str, Tokenizer]:
     """What `bpe` is compared with, by name, and itself."""
-    tokenizers = {
+    tokenizers: dict[str, Tokenizer] = {
         "characters": CharTokenizer.train(documents),
         "words": WordTokenizer.train(documents),
         "bytes": BPETokenizer(bpe.tokens[:256], {}),
@@ -127,6 +127,7 @@ def print_report(bpe: BPETokenizer, table: pd.DataFrame, held_out: str) -> None:
             float_format="%.2f",
         )
     )
+    assert bpe.merges is not None
     first = ", ".join(f"{to_printable(a)}+{to_printable(b)}" for a, b in bpe.merges[:12])
     print(f"\nfirst merges (Ġ is a space): {first}")
     sample = " ".join(held_out[len(held_out) // 2 :].split()[1:20])

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from ch01_text.saving import replacing
 
@@ -70,8 +70,9 @@ def command_line(main: Callable[..., dict] | dict[str, Callable[..., dict]]) -> 
         else:
             tyro.cli(main, config=no_none, registry=_two_groups([main]))
     except (ValueError, OSError) as error:
-        from_system = isinstance(error, OSError) and error.filename and error.strerror
-        words = f"{error.filename}: {error.strerror}" if from_system else str(error)
+        words = str(error)
+        if isinstance(error, OSError) and error.filename and error.strerror:
+            words = f"{error.filename}: {error.strerror}"
         sys.exit("error: " + " ".join(words.split()))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -82,9 +83,9 @@ def _two_groups(mains: Iterable[Callable]) -> "ConstructorRegistry":
     """tyro's rules for the functions' parameters `config`: keyword-only fields in a group of their
     own.
     """
-    from tyro.constructors import ConstructorRegistry
+    from tyro.constructors import ConstructorRegistry, StructConstructorSpec
 
-    specs = {}
+    specs: dict[Any, StructConstructorSpec] = {}
     for main in mains:
         if config := inspect.signature(main).parameters.get("config"):
             specs |= _two_specs(config.default)
@@ -93,7 +94,7 @@ def _two_groups(mains: Iterable[Callable]) -> "ConstructorRegistry":
     return registry
 
 
-def _two_specs(default: object) -> dict[type, "StructConstructorSpec"]:
+def _two_specs(default: Any) -> dict[Any, "StructConstructorSpec"]:
     """How tyro is to build the dataclass of `default`, and a group of its keyword-only fields.
 
     tyro makes a group of each nested structure, so the keyword-only fields pretend to be one.
@@ -111,8 +112,10 @@ def _two_specs(default: object) -> dict[type, "StructConstructorSpec"]:
 
     config = type(default)
     spec = ConstructorRegistry.get_struct_spec(StructTypeInfo.make(config, default, False))
+    assert isinstance(spec, StructConstructorSpec)  # the default is an instance of its class
     seldom = {field.name for field in fields(default) if field.kw_only}
-    more = StructFieldSpec("more", Annotated[More, OmitArgPrefixes], More())
+    in_own_group: Any = Annotated[More, OmitArgPrefixes]
+    more = StructFieldSpec("more", in_own_group, More())
     return {
         config: StructConstructorSpec(
             lambda more, **everyday: config(**everyday, **more),

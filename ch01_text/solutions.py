@@ -38,7 +38,7 @@ def most_frequent_pair(words: dict[tuple[str, ...], int]) -> tuple[str, str]:
     """Equal words have equal pairs: counting each different word once, times its frequency, makes
     training an encoding affordable.
     """
-    counts = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
     for word, times in words.items():
         for pair in pairwise(word):
             counts[pair] += times
@@ -51,7 +51,7 @@ def encode_with_merges(word: str, merges: list[tuple[str, str]]) -> list[str]:
     """
     tokens = list(word)
     for pair in merges:
-        merged = []
+        merged: list[str] = []
         for token in tokens:
             if merged and (merged[-1], token) == pair:
                 merged[-1] += token

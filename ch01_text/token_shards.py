@@ -160,7 +160,7 @@ class _Shards:
 
     def __init__(self, folder: Path, split: str, dtype: type):
         self.folder, self.split = folder, split
-        self.waiting = np.empty(SHARD, dtype)
+        self.waiting: np.ndarray = np.empty(SHARD, dtype)
         self.names: list[str] = []
         self.n_waiting = self.n_bytes = self.n_tokens = 0
 

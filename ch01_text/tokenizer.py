@@ -148,6 +148,11 @@ class VocabularyTokenizer:
     JOIN: ClassVar[dict]
     joiner = ""
 
+    @classmethod
+    def split(cls, text: str) -> Iterable[str]:
+        """The tokens of a text that contains no special ones."""
+        raise NotImplementedError
+
     def __init__(
         self, tokens: list[str], special_tokens: tuple[str, ...], metadata: dict | None = None
     ):
@@ -172,7 +177,7 @@ class VocabularyTokenizer:
         ValueError if the text is empty or the size leaves no room for a token.
         """
         special_tokens = tuple(dict.fromkeys((*special_tokens, UNKNOWN)))
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for document in as_documents(text):
             counts.update(cls.split(document))
         for special in special_tokens:
@@ -318,9 +323,9 @@ class SimpleTokenizerV2(WordTokenizer):
 
     def __init__(self, vocab: Mapping[str, int]):
         self.ids = dict(vocab)
-        self.tokens = {i: token for token, i in vocab.items()}
+        self.tokens = {i: token for token, i in vocab.items()}  # type: ignore[assignment]  # ids may have gaps
         self.special_tokens = tuple(token for token in (END_OF_TEXT, UNKNOWN) if token in vocab)
         self.metadata = {}
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:  # type: ignore[override]  # as in the book
         return super().encode(text, allowed_special="all")

@@ -53,6 +53,9 @@ class AttentionOptions:
 class MultiHeadAttention(nn.Module):
     """(B, T, d_in) -> (B, T, d_out); all arguments but `options` are the book's."""
 
+    cos: Tensor
+    sin: Tensor
+
     def __init__(
         self,
         d_in: int,
@@ -85,7 +88,7 @@ class MultiHeadAttention(nn.Module):
         self.k_norm = RMSNorm(self.head_dim, options.norm_eps) if options.qk_norm else None
         self.out_proj = nn.Linear(d_out, d_out, bias=options.out_bias)
         self.rotates = options.rope_base is not None
-        if self.rotates:
+        if options.rope_base is not None:
             cos, sin = rope_table(context_length, self.head_dim, options.rope_base)
             self.register_buffer("cos", cos, persistent=False)
             self.register_buffer("sin", sin, persistent=False)
@@ -99,7 +102,7 @@ class MultiHeadAttention(nn.Module):
         queries, keys, values = heads.split(
             (self.num_heads, self.num_kv_heads, self.num_kv_heads), dim=1
         )
-        if self.q_norm is not None:
+        if self.q_norm is not None and self.k_norm is not None:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if self.rotates:
             cos, sin = (table[layout.positions].unsqueeze(-3) for table in (self.cos, self.sin))

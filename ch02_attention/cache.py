@@ -154,12 +154,13 @@ class KVCache:
         mask = (held[:, None] >= 0) & (held[:, None] <= positions[:, :, None])  # (B, T, S)
         if self.window is not None:
             mask &= held[:, None] > positions[:, :, None] - self.window
-        positions = np.minimum(positions, self.max_length - 1)
-        positions, slots, rows, mask = (
+        in_texts = np.minimum(positions, self.max_length - 1)
+        numbers = np.arange(len(new))[:, None]
+        new_positions, slot_mapping, rows, attn_mask = (
             torch.from_numpy(array).to(self.device)
-            for array in (positions, slots, np.arange(len(new))[:, None], mask)
+            for array in (in_texts, slots, numbers, mask[:, None])
         )
-        return CacheLayout(S, positions, slots, rows, mask.unsqueeze(1))
+        return CacheLayout(S, new_positions, slot_mapping, rows, attn_mask)
 
     def _map(self, seqlens: np.ndarray, function: Callable[[Tensor], Tensor]) -> Self:
         other = copy.copy(self)

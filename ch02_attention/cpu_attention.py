@@ -9,13 +9,17 @@ readable references.
 
 import math
 from contextlib import nullcontext
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ch02_attention.dropout import dropout
 from ch02_attention.mask import CacheLayout, causal_mask
+
+if TYPE_CHECKING:
+    from ch02_attention.attention import MultiHeadAttention
 
 MAX_T = 512  # tokens up to which bf16_attention is faster than the fused kernel
 
@@ -98,17 +102,17 @@ class _BF16Attention(torch.autograd.Function):
         cos: Tensor | None,
         sin: Tensor | None,
         scales: Tensor | None,
-        eps: float,
+        eps: float | None,
     ) -> Tensor:
         B, T, width = qkv.shape
         D = width // 3 // n_heads
         heads = qkv.view(B, T, 3, n_heads, D).permute(2, 0, 3, 1, 4).contiguous()  # (3, B, H, T, D)
         factor = normed = None
-        if scales is not None:
+        if scales is not None and eps is not None:
             factor = _normalize(heads[:2], eps)
             normed = heads[:2].clone()
             heads[:2].mul_(scales)
-        if cos is not None:
+        if cos is not None and sin is not None:
             _rotate(heads[:2], cos, sin)
         queries, keys, values = heads.view(3, B * n_heads, T, D)
         future = torch.full((T, T), float("-inf"), dtype=qkv.dtype, device=qkv.device).triu_(1)
@@ -142,7 +146,7 @@ class _BF16Attention(torch.autograd.Function):
         return d_qkv, None, None, None, d_scales, None
 
 
-def takes_bf16_attention(layer: nn.Module, qkv: Tensor, layout: CacheLayout) -> bool:
+def takes_bf16_attention(layer: "MultiHeadAttention", qkv: Tensor, layout: CacheLayout) -> bool:
     """Whether `bf16_attention` is faster for this `MultiHeadAttention` and these projections."""
     return (
         qkv.dtype == torch.bfloat16
@@ -154,13 +158,13 @@ def takes_bf16_attention(layer: nn.Module, qkv: Tensor, layout: CacheLayout) -> 
     )
 
 
-def bf16_attention(layer: nn.Module, qkv: Tensor) -> Tensor:
+def bf16_attention(layer: "MultiHeadAttention", qkv: Tensor) -> Tensor:
     """Projections (B, T, 3 C) of a `MultiHeadAttention` -> context vectors (B, T, C), causal."""
     T, half = qkv.shape[1], layer.head_dim // 2
     cos = sin = scales = eps = None
     if layer.rotates:  # both halves of a table are equal
         cos, sin = (table[:T, :half].to(qkv.dtype) for table in (layer.cos, layer.sin))
-    if layer.q_norm is not None:
+    if layer.q_norm is not None and layer.k_norm is not None:
         scales = torch.stack((layer.q_norm.scale, layer.k_norm.scale)).view(2, 1, 1, 1, -1)
         eps = layer.q_norm.eps
     with torch.autocast(qkv.device.type, enabled=False):

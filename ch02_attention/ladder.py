@@ -104,6 +104,8 @@ class CausalAttention(nn.Module):
     weights.
     """
 
+    mask: Tensor
+
     def __init__(
         self, d_in: int, d_out: int, context_length: int, dropout: float, qkv_bias: bool = False
     ):

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from ch01_text.run import chapter_folder, command_line, write_metrics
@@ -73,13 +75,13 @@ def climb_ladder(x: Tensor) -> pd.DataFrame:
     )
 
 
-def best_seconds(function: Callable[[], Tensor], repeats: int) -> float:
-    """The fastest of several calls, after one to warm up."""
-    function()
+def best_seconds(repeats: int, function: Callable[..., Tensor], *inputs: Tensor) -> float:
+    """The fastest of several calls of `function(*inputs)`, after one to warm up."""
+    function(*inputs)
     times = []
     for _ in range(repeats):
         started = time.perf_counter()
-        function().flatten()[0].item()  # waits for the device
+        function(*inputs).flatten()[0].item()  # waits for the device
         times.append(time.perf_counter() - started)
     return min(times)
 
@@ -93,14 +95,9 @@ def compare_with_reference(device: torch.device) -> pd.DataFrame:
         q, k, v = torch.randn(3, 1, 6, T, 64, device=device)
         repeats = max(3, min(30, 200_000 // T**2 * 4 + 3))
         with torch.inference_mode():
-            written_out = best_seconds(
-                lambda q=q, k=k, v=v: attention_reference(q, k, v)[0], repeats
-            )
+            written_out = best_seconds(repeats, lambda *qkv: attention_reference(*qkv)[0], q, k, v)
             fused = best_seconds(
-                lambda q=q, k=k, v=v: torch.nn.functional.scaled_dot_product_attention(
-                    q, k, v, is_causal=True
-                ),
-                repeats,
+                repeats, partial(F.scaled_dot_product_attention, is_causal=True), q, k, v
             )
         rows.append(
             {

@@ -50,8 +50,10 @@ class CacheLayout:
 
     def previous(self, n: int, device=None) -> Tensor:
         """Positions of the n tokens before the new ones, (1, n) or (B, n); below 0: no token."""
-        first = self.positions.start if self.rows is None else self.positions[:, :1]
-        return first + torch.arange(-n, 0, device=device).unsqueeze(0)
+        before = torch.arange(-n, 0, device=device).unsqueeze(0)
+        if isinstance(self.positions, slice):
+            return self.positions.start + before
+        return self.positions[:, :1] + before
 
     def store(self, cache: Tensor, new: Tensor) -> None:
         """Write (B, H, T, D) to the slots of (B, H, n, D), in the cache's dtype."""

@@ -113,7 +113,8 @@ def reach(n_layers: int, window: int, n_tokens: int) -> int:
 
 def last_mention_score(weights: Tensor, ids: list[int]) -> Tensor:
     """One pass over the text is enough, with a dictionary of each token's latest position."""
-    found, newest = [], {}
+    found = []
+    newest: dict[int, int] = {}
     for t, token in enumerate(ids):
         if token in newest:
             found.append(weights[:, t, newest[token]])

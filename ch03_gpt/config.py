@@ -90,7 +90,7 @@ class GPTConfig:
     @classmethod
     def of(cls, config: "GPTConfig | Mapping") -> "GPTConfig":
         """Return `config` itself, or a GPTConfig made from the book's kind of dictionary."""
-        if isinstance(config, cls):
+        if isinstance(config, GPTConfig):
             return config
         unknown = sorted(set(config) - {field.name for field in fields(cls)})
         if unknown:

@@ -6,7 +6,7 @@ alone. When a text has filled the context, its older half is dropped and the res
 again, with or without a cache, so that both give the same tokens.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -56,6 +56,7 @@ def prefill(
             last = newest
         else:  # a row that ended in an earlier chunk keeps its state
             last = torch.where((counts > 0).unsqueeze(1).to(ids.device), newest, last)
+    assert last is not None  # no prompt is empty
     return last
 
 
@@ -105,13 +106,15 @@ class DecodingState:
 
     def reorder(self, rows: Sequence[int]) -> None:
         """Let text i continue what text `rows[i]` was."""
-        self.cache.reorder(rows)
+        if self.cache is not None:
+            self.cache.reorder(rows)
         self.texts = [list(self.texts[row]) for row in rows]
 
     def _refill_after_overflow(self, chosen: Tensor, full: list[int]) -> Tensor:
         """Prefill the rows whose context overflowed from their truncated text; decode one token for
         the others.
         """
+        assert self.cache is not None
         counts = [int(row not in full) for row in range(len(self.texts))]
         hidden = self.model.hidden_states(chosen, self.cache, counts)[:, -1].clone()
         for row in full:
@@ -172,8 +175,8 @@ def decode_loop(
     samples: int = 1,
     use_cache: bool = True,
     chunk: int = PREFILL,
-    logits_callback=lambda logits, ids: None,
-) -> Iterator[Tensor]:
+    logits_callback: Callable[[Tensor, Tensor], None] = lambda logits, ids: None,
+) -> Generator[Tensor, None, None]:
     """Yield sampled ids (B, 1), one step at a time; `logits_callback(logits, ids)` is called before
     each.
     """
@@ -183,7 +186,7 @@ def decode_loop(
         state = ids = None
         for _ in range(max_new_tokens):
             with torch.inference_mode():
-                if state is None:
+                if state is None or ids is None:
                     state = DecodingState(model, prompts, max_new_tokens, samples, use_cache, chunk)
                 else:
                     state.append(ids)
@@ -276,7 +279,7 @@ def complete(
         constraints,
     )
     completions = [Completion() for _ in repeated]
-    found = []
+    found: list[list[list]] = []  # log-probability and token, and the most likely ones, of each row
 
     def keep_log_probabilities(logits: Tensor, chosen: Tensor) -> None:
         if logprobs is not None:

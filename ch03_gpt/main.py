@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from ch01_text import BPETokenizer, load_text, load_tokenizer
+from ch01_text import BPETokenizer, Tokenizer, load_text, load_tokenizer
 from ch01_text.run import chapter_folder, command_line, write_metrics
 from ch03_gpt import (
     PRESETS,
@@ -64,7 +64,7 @@ def fits_memory(n_params: int) -> bool:
     return 4 * n_params < SHARE_OF_MEMORY * memory
 
 
-def find_tokenizer(run: Path) -> BPETokenizer:
+def find_tokenizer(run: Path) -> Tokenizer:
     """Chapter 1's tokenizer from the run folder, or one trained here on some Shakespeare."""
     folder = Path(run) / "ch01_text"
     if (folder / "tokenizer.json").is_file():
@@ -138,16 +138,17 @@ def main(
     precision = pick_precision(pick_device(device))
     folder = chapter_folder(run, CHAPTER)
     print(cost_table(list(PRESETS)).to_string(index=False))
+    n_params = count_parameters(config)
     metrics = {
         "preset": preset,
-        "n_params": count_parameters(config),
+        "n_params": n_params,
         "flops_per_token": flops_per_token(config),
         "cache_bytes_per_token": cache_bytes_per_token(config),
         "tokens_per_s": None,
         "cached_speedup": None,
         "wall_seconds": time.perf_counter() - began,
     }
-    if not fits_memory(metrics["n_params"]):
+    if not fits_memory(n_params):
         print(f"\n{preset} is counted only: its weights are too large for this machine's memory")
         return write_metrics(folder, metrics)
 
@@ -158,7 +159,7 @@ def main(
     )
     torch.manual_seed(seed)
     model = GPTModel(config).to(precision.device, precision.dtype).eval()
-    longest = min(config.context_length - 1, 192 if metrics["n_params"] < 30e6 else 48)
+    longest = min(config.context_length - 1, 192 if n_params < 30e6 else 48)
     timing = time_generation(model, [longest // 4, longest // 2, longest])
     last = timing.iloc[-1]
     write_metrics(

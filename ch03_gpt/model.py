@@ -92,7 +92,7 @@ class GPTModel(nn.Module):
                 writes_to_residual = name.endswith(("out_proj", "layers.2", "down"))
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
                 nn.init.normal_(module.weight, std=0.02 / depth)
-                if getattr(module, "bias", None) is not None:
+                if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, ShortConvolution):
                 module.reset_parameters()

@@ -155,18 +155,18 @@ class Sampler:
         self.params = [params] * B if isinstance(params, SamplingParams) else list(params)
         self.generators, self.device = generators, device
         self.constraints = constraints if constraints and any(constraints) else None
-        self.do_sample = self._column([p.temperature > 0 for p in self.params], False)
-        self.temperature = self._column([p.temperature or 1.0 for p in self.params], 1.0)
+        self.do_sample = self._column_unless_all(False, [p.temperature > 0 for p in self.params])
+        self.temperature = self._column_unless_all(1.0, [p.temperature or 1.0 for p in self.params])
         ks = [min(p.top_k or n_vocab, n_vocab) for p in self.params]
-        self.k, self.largest_k = self._column(ks, n_vocab), max(ks)
-        self.top_p = self._column([p.top_p or 1.0 for p in self.params], 1.0)
-        self.min_p = self._column([p.min_p or 0.0 for p in self.params], 0.0)
+        self.k, self.largest_k = self._column_unless_all(n_vocab, ks), max(ks)
+        self.top_p = self._column_unless_all(1.0, [p.top_p or 1.0 for p in self.params])
+        self.min_p = self._column_unless_all(0.0, [p.min_p or 0.0 for p in self.params])
         self.bias = self._bias(n_vocab)
         self.output_counts = None
         if any(p.has_penalties for p in self.params):
-            self.repetition = self._column([p.repetition_penalty for p in self.params], None)
-            self.presence = self._column([p.presence_penalty for p in self.params], None)
-            self.frequency = self._column([p.frequency_penalty for p in self.params], None)
+            self.repetition = self._column([p.repetition_penalty for p in self.params])
+            self.presence = self._column([p.presence_penalty for p in self.params])
+            self.frequency = self._column([p.frequency_penalty for p in self.params])
             self.prompt_mask = self._count(prompts, n_vocab) > 0  # (B, V)
             self.output_counts = self._count(outputs or [[] for _ in prompts], n_vocab)  # (B, V)
 
@@ -175,11 +175,13 @@ class Sampler:
         """Whether every row takes its most likely token."""
         return self.do_sample is None
 
-    def _column(self, values: list, neutral) -> Tensor | None:
-        """(B, 1), or None if every row has the neutral value."""
-        if all(value == neutral for value in values):
-            return None
+    def _column(self, values: list) -> Tensor:
+        """A value per row, (B, 1)."""
         return torch.tensor(values, device=self.device).unsqueeze(1)
+
+    def _column_unless_all(self, neutral: float, values: list) -> Tensor | None:
+        """(B, 1), or None if every row has the neutral value."""
+        return None if all(value == neutral for value in values) else self._column(values)
 
     def _bias(self, n_vocab: int) -> Tensor | None:
         rows = [
@@ -217,10 +219,11 @@ class Sampler:
         if self.bias is not None:
             logits = logits + self.bias
         if self.constraints is not None:
-            logits = logits.masked_fill(~self._allowed(logits), EXCLUDED)
+            logits = logits.masked_fill(~self._allowed(self.constraints, logits), EXCLUDED)
         if self.temperature is not None:
             logits = logits / self.temperature
-        if self.largest_k < logits.shape[-1]:  # filter only the k most likely tokens
+        # filter only the k most likely tokens
+        if self.k is not None and self.largest_k < logits.shape[-1]:
             few, ids = logits.topk(self.largest_k)  # (B, k)
             few = few.masked_fill(
                 torch.arange(self.largest_k, device=logits.device) >= self.k, EXCLUDED
@@ -238,11 +241,9 @@ class Sampler:
             logits = top_p_filter(logits, self.top_p)
         return logits if self.min_p is None else min_p_filter(logits, self.min_p)
 
-    def _allowed(self, logits: Tensor) -> Tensor:
+    def _allowed(self, constraints: Sequence[Constraint | None], logits: Tensor) -> Tensor:
         everything = torch.ones(logits.shape[-1], dtype=torch.bool)
-        rows = [
-            constraint.allowed() if constraint else everything for constraint in self.constraints
-        ]
+        rows = [constraint.allowed() if constraint else everything for constraint in constraints]
         return torch.stack(rows).to(logits.device)
 
     def _uniform(self, B: int) -> Tensor:
@@ -257,7 +258,7 @@ class Sampler:
     def sample(self, logits: Tensor) -> Tensor:
         """(B, V) logits -> (B, 1) int64 tokens, which are counted as output."""
         logits = self.filter(logits)
-        if self.is_greedy:
+        if self.do_sample is None:  # every row is greedy
             chosen = logits.argmax(dim=-1, keepdim=True)
         else:
             chosen = sample(logits, self._uniform(len(logits)))

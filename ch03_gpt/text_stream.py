@@ -131,7 +131,7 @@ def stream_text(
         model.config.vocab_size,
         model.device,
         generator,
-        constraint and [constraint],
+        None if constraint is None else [constraint],
     )
-    tokens = (chosen.item() for chosen in decode_loop(model, [ids], max_new_tokens, sampler))
+    tokens = (int(chosen) for chosen in decode_loop(model, [ids], max_new_tokens, sampler))
     return stream_decode(tokens, tokenizer, stops)

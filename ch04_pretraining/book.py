@@ -38,10 +38,15 @@ def generate(
     """
     window = idx[:, -context_size:] if context_size else idx
     stop_ids = () if eos_id is None else (eos_id,)
-    # the most likely token is always among the k
-    filters = {"top_k": top_k} if temperature > 0 else {}
     new = list(
-        stream(model, window, max_new_tokens, temperature=temperature, stop_ids=stop_ids, **filters)
+        stream(
+            model,
+            window,
+            max_new_tokens,
+            stop_ids=stop_ids,
+            temperature=temperature,
+            top_k=top_k if temperature > 0 else None,  # the most likely token is among any k
+        )
     )
     if new and eos_id is not None and new[-1][0] == eos_id:
         new.pop()

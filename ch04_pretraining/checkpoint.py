@@ -139,15 +139,20 @@ def read_training_state(folder: str | Path) -> dict:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def _restore_optimizer(optimizer: Optimizer, saved: dict) -> None:
+    """Load a state, sharded as the parameters are."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.load_state_dict(
+        _map_state(saved, lambda index, tensor: shard_like(parameters[index], tensor))
+    )
+
+
 def restore_training_state(
     state: dict, optimizers: list[Optimizer], batches: RandomWindows
 ) -> TrainState:
     """Put optimizers, batches and random generators back to where the checkpoint was saved."""
     for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        optimizer.load_state_dict(
-            _map_state(saved, lambda index, tensor, of=parameters: shard_like(of[index], tensor))
-        )
+        _restore_optimizer(optimizer, saved)
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if torch.cuda.is_available():

@@ -259,7 +259,7 @@ def to_hf_tensors(tensors: Mapping[str, Tensor], config: GPTConfig) -> dict[str,
         ours = _with_every_bias(ours)
     key_width = config.kv_heads * config.head_dim
     rows = {"qkv": [config.emb_dim, key_width, key_width], "gate_up": [config.hidden_dim] * 2}
-    theirs = {}
+    theirs: dict[str, Tensor] = {}
     for name, tensor in ours.items():
         names = _their_names(name, kind)
         tensor = tensor.T if _is_transposed(name, kind) else tensor

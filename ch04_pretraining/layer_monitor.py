@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ch03_gpt import GPTModel
+from ch03_gpt.model import TransformerBlock
 
 
 def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
@@ -21,6 +22,7 @@ def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
     if model.pos_emb is not None:
         layers["embeddings"] += list(model.pos_emb.parameters())
     for i, block in enumerate(model.trf_blocks):
+        assert isinstance(block, TransformerBlock)
         layers[f"block {i} attention"] = [*block.norm1.parameters(), *block.att.parameters()]
         layers[f"block {i} feed-forward"] = [*block.norm2.parameters(), *block.ff.parameters()]
     tied = model.out_head.weight is model.tok_emb.weight

@@ -6,6 +6,7 @@ tokens differ; means of means do not. Targets of IGNORE count for nothing.
 
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +16,9 @@ from ch01_text import IGNORE
 from ch01_text.data import Batch
 from ch03_gpt import Precision
 
-# (model, batch) -> (sum of losses, number of tokens), both as scalar tensors
-LossFunction = Callable[[nn.Module, Batch], tuple[Tensor, Tensor]]
+# (model, batch) -> (sum of losses, number of tokens), both as scalar tensors; the model and the
+# batch are of whatever kind the loss function expects
+LossFunction = Callable[[Any, Any], tuple[Tensor, Tensor]]
 
 
 def token_losses(model: nn.Module, batch: Batch) -> Tensor:

@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ch04_pretraining.parallel import full_tensor, shard_like
@@ -92,10 +92,10 @@ class Muon(Optimizer):
                 )
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # no closure
         """Update every parameter that has a gradient."""
         for group in self.param_groups:
-            by_shape: dict[tuple[int, int], list[nn.Parameter]] = defaultdict(list)
+            by_shape: dict[tuple[int, int], list[Tensor]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape[tuple(p.shape)].append(p)
@@ -105,19 +105,19 @@ class Muon(Optimizer):
                 )
 
     def _step_together(
-        self, parameters: list[nn.Parameter], lr: float, momentum: float, weight_decay: float
+        self, parameters: list[Tensor], lr: float, momentum: float, weight_decay: float
     ) -> None:
         for p in parameters:
             if not self.state[p]:
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         averages = [self.state[p]["momentum_buffer"] for p in parameters]
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov
-        updates = orthogonalize(torch.stack([full_tensor(a) for a in ahead]).to(self.dtype))
+        stacked = orthogonalize(torch.stack([full_tensor(a) for a in ahead]).to(self.dtype))
         updates = [
             shard_like(p, u)
-            for p, u in zip(parameters, updates.to(parameters[0].dtype), strict=True)
+            for p, u in zip(parameters, stacked.to(parameters[0].dtype), strict=True)
         ]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         # a tall matrix's update is lengthened, as in its authors' code

@@ -127,7 +127,7 @@ def parallelize(model: GPTModel, loss_fn, strategy: Strategy):
     """
     if strategy == "single":
         return model, loss_fn
-    module = LossModule(model, loss_fn)
+    module: nn.Module = LossModule(model, loss_fn)
     if strategy == "fsdp":
         for block in model.trf_blocks:
             fully_shard(block)

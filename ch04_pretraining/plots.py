@@ -50,7 +50,7 @@ def draw_losses(log: list[dict], title: str = "") -> Figure:
     rate.set_ylabel("learning rate (first group)")
     rate.set_ylim(0, _above([entry["lr"] for entry in log]))
     lines = axes.get_lines() + rate.get_lines()
-    axes.legend(lines, [line.get_label() for line in lines], loc="upper right")
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="upper right")
     return figure
 
 

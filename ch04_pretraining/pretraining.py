@@ -67,6 +67,7 @@ def make_trainer(
     """Load the data, build the model or load its weights, and make a `Trainer` of them, which
     resumes from `checkpoint` if that is given.
     """
+    assert config.data and config.tokenizer and config.preset  # filled in
     saved = read_training_state(checkpoint) if checkpoint else None
     if saved:
         config.check_resumable(saved["settings"])
@@ -104,8 +105,8 @@ def pretrain(
     settings or data before anything is written.
     """
     began, run = time.perf_counter(), Path(run)
-    with init_distributed(config.strategy, pick_device(device)) as device:
-        precision = pick_precision(device, config.dtype)
+    with init_distributed(config.strategy, pick_device(device)) as where:
+        precision = pick_precision(where, config.dtype)
         checkpoint = find_checkpoint(run / CHAPTER / "checkpoint") if resume else None
         if resume and checkpoint is None:
             raise FileNotFoundError(
@@ -132,7 +133,10 @@ def pretrain(
 def ensure_pretrained(run: str | Path, config: PretrainConfig = PretrainConfig()) -> Path:
     """The checkpoint of a run; if there is none yet, pretrain a model first, as `config` says."""
     folder = Path(run) / CHAPTER / "checkpoint"
-    if find_checkpoint(folder) is None:
+    checkpoint = find_checkpoint(folder)
+    if checkpoint is None:
         print(f"there is no model in {run} yet: chapter 4 pretrains one first", file=sys.stderr)
         pretrain(fill_in(config), run=run)
-    return find_checkpoint(folder)
+        checkpoint = find_checkpoint(folder)
+        assert checkpoint is not None
+    return checkpoint

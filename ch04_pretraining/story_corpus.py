@@ -84,12 +84,12 @@ class AnswerLoss:
     def __init__(self, tokenizer: Tokenizer, weight: float = 15.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
-        self.mark = tuple(tokenizer.encode("A:"))
-        if len(self.mark) != 2:
+        mark = tokenizer.encode("A:")
+        if len(mark) != 2:
             raise ValueError(
-                f"the tokenizer cuts 'A:' into {len(self.mark)} tokens, not 2; train it on more"
-                " text"
+                f"the tokenizer cuts 'A:' into {len(mark)} tokens, not 2; train it on more text"
             )
+        self.mark = (mark[0], mark[1])
 
     def __call__(self, model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         """(inputs (B, T), targets (B, T)) -> (weighted sum of losses, sum of weights)."""

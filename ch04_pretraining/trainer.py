@@ -80,6 +80,8 @@ class Trainer:
         precision: Precision,
         folder: Path,
     ):
+        assert config.optimizer and config.lr and config.muon_lr
+        assert config.batch_size and config.grad_accumulation
         self.config, self.dataset, self.model = config, dataset, model
         self.precision, self.folder = precision, folder
         self.module, self.loss_fn = parallelize(model, dataset.loss_fn, config.strategy)
@@ -173,7 +175,7 @@ class Trainer:
 
     def sample(self, model: GPTModel) -> str:
         """The prompt and a continuation of 120 tokens."""
-        tokenizer, prompt = self.dataset.tokenizer, self.config.prompt
+        tokenizer, prompt = self.dataset.tokenizer, self.config.prompt or ""
         start = tokenizer.encode(prompt) if prompt else [tokenizer.eot_id]
         return prompt + tokenizer.decode(self.continue_text(model, start, 1, 120)[0].tolist())
 
@@ -209,11 +211,12 @@ class Trainer:
         """Train to the end of the plan, or until Ctrl-C, which saves and raises
         KeyboardInterrupt.
         """
-        state, log_path = self.state, self.folder / "log.jsonl"
+        config, state, log_path = self.config, self.state, self.folder / "log.jsonl"
+        assert config.grad_accumulation and config.schedule
         board = None
         if is_rank_zero():
             write_atomically(log_path, "".join(json.dumps(entry) + "\n" for entry in state.log))
-            if self.config.tensorboard:
+            if config.tensorboard:
                 board = TensorBoardLog(self.folder / "tensorboard")
 
         def on_log(entry: dict) -> None:
@@ -230,13 +233,13 @@ class Trainer:
                 self.batches,
                 self.loss_fn,
                 steps=self.steps,
-                seconds=self.config.seconds,
+                seconds=config.seconds,
                 optimizers=self.optimizers,
                 precision=self.precision,
                 state=state,
                 options=TrainOptions(
-                    grad_accumulation=self.config.grad_accumulation,
-                    schedule=SCHEDULES[self.config.schedule](),
+                    grad_accumulation=config.grad_accumulation,
+                    schedule=SCHEDULES[config.schedule](),
                     on_log=on_log,
                     should_stop=lambda: bool(interrupted),
                     evaluate=self.report,

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ch03_gpt import Precision, pick_precision
 from ch04_pretraining.allocator import disable_malloc_trim
 from ch04_pretraining.layer_monitor import LayerMonitor
-from ch04_pretraining.loss import Batch, LossFunction, next_token_loss
+from ch04_pretraining.loss import LossFunction, next_token_loss
 from ch04_pretraining.optimizer import make_optimizers, set_learning_rate
 from ch04_pretraining.parallel import all_reduce_mean, full_tensor, get_world_size
 from ch04_pretraining.schedule import Schedule, warmup_stable_decay
@@ -149,7 +149,7 @@ def average_and_clip_grads(
 
 def train_step(
     model: nn.Module,
-    batches: Iterator[Batch],
+    batches: Iterator[tuple[Tensor, ...]],
     loss_fn: LossFunction,
     optimizers: list[Optimizer],
     precision: Precision,
@@ -161,7 +161,7 @@ def train_step(
     device, and the number of input tokens.
     """
     parameters = [p for group in optimizers for g in group.param_groups for p in g["params"]]
-    loss_sum = count_sum = 0.0
+    loss_sum = count_sum = torch.zeros((), device=parameters[0].device)
     n_inputs = 0
     for _ in range(options.grad_accumulation):
         batch = next(batches)
@@ -194,7 +194,7 @@ def _add_log_entry(state: TrainState, options: TrainOptions, extra: dict) -> dic
 
 def train(
     model: nn.Module,
-    batches: Iterator[Batch],
+    batches: Iterator[tuple[Tensor, ...]],
     loss_fn: LossFunction = next_token_loss,
     *,
     steps: int | None = None,
@@ -227,7 +227,7 @@ def train(
         while state.share(steps, seconds) < 1 and not stopped:
             started = time.perf_counter()
             set_learning_rate(optimizers, options.schedule(state.share(steps, seconds, ahead=1)))
-            layers = {}
+            layers: dict = {}
             if options.monitor is not None and (state.step + 1) % options.log_every == 0:
                 sums, n_inputs, layers = options.monitor.measure(step)
             else:

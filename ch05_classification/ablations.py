@@ -35,15 +35,18 @@ class Trial:
 
 def trials(config: ClassifierConfig, n_train: int) -> Iterator[Trial]:
     """All variants. Each question repeats the variant that `config` itself is, so that its panel is
-    complete.
+    complete. `config.epochs` must be set.
     """
+    assert config.epochs is not None
     for pooling in ("last", "padding", "first", "mean", "max"):
         yield Trial("which token", pooling, replace(config, pooling=pooling))
     for trainable in ("head", "last-block", "all"):
         yield Trial("what learns", trainable, replace(config, trainable=trainable, lora_rank=0))
     for rank in (1, 4, 16):
-        changes = {"lora_rank": rank, "lora_alpha": 2.0 * rank, "lr": 4 * config.lr}
-        yield Trial("what learns", f"LoRA {rank}", replace(config, trainable="all", **changes))
+        with_lora = replace(
+            config, trainable="all", lora_rank=rank, lora_alpha=2.0 * rank, lr=4 * config.lr
+        )
+        yield Trial("what learns", f"LoRA {rank}", with_lora)
     scratch = replace(config, start="scratch")
     for width in WIDTHS:
         yield Trial("which width", f"{width}, scratch", scratch, width=width)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ch01_text import BPETokenizer
+from ch01_text import BPETokenizer, Tokenizer
 from ch01_text.run import write_atomically
 from ch03_gpt import GPTModel, preset_config
 from ch04_pretraining import PretrainConfig, ensure_pretrained, from_pretrained, tokenizer_of
@@ -58,7 +58,7 @@ def pretrain_on_task_texts(task: Task, folder: Path, steps: int, seed: int) -> P
     return folder / "ch04_pretraining" / "best"
 
 
-def find_base_model(task: Task, config: ClassifierConfig, run: Path):
+def find_base_model(task: Task, config: ClassifierConfig, run: Path) -> tuple[GPTModel, Tokenizer]:
     """Return (model on the CPU, its tokenizer) for `config.start`.
 
     "pretrained" is the run's model if it knows texts of this kind, otherwise a small model

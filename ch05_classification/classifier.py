@@ -74,7 +74,7 @@ def freeze_except(classifier: GPTClassifier, trainable: Trainable) -> None:
     the head (the book's choice), or the "head".
     """
     model = classifier.model
-    parts = {
+    parts: dict[str, list[nn.Module]] = {
         "all": [model],
         "last-block": [model.trf_blocks[-1], model.final_norm, model.out_head],
         "head": [model.out_head],

@@ -170,17 +170,23 @@ def make_task(
     classes = tuple(sorted(counts))
     data = LabelledTexts(texts, number_labels(labels, classes, "the table"))
     training, validation, testing = split_rows(data, seed)
-    parts = [data.take(rows) for rows in (training, validation, testing)]
+    train_part, val_part, test_part = map(data.take, (training, validation, testing))
     notes = {"rows": len(texts), "repeated texts": group_duplicates(texts)[1]}
     if test is not None:
-        parts[0] = data.take(np.sort(np.concatenate((training, testing))))
+        train_part = data.take(np.sort(np.concatenate((training, testing))))
         known = set(map(fingerprint, texts))
-        parts[2] = LabelledTexts(test[0], number_labels(test[1], classes, "the test table"))
+        test_part = LabelledTexts(test[0], number_labels(test[1], classes, "the test table"))
         notes["test texts also in the training table"] = sum(
             fingerprint(text) in known for text in test[0]
         )
     if len(classes) == 2 and positive is None:
         positive = min(classes, key=lambda label: counts[label])
     return Task(
-        name, classes, *parts, positive=classes.index(positive) if positive else None, notes=notes
+        name,
+        classes,
+        train_part,
+        val_part,
+        test_part,
+        positive=classes.index(positive) if positive else None,
+        notes=notes,
     )

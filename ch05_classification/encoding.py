@@ -66,12 +66,12 @@ def shuffled_groups(
     """
     if not len(lengths):
         raise ValueError("there is nothing to make batches of; give at least one row")
-    lengths = np.asarray(lengths)
+    n_tokens = np.asarray(lengths)
     while True:
         order = generator.permutation(len(lengths))
         # Sorting within pools of 16 batches, not over all rows, leaves each batch random enough.
         for pool in np.array_split(order, max(1, len(order) // (16 * batch_size))):
-            by_length = pool[np.argsort(lengths[pool], kind="stable")]
+            by_length = pool[np.argsort(n_tokens[pool], kind="stable")]
             groups = [
                 by_length[first : first + batch_size] for first in range(0, len(pool), batch_size)
             ]

@@ -65,7 +65,7 @@ def compute_metrics(task: Task, result: Result, table: pd.DataFrame) -> dict:
     own, others = table.iloc[-1], table.iloc[:-1]
     counters = others[others["classifier"].isin(WORD_COUNTERS)]
     rules = others[others["classifier"].isin(list(task.shortcuts))]
-    metrics = {
+    metrics: dict[str, float | None] = {
         name: float(own[name])
         for name in ("accuracy", "f1", "ci95_low", "ci95_high", "f1_low", "f1_high")
     }

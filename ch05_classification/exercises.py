@@ -35,8 +35,8 @@ hint = hints(
             " each."
         ),
         "order_features": (
-            "The wish names the hero. The last sentence that names a thing says who has it: look for"
-            " the hero's name there, and for the word that follows it."
+            "The wish names the hero. The last sentence that names a thing says who has it: look"
+            " for the hero's name there, and for the word that follows it."
         ),
     }
 )

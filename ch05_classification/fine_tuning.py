@@ -97,6 +97,7 @@ def train_classifier(
     weights = None
     if config.class_weights:
         weights = class_weights(training.labels, classifier.head.out_features).to(device)
+    assert config.epochs is not None  # `run_task` fills in the task's own number
     steps_per_epoch = -(-len(training.rows) // config.batch_size)
     stopping = EarlyStopping(classifier)
 

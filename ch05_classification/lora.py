@@ -8,6 +8,7 @@ forward. The names are the book's (appendix E).
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -40,9 +41,12 @@ class LoRALayer(nn.Module):
 
 
 class LinearWithLoRA(nn.Module):
-    """A frozen layer and its update."""
+    """A frozen layer and its update.
 
-    def __init__(self, linear: nn.Module, rank: int, alpha: float):
+    `linear` is an `nn.Linear`, or another layer with `in_features` and `out_features`.
+    """
+
+    def __init__(self, linear: Any, rank: int, alpha: float):
         super().__init__()
         self.linear = linear.requires_grad_(False)
         self.lora = LoRALayer(linear.in_features, linear.out_features, rank, alpha)

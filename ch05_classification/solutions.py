@@ -54,8 +54,9 @@ def stratified_rows(labels: np.ndarray, share: float, generator: np.random.Gener
 
 
 def order_features(text: str) -> list[str]:
-    hero = re.search(r"(\w+) (?:wanted|had promised|hoped) to", text)[1]
-    features = []
+    wish = re.search(r"(\w+) (?:wanted|had promised|hoped) to", text)
+    assert wish is not None, "every story has a wish"
+    hero, features = wish[1], []
     for noun in {*re.findall(r"\bthe (\w+)", text, re.IGNORECASE)}:
         last = re.findall(rf"[^.]*\b{noun}\b[^.]*", text)[-1]
         # "gave Tom the kite", "Tom took the kite", "Tom left the kite": what follows the hero

@@ -169,12 +169,13 @@ def story_task(
         "place": place_rows,
         "ending": lambda split, seed: ending_rows(split, seed, n_rows[split]),
     }
-    splits, shortcuts = {}, ()
+    splits: dict[str, LabelledTexts] = {}
+    shortcuts: Sequence[dict[str, str]] = ()
     for number, (split, n) in enumerate(n_rows.items()):
         # training and validation stories differ
         rows = islice(makers[name](split, 3 * seed + number), n)
-        rows = list(tqdm(rows, f"writing stories ({split})", n, disable=None, leave=False))
-        texts, labels, shortcuts, first_hop = zip(*rows, strict=True)
+        written = list(tqdm(rows, f"writing stories ({split})", n, disable=None, leave=False))
+        texts, labels, shortcuts, first_hop = zip(*written, strict=True)
         splits[split] = LabelledTexts(
             list(texts),
             class_numbers(labels, name),
@@ -183,7 +184,9 @@ def story_task(
     return Task(
         name,
         CLASSES[name],
-        **splits,
+        splits["train"],
+        splits["val"],
+        splits["test"],
         positive=1 if name == "ending" else None,
         keep="last",  # the question is at the end
         epochs=EPOCHS[name],

@@ -20,6 +20,7 @@ def with_second_hop(
     """The rows to train on: both hops of every row, or the rows as they are without a follow-up."""
     if follow_up is None:
         return data
+    assert data.first_hop is not None  # a task with a follow-up has labels of the first hop
     answers = [classes[number] for number in data.first_hop]
     second = list(map(follow_up, data.texts, answers))
     return LabelledTexts(data.texts + second, np.concatenate((data.first_hop, data.labels)))

@@ -38,8 +38,8 @@ class Preference:
 def require(value: Any, kind: type, what: str) -> None:
     """ValueError unless a value read from a file is of `kind`: a list, an object or text."""
     if not isinstance(value, kind):
-        name = {list: "a list", dict: "an object", str: "text"}[kind]
-        raise ValueError(f"{what} must be {name}, not {json.dumps(value)[:40]}")
+        names: dict[type, str] = {list: "a list", dict: "an object", str: "text"}
+        raise ValueError(f"{what} must be {names[kind]}, not {json.dumps(value)[:40]}")
 
 
 def require_texts(entry: Mapping[str, Any], *names: str) -> None:

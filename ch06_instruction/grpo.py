@@ -26,7 +26,7 @@ from ch06_instruction.rewards import RewardFn
 from ch06_instruction.rollouts import PolicyTraining, Rollouts, minibatches, rollout_steps
 
 # inputs, targets, old log-probabilities, the reference's, all (B, T), and advantages (B, 1)
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 def grpo_batches(

@@ -42,8 +42,10 @@ from ch06_instruction.storyworld_tasks import (
 
 CHAPTER = "ch06_instruction"
 TRAINED = ("sft", "dpo", "ppo", "grpo")
-COLUMNS = ("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop")
-COLUMNS += ("sampled", "kl", "words", "seconds")
+COLUMNS = (
+    *("exact_match", "ci95_low", "ci95_high", "one_hop", "two_hop"),
+    *("sampled", "kl", "words", "seconds"),
+)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def main(
         return sft_from_file(config.data, make_pipeline, config.judge_url, config.judge_model)
     n_replay = round(config.replay * config.conversations)
     data = StoryworldData(config.conversations, n_replay, config.pairs, config.prompts, seed)
-    metrics = run_stages(config.stage, make_pipeline(data), config.questions)
+    pipeline = make_pipeline(data)  # type: ignore[arg-type]  # the same parts, as properties
+    metrics = run_stages(config.stage, pipeline, config.questions)
     metrics["wall_seconds"] = time.perf_counter() - began
     write_metrics(folder, metrics)
     show_answers(folder)
@@ -237,7 +240,7 @@ def draw_plots(metrics: dict, logs: dict[str, list[dict]], folder: Path) -> None
     """sft.png, rewards.png and stages.png, as far as there is something to draw."""
     if "sft" in logs:
         draw_losses(logs["sft"], "instruction tuning").savefig(folder / "sft.png", dpi=110)
-    rollouts = {name: logs[name] for name in ("ppo", "grpo") if name in logs}
+    rollouts: dict[str, list[dict]] = {name: logs[name] for name in ("ppo", "grpo") if name in logs}
     if rollouts:
         draw_rollouts(rollouts).savefig(folder / "rewards.png", dpi=110)
     draw_stages(metrics).savefig(folder / "stages.png", dpi=110)

@@ -184,11 +184,14 @@ class AlignmentPipeline:
 
     def dpo(self) -> StageResult:
         """Preference tuning on pairs of a right and a wrong response of the SFT model itself."""
-        chat, prompts, config = self.sft_chat(), self.data.prompts, self.config.dpo
+        prompts, accuracy_fn, config = self.data.prompts, self.data.accuracy_fn, self.config.dpo
+        if accuracy_fn is None:
+            raise ValueError("DPO has to know which responses are right; give it an accuracy_fn")
+        chat = self.sft_chat()
         began = time.perf_counter()
         generator = torch.Generator(self.precision.device).manual_seed(self.seed)
         pairs, accuracy = sample_pairs(
-            chat, prompts, self.data.accuracy_fn, config.num_generations, generator
+            chat, prompts, accuracy_fn, config.num_generations, generator
         )
         print(
             f"{len(pairs):,} of {len(prompts):,} prompts had right and wrong responses among"
@@ -211,7 +214,10 @@ class AlignmentPipeline:
         return self._reinforce("grpo", train_grpo, self.config.grpo)
 
     def _reinforce(self, name: str, train: Callable, config: PPOConfig | GRPOConfig) -> StageResult:
-        chat, data = self.sft_chat(), self.data
+        data = self.data
+        if data.reward_fn is None:
+            raise ValueError(f"{name.upper()} learns from rewards; give it a reward_fn")
+        chat = self.sft_chat()
         began = time.perf_counter()
         done = train(
             chat, data.prompts, data.reward_fn, config, seed=self.seed, accuracy_fn=data.accuracy_fn

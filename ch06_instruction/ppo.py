@@ -28,7 +28,7 @@ from ch06_instruction.rewards import RewardFn
 from ch06_instruction.rollouts import PolicyTraining, Rollouts, minibatches, rollout_steps
 
 # inputs, targets, old log-probabilities, advantages, old values and returns, all (B, T)
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+Batch = tuple[Tensor, ...]
 
 
 class ActorCritic(nn.Module):

@@ -7,8 +7,9 @@ hardly any of them.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -35,7 +36,7 @@ def last_instruction(conversation: Conversation) -> str:
     return conversation[-2]["content"].removeprefix(TEMPLATE)
 
 
-def answer_all(chat: Chat, conversations: list[Conversation]) -> pd.DataFrame:
+def answer_all(chat: Chat, conversations: Sequence[Conversation]) -> pd.DataFrame:
     """The model's responses beside the expected ones."""
     return pd.DataFrame(
         {
@@ -46,9 +47,9 @@ def answer_all(chat: Chat, conversations: list[Conversation]) -> pd.DataFrame:
     )
 
 
-def check_contamination(train: list[Conversation], test: list[Conversation]) -> dict:
+def check_contamination(train: Sequence[Conversation], test: Sequence[Conversation]) -> dict:
     """Count test instructions that are in the training part, and say so."""
-    report = contamination_report(*([*map(last_instruction, part)] for part in (train, test)))
+    report = contamination_report([*map(last_instruction, train)], [*map(last_instruction, test)])
     print(
         f"{len(train):,} conversations to learn from, {len(test):,} to test;"
         f" {report['test_affected']} of these are nearly in the training part"
@@ -58,8 +59,9 @@ def check_contamination(train: list[Conversation], test: list[Conversation]) -> 
 
 def grade_by_judge(table: pd.DataFrame, url: str, model: str) -> dict:
     """Add the judge's grades to the table; return their mean and number."""
-    columns = (list(table[name]) for name in ("instruction", "answer", "wanted"))
-    table["grade"] = judge_answers(url, model, *columns)
+    table["grade"] = judge_answers(
+        url, model, list(table["instruction"]), list(table["answer"]), list(table["wanted"])
+    )
     return {"mean": float(table["grade"].mean()), "n": int(table["grade"].notna().sum())}
 
 
@@ -73,7 +75,7 @@ def sft_from_file(
     conversations = book_conversations() if data == "book" else read_conversations(Path(data))
     train, test, val = split_conversations(conversations)
     pipeline = make_pipeline(AlignmentData(conversations=train, validation=val))
-    metrics = {"data": data, "contamination": check_contamination(train, test)}
+    metrics: dict[str, Any] = {"data": data, "contamination": check_contamination(train, test)}
     base = pipeline.base()
     parts = {
         name: encode_all(base, part)

@@ -57,7 +57,7 @@ WRAPPINGS = {
     "train": tuple(f"{before}{{}}{behind}" for before in BEFORE for behind in BEHIND),
     "test": ("Now tell me: {}", "{} Please tell me.", "I have read the story. {}"),
 }
-FORM_WORDS = {
+FORM_WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     "phrase": {"train": ("",), "test": ("",)},
     "word": {
         "train": ("Answer in one word.", "One word only.", "Just one word, please."),
@@ -168,7 +168,7 @@ class Author:
         words = wrapping.format(question.text), rng.choice(FORM_WORDS[form][self.split])
         prose = f"{story.told(question)}\n" if first else ""
         reply = in_form(question, answer, form)
-        steps = ()
+        steps: Sequence[tuple[str, str]] = ()
         if question.kind == "where-thing":
             steps = small_questions(question.about, story.world(question))
         return Instruction(
@@ -280,7 +280,9 @@ def evaluate_instructions(
     """
     if pretrained:
         texts = [
-            one.story.prompt(one.question) if one.question else one.messages[-1]["content"]
+            one.story.prompt(one.question)
+            if one.story and one.question
+            else one.messages[-1]["content"]
             for one in asked
         ]
         answers = [one.question.answer if one.question else one.answer for one in asked]
@@ -341,7 +343,7 @@ def shortcut_scores(
 ) -> dict[str, float]:
     """Exact match, on the answerable questions, of rules that track no state; forms are ignored."""
     train, pairs = (
-        [(one.story, one.question) for one in some if one.question and one.answerable]
+        [(one.story, one.question) for one in some if one.story and one.question and one.answerable]
         for some in (instructions(fitted_on, seed, "train", only="question"), asked)
     )
     right = [question.answer for _, question in pairs]
@@ -376,6 +378,7 @@ def worse_answer(one: Instruction, kind: str, rng: Random) -> str | None:
     if kind in ("right", "honest"):
         if one.answerable == (kind == "honest"):
             return None
+        assert one.story and one.question
         cast = one.story.cast
         names = cast.people if one.kind == "who-has" else [*map(the, cast.places)]
         others = [name for name in names if name != one.question.answer]

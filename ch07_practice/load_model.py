@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -40,7 +41,9 @@ def to_weight_format(model: GPTModel, weights: str, device: torch.device) -> GPT
     return replace_linear(model, pack) if device.type == "cpu" else model
 
 
-def open_model(run: Path, model: str | None, weights: str, device: torch.device):
+def open_model(
+    run: Path, model: str | Path | None, weights: str, device: torch.device
+) -> tuple[GPTModel, Any]:
     """Return (model in eval mode, its tokenizer). `model` is a checkpoint folder or a name that
     `from_pretrained` knows; None is the run's own. Reports on stderr whether int8 or int4 weights
     are faster on this machine.
@@ -80,7 +83,7 @@ def tuned_chat(run: Path, precision: Precision, stage: str = "sft") -> Chat:
         pipeline = AlignmentPipeline(
             chapter_folder(run, CHAPTER_6),
             lambda: base_chat("pretrained", Path(run), precision),
-            StoryworldData(),
+            StoryworldData(),  # type: ignore[arg-type]  # the same parts, as properties
             AlignmentConfig(),
             precision,
             seed=1337,

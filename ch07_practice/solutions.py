@@ -50,8 +50,10 @@ def allowed_tokens(moves: dict[tuple[int, str], int], state: int, tokens: list[s
     def readable(token: str) -> bool:
         here = state
         for letter in token:
-            here = moves.get((here, letter))
-        return here is not None
+            if (here, letter) not in moves:
+                return False
+            here = moves[here, letter]
+        return True
 
     return [readable(token) for token in tokens]
 

@@ -74,14 +74,10 @@ def answerable(story: Story, kinds: Sequence[str] = KINDS) -> list[Question]:
 
 def draw_story(seed: int) -> dict[str, str]:
     """An unseen story up to a question that it answers, with the true answer."""
-    for story in stories(split="test", seed=seed):
-        if candidates := answerable(story):
-            question = Random(seed).choice(candidates)
-            return {
-                "story": story.told(question),
-                "question": question.text,
-                "answer": question.answer,
-            }
+    endless = stories(split="test", seed=seed)
+    story, candidates = next((one, found) for one in endless if (found := answerable(one)))
+    question = Random(seed).choice(candidates)
+    return {"story": story.told(question), "question": question.text, "answer": question.answer}
 
 
 def closing_pairs(drawn: Iterable[Story], kinds: Sequence[str] = KINDS) -> Iterator[Pair]:

@@ -9,6 +9,7 @@ compared.
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -60,12 +61,13 @@ def load_published(path: Path = PUBLISHED) -> tuple[dict, list[Figure]]:
 
 def value_at(metrics: dict, path: tuple[str | int, ...]) -> float:
     """The number at `path` in nested lists and dicts; KeyError if there is none."""
+    found: Any = metrics
     for key in path:
         try:
-            metrics = metrics[key]
+            found = found[key]
         except (IndexError, TypeError) as error:
             raise KeyError(key) from error
-    return metrics
+    return found
 
 
 def kind_of_device(stages: list[Stage]) -> str:
@@ -130,11 +132,11 @@ def compare(run: Path, published: Path = PUBLISHED) -> pd.DataFrame:
             "figure": figure.name,
             "published": f"{figure.formatted(band.low)} to {figure.formatted(band.high)}",
         }
-        metrics = next(
-            (s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), None
+        metrics: dict = next(
+            (s.metrics for s in stages if (s.chapter, s.run) == (figure.chapter, figure.run)), {}
         )
         try:
-            value = value_at(metrics or {}, figure.path)
+            value = value_at(metrics, figure.path)
         except KeyError:
             cause = f"{figure.chapter} has no such result"
             rows.append(row | {"here": "", "verdict": "not run", "likely cause": cause})

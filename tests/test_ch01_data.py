@@ -96,6 +96,8 @@ def test_dataloader_batches(workers):
 def test_the_books_names_take_the_books_arguments():
     tokenizer = CharTokenizer.train("abc ")
     assert len(GPTDatasetV1("abc abc abc", tokenizer, 4, 2)) == 4
+    with pytest.raises(ValueError, match="needs a tokenizer"):
+        GPTDataset("abc abc abc")
     loader = create_dataloader_v1(
         "abc abc abc", batch_size=1, max_length=4, stride=1, shuffle=False, tokenizer=tokenizer
     )

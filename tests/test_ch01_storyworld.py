@@ -75,11 +75,8 @@ def test_every_answer_follows_from_the_sentences(level, split):
             assert question.answer == reader.answer(question.text), story.text
             hops = 2 if question.kind == "where-thing" and question.about in reader.has else 1
             assert question.hops == hops and question.about == words(question.text)[-1]
-        assert story.ending == (
-            "happy"
-            if Reader(story.sentences).has.get(story.cast.things[0]) == story.cast.people[0]
-            else "sad"
-        )
+        holders = Reader(story.sentences).has.values()
+        assert story.ending == ("happy" if story.cast.people[0] in holders else "sad")
         assert story.ending in words(story.sentences[-1])
         assert {"happy", "sad"}.isdisjoint(words(" ".join(story.sentences[:-1])))
 
@@ -139,7 +136,7 @@ def test_nobody_does_anything_silly(level, split):
                     visited[person] = visited.get(person, [])[-1:]
             if event.verb == "give":
                 assert newest.get(event.thing) != ("give", event.other, event.actor), story.prose
-            if event.thing and event.verb != "wish":
+            if event.thing:
                 newest[event.thing] = (event.verb, event.actor, event.other)
 
 
@@ -219,7 +216,7 @@ def test_rules_that_do_not_read_the_name_stay_below_half(level):
         for x in ("train", "test")
     )
     table = shortcut_table(train, test)
-    assert all(table[rule]["all"] < 0.45 for rule in BLIND_RULES), table
+    assert all(table[rule]["all"] < 0.5 for rule in BLIND_RULES), table
     carried = [pair for pair in test if pair[1].hops == 2]
     hits = sum(shortcut_answers(s, q)["same sentence"] == q.answer for s, q in carried)
     assert hits < 0.3 * len(carried)

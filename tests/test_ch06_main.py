@@ -18,7 +18,13 @@ from ch04_pretraining import TrainState, load_checkpoint, save_checkpoint
 from ch04_pretraining.story_corpus import story_documents
 from ch06_instruction.config import GRPOConfig, PPOConfig, SFTConfig
 from ch06_instruction.main import InstructionConfig, main
-from ch06_instruction.pipeline import AlignmentConfig, AlignmentPipeline, base_chat, encode_all
+from ch06_instruction.pipeline import (
+    AlignmentConfig,
+    AlignmentData,
+    AlignmentPipeline,
+    base_chat,
+    encode_all,
+)
 from ch06_instruction.storyworld_tasks import StoryworldData, conversations, encode_replay
 
 ROOT = Path(__file__).parent.parent
@@ -133,6 +139,15 @@ def test_replay_comes_with_the_conversations(story_run, monkeypatch):
         chat.tokenizer, story_documents("train", 6, 8), chat.model.config.context_length
     )
     assert (done.metrics["conversations"], done.metrics["replayed"]) == (30, 6)
+
+
+def test_a_stage_names_the_function_that_it_lacks(tmp_path):
+    pipeline = AlignmentPipeline(tmp_path, lambda: None, AlignmentData(), AlignmentConfig(), CPU)
+    with pytest.raises(ValueError, match="give it an accuracy_fn"):
+        pipeline.dpo()
+    for stage in (pipeline.ppo, pipeline.grpo):
+        with pytest.raises(ValueError, match="give it a reward_fn"):
+            stage()
 
 
 @pytest.mark.slow

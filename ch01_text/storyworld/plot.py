@@ -12,7 +12,8 @@ from random import Random
 from ch01_text.storyworld.words import HELD_OUT_PAIRS, PEOPLE, PLACES, THINGS, held_out
 from ch01_text.storyworld.world import Event, World
 
-N_PEOPLE, N_PLACES, N_THINGS = 4, 5, 3
+PEOPLE_IN_A_STORY, THINGS_IN_A_STORY = (2, 4), (1, 3)  # at least and at most
+N_PLACES = 5
 OWNED_RATE = 0.65  # chance that somebody has a thing at the start; otherwise it lies somewhere
 TOGETHER_RATE = 0.8  # chance that the first two people start at the same place
 # How often each errand is tried.
@@ -34,12 +35,13 @@ def draw_cast(rng: Random, split: str) -> Cast:
     """Draw a cast without any held-out pair ("train"), or one whose hero and thing are such a pair
     ("test").
     """
+    n_people, n_things = rng.randint(*PEOPLE_IN_A_STORY), rng.randint(*THINGS_IN_A_STORY)
     places = tuple(rng.sample(tuple(PLACES), N_PLACES))
     while True:
-        people, things = rng.sample(PEOPLE, N_PEOPLE + 1), rng.sample(THINGS, N_THINGS)
+        people, things = rng.sample(PEOPLE, n_people + 1), rng.sample(THINGS, n_things)
         if split == "test":
             people[0], things[0] = rng.choice(HELD_OUT_PAIRS)
-            fits = len({*people}) > N_PEOPLE and len({*things}) == N_THINGS
+            fits = len({*people}) > n_people and len({*things}) == n_things
         else:
             fits = not any(held_out(person, thing) for person in people for thing in things)
         if fits:
@@ -58,7 +60,8 @@ class Plot:
     def opening(self) -> list[Event]:
         """Say where everybody and everything is, and what the hero wishes."""
         rng, cast = self.rng, self.cast
-        people, places = (rng.sample(some, N_PEOPLE) for some in (cast.people, cast.places))
+        n = len(cast.people)
+        people, places = rng.sample(cast.people, n), rng.sample(cast.places, n)
         friend = people.pop() if rng.random() < TOGETHER_RATE else ""
         starts = [
             Event("start", person, "", place, "" if number else friend)

@@ -76,7 +76,8 @@ def small_questions(thing: str, world: World) -> list[tuple[str, str]]:
 def draw_question(rng: Random, cast: Cast, world: World, position: int) -> Question:
     """Draw a question about the present state of the world, or about somebody it does not know."""
     people = sorted(one for one in world.where if one in PEOPLE)
-    held, lying = [], []
+    held: list[str] = []
+    lying: list[str] = []
     for one, spot in sorted(world.where.items()):
         if one not in PEOPLE:
             (held if spot in PEOPLE else lying).append(one)

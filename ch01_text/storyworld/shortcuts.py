@@ -82,7 +82,7 @@ def fit_bag_of_words(pairs: Iterable[Pair]) -> Callable[[Sequence[Pair]], list[s
                 models[kind] = model.fit(prompts(examples), answers)
 
     def answer(pairs: Sequence[Pair]) -> list[str]:
-        found = {}
+        found: dict[int, str] = {}
         for kind, examples in by_kind(pairs).items():
             if kind in models:
                 predicted = map(str, models[kind].predict(prompts(examples)))

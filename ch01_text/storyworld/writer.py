@@ -20,10 +20,10 @@ SPLITS = ("train", "test")
 # training story.
 LEVELS = {"base": (3, 6), "long": (11, 16)}
 # Half of the stories are interrupted by questions; the others are told first, and then asked about.
-# A model that is asked with a bare story needs the second kind, and learns faster with both.
+# A model that will be asked about a bare story has to see the second kind, too.
 INTERRUPTED_RATE = 0.5
 QUESTION_RATE = 0.8  # chance of a question after a sentence of an interrupted story
-CLOSING_QUESTIONS, ALL_QUESTIONS = 3, 12  # at most, at the end of an interrupted and another story
+CLOSING_QUESTIONS, ALL_QUESTIONS = 3, 8  # at most, at the end of an interrupted and another story
 SILENT = ("weather", "happy", "sad")  # nothing is asked right after these
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -32,10 +32,11 @@ def save_results(path: Path, name: str, rows: Rows, finished: bool = False) -> d
 
 def choose_sizes(name: str, size: str | None, quick: bool, device: torch.device) -> list:
     """The shapes to measure: the one named by --size, the smallest for --quick, or all."""
-    known = {
+    shapes: dict[str, dict[str, Any]] = {
         "train": training_bench.SIZES | (training_bench.GPU_SIZES if device.type == "cuda" else {}),
         "decode": decoding_bench.SIZES,
-    }.get(name, {})
+    }
+    known = shapes.get(name, {})
     if size is not None and not known:
         raise ValueError(f"--bench {name} has no sizes; leave out --size {size}")
     if size is not None and size not in known:
@@ -68,7 +69,7 @@ def run_bench(
     quick: bool,
     run: Path,
     device: torch.device,
-    save: Callable[[Rows], dict],
+    save: Callable[[Rows], Any],
 ) -> Rows:
     """Run one benchmark and draw its plot, if it has one."""
     if name == "quantization":
@@ -77,14 +78,14 @@ def run_bench(
     if name == "gpu":
         return gpu_bench.run_parts(gpu_bench.parts(device), device, save)
     if name == "train":
-        module = training_bench
-        options = (seconds, 1 if quick else module.ROUNDS)
+        rounds = 1 if quick else training_bench.ROUNDS
+        rows = training_bench.run_bench(device, sizes, seconds, rounds, save)
+        figure = training_bench.draw_bench(pd.DataFrame(rows))
     else:
-        module = decoding_bench
-        options = (1, 1) if quick else (module.ROUNDS, module.REPEATS)
-    rows = module.run_bench(device, sizes, *options, save)
-    picture = chapter_folder(run, "ch07_practice") / f"bench_{name}.png"
-    module.draw_bench(pd.DataFrame(rows)).savefig(picture, dpi=110)
+        rounds, repeats = (1, 1) if quick else (decoding_bench.ROUNDS, decoding_bench.REPEATS)
+        rows = decoding_bench.run_bench(device, sizes, rounds, repeats, save)
+        figure = decoding_bench.draw_bench(pd.DataFrame(rows))
+    figure.savefig(chapter_folder(run, "ch07_practice") / f"bench_{name}.png", dpi=110)
     return rows
 
 

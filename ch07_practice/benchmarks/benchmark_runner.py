@@ -18,17 +18,22 @@ from tqdm import tqdm
 
 from ch03_gpt import pick_precision
 
-Result = TypeVar("Result")
 Rows = list[dict]
 
 
-class Candidate(Protocol):
-    name: str
-    package: str | None  # required package
+class Named(Protocol):
+    @property
+    def name(self) -> str: ...
 
 
-class Size(Protocol):
-    name: str
+class NeedsPackage(Named, Protocol):
+    @property
+    def package(self) -> str | None: ...  # required package
+
+
+Size = TypeVar("Size", bound=Named)
+Candidate = TypeVar("Candidate", bound=NeedsPackage)
+Result = TypeVar("Result")
 
 
 def installed(candidates: Iterable[Candidate]) -> list[Candidate]:

@@ -5,9 +5,10 @@ functions of other packages.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ch03_gpt import GPTConfig, GPTModel, generate, pick_precision
 from ch07_practice.benchmarks.benchmark_runner import installed, native_formats
@@ -49,17 +50,17 @@ class Candidate:
             return partial(generate, model), n_bytes(model)
         dtype = pick_precision(device, self.weights).dtype
         if self.package == "transformers":
-            model = transformers_gpt2(ours).to(device, dtype).eval()
-            return partial(_transformers_generate, model), n_bytes(model)
+            theirs = transformers_gpt2(ours).to(device, dtype).eval()
+            return partial(_transformers_generate, theirs), n_bytes(theirs)
         from llms_from_scratch.ch04 import generate_text_simple
 
-        model = book_gpt(ours).to(device, dtype).eval()
-        return partial(generate_text_simple, model, context_size=config.context_length), n_bytes(
-            model
+        book = book_gpt(ours).to(device, dtype).eval()
+        return partial(generate_text_simple, book, context_size=config.context_length), n_bytes(
+            book
         )
 
 
-def _transformers_generate(model: nn.Module, ids: Tensor, n: int) -> Tensor:
+def _transformers_generate(model: Any, ids: Tensor, n: int) -> Tensor:
     return model.generate(
         ids,
         attention_mask=torch.ones_like(ids),

@@ -68,7 +68,8 @@ def gpt2_speed(
             precision,
             TrainOptions(grad_accumulation=grad_accumulation),
         )
-        times, began = [], time.perf_counter()
+        times: list[float] = []
+        began = time.perf_counter()
         while len(times) < 3 or time.perf_counter() - began < seconds:
             started = time.perf_counter()
             n_tokens = step()[1]
@@ -168,7 +169,8 @@ def run_parts(
     deadline = time.perf_counter()
     for number, part in enumerate(all_parts, 1):
         deadline += part.seconds
-        began, results = time.perf_counter(), []
+        began = time.perf_counter()
+        results: list[dict] = []
         print(
             f"{part.name} ({number} of {len(all_parts)}): at most {deadline - began:.0f} seconds, "
             f"then at most {sum(later.seconds for later in all_parts[number:]):.0f}"

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ch03_gpt import GPTModel
+from ch03_gpt.layers import FeedForward
+from ch03_gpt.model import TransformerBlock
 from ch04_pretraining.hf_weights import save_pretrained
 
 
@@ -86,6 +88,7 @@ def _ctranslate2_spec(model: GPTModel):
     from ctranslate2.specs import Activation, TransformerDecoderModelSpec
 
     config = model.config
+    assert model.pos_emb is not None  # a GPT-2
     head = F.pad(model.out_head.weight.detach().float(), (0, 0, 0, 1)).numpy()  # (V + 1, C)
     spec = TransformerDecoderModelSpec.from_config(
         config.n_layers, config.n_heads, pre_norm=True, activation=Activation.GELUTanh
@@ -96,6 +99,7 @@ def _ctranslate2_spec(model: GPTModel):
     decoder.position_encodings.encodings = model.pos_emb.weight.detach().float().numpy()
     _copy(model.final_norm, decoder.layer_norm)
     for block, layer in zip(model.trf_blocks, decoder.layer, strict=True):
+        assert isinstance(block, TransformerBlock) and isinstance(block.ff, FeedForward)
         attention, ffn = layer.self_attention, layer.ffn
         for module, part in (
             (block.norm1, attention.layer_norm),

@@ -64,10 +64,8 @@ def text_tokens(vocab_size: int, seed: int = 0) -> np.ndarray:
     """
     plays = load_documents("shakespeare")[:12]
     if vocab_size < 300:
-        tokenizer = CharTokenizer.train(plays, vocab_size)
-    else:
-        tokenizer = BPETokenizer.train(plays, min(vocab_size, 4096))
-    return encode_documents(tokenizer, plays)
+        return encode_documents(CharTokenizer.train(plays, vocab_size), plays)
+    return encode_documents(BPETokenizer.train(plays, min(vocab_size, 4096)), plays)
 
 
 @dataclass
@@ -95,7 +93,8 @@ def _work(
     began = time.perf_counter()
     while len(losses) < warmup and (len(losses) < 5 or time.perf_counter() - began < PATIENCE):
         losses.append(step().item())
-    times, began = [], time.perf_counter()
+    times: list[float] = []
+    began = time.perf_counter()
     while time.perf_counter() - began < seconds or len(times) < 2:
         started = time.perf_counter()
         step()
@@ -115,7 +114,8 @@ def table(size: Size, measurements: dict[str, list[Measurement]], device: torch.
     "of best reference" compares with the fastest reference in its standard configuration; the
     candidates "memory kept" use our allocator setting and do not count.
     """
-    flops, rows = 3 * flops_per_token(size.config), []
+    flops = 3 * flops_per_token(size.config)
+    rows: Rows = []
     for name, several in measurements.items():
         if several:
             times = [step for measurement in several for step in measurement.times]

@@ -152,7 +152,7 @@ class Completer:
         sampler = Sampler(
             params, [ids], self.model.config.vocab_size, self.model.device, generator, constraints
         )
-        return (chosen.item() for chosen in decode_loop(self.model, [ids], n, sampler))
+        return (int(chosen) for chosen in decode_loop(self.model, [ids], n, sampler))
 
     def show(self, prompt: str, tokens: Iterator[int], stops: Sequence[str]) -> dict:
         """Print prompt and continuation as they come; returns the text, the number of tokens and

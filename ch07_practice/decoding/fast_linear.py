@@ -92,6 +92,9 @@ class FastInt4Linear(QuantizedLinear):
 
     ROWS = 16  # the kernel needs a multiple of this many outputs
 
+    packed: Tensor
+    scales_and_zeros: Tensor
+
     def __init__(self, linear: nn.Linear, group: int = GROUP):
         super().__init__(linear)
         missing = -linear.out_features % self.ROWS

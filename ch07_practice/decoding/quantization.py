@@ -10,6 +10,7 @@ reading; `fast_linear` has the same layers on PyTorch's kernels.
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +75,9 @@ class QuantizedLinear(nn.Module):
 class Int8Linear(QuantizedLinear):
     """int8 weights with one scale per row, dequantized for every product."""
 
+    integers: Tensor
+    scales: Tensor
+
     def __init__(self, linear: nn.Linear):
         super().__init__(linear)
         integers, scales = quantize_int8(linear.weight.detach().float())
@@ -103,6 +107,10 @@ class DynamicInt8Linear(Int8Linear):
 class Int4Linear(QuantizedLinear):
     """int4 weights, two per byte, with a scale and a zero point per group."""
 
+    pairs: Tensor
+    scales: Tensor
+    zeros: Tensor
+
     def __init__(self, linear: nn.Linear, group: int = GROUP):
         super().__init__(linear)
         integers, scales, zeros = quantize_int4(linear.weight.detach().float(), group)
@@ -127,7 +135,10 @@ KINDS: dict[str, Callable[[nn.Linear], nn.Module]] = {
 }
 
 
-def replace_linear(model: nn.Module, make: Callable[[nn.Linear], nn.Module]) -> nn.Module:
+Model = TypeVar("Model", bound=nn.Module)
+
+
+def replace_linear(model: Model, make: Callable[[nn.Linear], nn.Module]) -> Model:
     """Replace each linear layer of `model`, including a tied head, by `make(layer)`; returns the
     model in eval mode. One layer at a time, so that a large model needs little extra memory.
     """

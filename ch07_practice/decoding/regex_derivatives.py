@@ -42,7 +42,7 @@ def concat(*parts: tuple) -> tuple:
 
 def union(*choices: tuple) -> tuple:
     """Any one of `choices`."""
-    parts = set()
+    parts: set[tuple] = set()
     for choice in choices:
         parts |= choice[1] if choice[0] == "union" else {choice}
     parts.discard(NOTHING)

@@ -167,7 +167,7 @@ class SpeculativeDecoder:
         self.proposed += len(proposals)
         self.accepted += accepted
         self.cache.truncate(len(self.text) + accepted)
-        next_token = torch.multinomial(next_p, 1, generator=self.generator).item()
+        next_token = int(torch.multinomial(next_p, 1, generator=self.generator))
         return [*proposals[:accepted], next_token]
 
     def _verify(self, proposals: list[int], p: Tensor, q: Tensor) -> tuple[int, Tensor]:

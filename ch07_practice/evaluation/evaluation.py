@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ch01_text import BPETokenizer, CharTokenizer, WordTokenizer
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import bits_per_byte, wilson_interval
 from ch06_instruction.answering import Chat
@@ -22,7 +23,7 @@ class EvalModel:
 
     name: str
     model: GPTModel
-    tokenizer: object
+    tokenizer: BPETokenizer | CharTokenizer | WordTokenizer
     precision: Precision
 
     @property
@@ -32,6 +33,7 @@ class EvalModel:
 
     @property
     def chat(self) -> Chat:
+        assert isinstance(self.tokenizer, BPETokenizer)  # the only kind with a chat template
         return Chat(self.model, self.tokenizer, self.precision)
 
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
@@ -152,8 +154,12 @@ def evaluate_text(
         raise ValueError(f"the text {name} is empty; choose a longer one")
     scores = score_rows(model.model, rows, model.precision, f"reading {name}")
     nats, counts = [-log_p for log_p, _ in scores], [len(scored) for _, scored in rows]
-    losses, n = ratio_interval(nats, counts), sum(counts)
+    (loss, low, high), n = ratio_interval(nats, counts), sum(counts)
+
+    def result(measure: str, of_loss: Callable[[float], float]) -> EvalResult:
+        return EvalResult(name, measure, of_loss(loss), of_loss(low), of_loss(high), n)
+
     return [
-        EvalResult(name, "perplexity", *map(math.exp, losses), n),
-        EvalResult(name, "bits per byte", *(bits_per_byte(one, n, n_bytes) for one in losses), n),
+        result("perplexity", math.exp),
+        result("bits per byte", lambda loss: bits_per_byte(loss, n, n_bytes)),
     ]

@@ -123,8 +123,8 @@ def prediction_range(
     confidence interval.
     """
     rows = list(zip(n_params, n_tokens, losses, strict=True))
-    predictions = [
-        fit_law(*zip(*(rows[:i] + rows[i + 1 :]), strict=True), start=law).loss(*target)
-        for i in range(len(rows))
-    ]
+    predictions = []
+    for i in range(len(rows)):
+        n, d, loss = zip(*(rows[:i] + rows[i + 1 :]), strict=True)
+        predictions.append(fit_law(n, d, loss, start=law).loss(*target))
     return min(predictions), max(predictions)

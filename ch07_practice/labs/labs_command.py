@@ -123,7 +123,7 @@ def labs(
             began = time.perf_counter()
             results[name] = module.measure(setting)
             seconds[name] = time.perf_counter() - began
-            title = " ".join(module.__doc__.partition("\n\n")[0].split())
+            title = " ".join((module.__doc__ or "").partition("\n\n")[0].split())
             print(f"{name}: {title}")
             table = pd.DataFrame(
                 [

@@ -197,7 +197,7 @@ class Engine:
         if not sequences:
             return []
         requests = [sequence.request for sequence in sequences]
-        if sequences != self.sampled:
+        if self.sampler is None or sequences != self.sampled:
             self.sampled, self.sampler = sequences, self._make_sampler(requests)
         predictions = torch.stack([logits[sequence] for sequence in sequences])  # (B, V)
         chosen = self.sampler.sample(predictions)

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -85,8 +84,8 @@ def draw_cases(
     served: ServedModel, n_tokens: int, streamed: bool, n: int = N_PROMPTS
 ) -> list[Case]:
     """`n` requests to continue beginnings of stories greedily."""
-    cases = []
-    for seed in count():
+    cases: list[Case] = []
+    for seed in range(100 * n + 2):
         words = draw_story(seed)["story"].split()
         text = " ".join(words[: 5 + seed % (len(words) - 5 if streamed else 8)])
         prompt = [served.tokenizer.eot_id, *served.tokenizer.encode(text)]
@@ -103,11 +102,10 @@ def draw_cases(
             cases.append(Case("/v1/completions", body, expected))
         if len(cases) == n:
             return cases
-        if seed > 100 * n:
-            raise ValueError(
-                f"only {len(cases)} of {seed} texts continue without a close decision; this model"
-                " is trained too little for a load test"
-            )
+    raise ValueError(
+        f"only {len(cases)} of {seed} texts continue without a close decision; this model"
+        " is trained too little for a load test"
+    )
 
 
 async def get(client: "httpx.AsyncClient", case: Case, outcome: Outcome) -> None:
@@ -212,6 +210,7 @@ def running_server(*options: str) -> Iterator[str]:
     module = "ch07_practice.serving.serve_command"
     command = [sys.executable, "-m", module, "--port", "0", *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None  # a pipe
     try:
         address = re.search(r"http://\S+", process.stdout.readline())
         if not address:

@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from ch03_gpt import document_start
 from ch07_practice.decoding.constrained import RegexConstraint
@@ -126,7 +127,7 @@ def make_requests(
             f" ask for 1 to {schemas.MAX_TEXTS}"
         )
     schema = body.response_format.schema_text()
-    requests = []
+    requests: list[Request] = []
     for prompt in prompts:
         room = min(served.room(prompt), body.max_tokens or served.context_length)
         for _ in range(body.n):
@@ -287,12 +288,13 @@ def create_app(
         title="llm-companion", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.queue = queue
-    app.add_exception_handler(schemas.ApiError, schemas.on_api_error)
-    app.add_exception_handler(RequestValidationError, schemas.on_invalid)
-    app.add_exception_handler(HTTPException, schemas.on_http_error)
+    # Starlette's annotation wants handlers of every exception, not of the one they are added for
+    app.add_exception_handler(schemas.ApiError, schemas.on_api_error)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, schemas.on_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, schemas.on_http_error)  # type: ignore[arg-type]
     app.add_exception_handler(Exception, schemas.on_failure)
     add_routes(app, queue, draw_story)
-    known = {route.path for route in app.routes}
+    known = {route.path for route in app.routes if isinstance(route, Route)}
 
     def count(path: str, status: int) -> None:
         queue.metrics.responses.labels(path if path in known else "other", status).inc()

@@ -33,9 +33,8 @@ class GeneratedText:
         if event.token is not None:
             self.n_tokens += 1
             if event.logprobs is not None:
-                self.pending.append(
-                    (self.n_released + len(self.stream.withheld), self._entry(event))
-                )
+                entry = self._entry(event.token, *event.logprobs)
+                self.pending.append((self.n_released + len(self.stream.withheld), entry))
             piece = self.stream.push(event.token)
         self.finish_reason = "stop" if self.stream.stopped else event.finish_reason
         if self.finish_reason:
@@ -50,10 +49,9 @@ class GeneratedText:
             self.strip_start = not piece
         return piece, entries
 
-    def _entry(self, event: TokenEvent) -> dict[str, Any]:
-        log_p, best = event.logprobs
-        return self._token(event.token, log_p) | {
-            "top_logprobs": [self._token(token, other) for token, other in best.items()]
+    def _entry(self, token: int, log_p: float, best: dict[int, float]) -> dict[str, Any]:
+        return self._token(token, log_p) | {
+            "top_logprobs": [self._token(other, its_log_p) for other, its_log_p in best.items()]
         }
 
     def _token(self, token: int, log_p: float) -> dict[str, Any]:
@@ -86,7 +84,9 @@ class ChatFormat:
         }
 
     @staticmethod
-    def choice(index: int, text: str, entries: list[dict] | None, finish_reason: str) -> dict:
+    def choice(
+        index: int, text: str, entries: list[dict] | None, finish_reason: str | None
+    ) -> dict:
         return {
             "index": index,
             "message": {"role": "assistant", "content": text, "refusal": None},

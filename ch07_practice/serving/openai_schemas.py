@@ -46,10 +46,11 @@ def error_body(
     return {"error": {"message": text, "type": kind, "param": param, "code": code}}
 
 
-def error_response(status: int, *details: str | None) -> JSONResponse:
-    return JSONResponse(
-        error_body(status, *details), status, {"Retry-After": "1"} if status == 429 else None
-    )
+def error_response(
+    status: int, message: str, param: str | None = None, code: str | None = None
+) -> JSONResponse:
+    headers = {"Retry-After": "1"} if status == 429 else None
+    return JSONResponse(error_body(status, message, param, code), status, headers)
 
 
 async def on_api_error(_: Request, error: ApiError) -> JSONResponse:
@@ -154,7 +155,7 @@ class Body(Strict):
         """The sampling settings. Filters are dropped at temperature 0, where they change
         nothing.
         """
-        filters = {
+        filters: dict[str, Any] = {
             "top_k": self.top_k,
             "top_p": self.top_p if self.top_p < 1 else None,
             "min_p": self.min_p,
@@ -216,8 +217,9 @@ class CompletionBody(Body):
     max_tokens: int = Field(16, ge=1)
     logprobs: int | None = Field(None, ge=0, le=20)
 
-    def prompts(self) -> list[str] | list[list[int]]:
-        several = isinstance(self.prompt, list) and not (
-            self.prompt and isinstance(self.prompt[0], int)
-        )
-        return self.prompt if several else [self.prompt]
+    def prompts(self) -> list:
+        """Texts, or lists of ids."""
+        prompt = self.prompt
+        if isinstance(prompt, str) or (prompt and isinstance(prompt[0], int)):
+            return [prompt]
+        return prompt

@@ -42,7 +42,7 @@ class Worker:
     again.
     """
 
-    def __init__(self, deliver: Callable[[list[TokenEvent]], None]):
+    def __init__(self, deliver: Callable[[list[TokenEvent]], object]):
         self.deliver = deliver
         self.inbox: SimpleQueue = SimpleQueue()
         self.engines: list[Engine] = []  # all that ever received a request
@@ -186,7 +186,7 @@ class RequestQueue:
         self.metrics.unfinished.set_function(lambda: len(self.handles))
         # the handle of each unfinished request; only the event loop's thread touches it
         self.handles: dict[Request, RequestHandle] = {}
-        self.worker: Worker | None = None
+        self.worker: Worker  # from `start` on
 
     def start(self) -> None:
         """Start the worker; call it on the event loop that answers."""
