@@ -27,7 +27,7 @@ from ch01_text import BPETokenizer
 from ch01_text.storyworld import stories
 from ch01_text.tokenizer import END_OF_TEXT
 
-VOCAB_SIZE = 768
+VOCAB_SIZE = 512
 FILE = "gpt.npz"
 
 
