@@ -13,7 +13,6 @@ from ch01_text.storyworld.world import Event
 
 PHRASES = {
     "start": ("{a} was {at}.", "{a} sat {at}.", "{a} stood {at}."),
-    "start together": ("{a} and {b} were {at}.", "{a} and {b} sat {at}."),
     "lie": ("{x} was {at}.", "{x} lay {at}."),
     "own": ("{a} had {x}.", "{a} held {x}."),
     "wish": (
@@ -22,7 +21,6 @@ PHRASES = {
         "{a} hoped to go home with something nice.",
     ),
     "move": ("{a} went to {p}.", "{a} walked to {p}.", "{a} ran to {p}.", "{a} hurried to {p}."),
-    "move together": ("{a} and {b} went to {p}.", "{a} and {b} walked to {p}."),
     "take": ("{a} took {x}.", "{a} found {x}.", "{a} fetched {x}."),
     "give": ("{a} gave {b} {x}.", "{a} handed {b} {x}."),
     "drop": ("{a} left {x} {at}.", "{a} put {x} down {at}."),
@@ -52,8 +50,7 @@ def tell(rng: Random, event: Event, link: bool = False) -> str:
     >>> tell(Random(0), Event("give", "Tom", "kite", other="Mia"))
     'Tom handed Mia the kite.'
     """
-    together = event.other and event.verb in ("start", "move")
-    text = rng.choice(PHRASES[f"{event.verb} together" if together else event.verb]).format(
+    text = rng.choice(PHRASES[event.verb]).format(
         a=event.actor,
         b=event.other,
         x=the(event.thing),

@@ -17,8 +17,7 @@ N_PLACES = 5
 OWNED_RATE = 0.65  # chance that somebody has a thing at the start; otherwise it lies somewhere
 TOGETHER_RATE = 0.8  # chance that the first two people start at the same place
 # How often each errand is tried.
-ERRANDS = {"wander": 3, "walk_together": 1, "fetch": 4, "pick_up": 3, "deliver": 4, "hand_over": 3}
-ERRANDS |= {"leave": 2}
+ERRANDS = {"wander": 3, "fetch": 4, "pick_up": 3, "deliver": 4, "hand_over": 3, "leave": 2}
 
 
 @dataclass(frozen=True)
@@ -60,12 +59,12 @@ class Plot:
     def opening(self) -> list[Event]:
         """Say where everybody and everything is, and what the hero wishes."""
         rng, cast = self.rng, self.cast
-        n = len(cast.people)
-        people, places = rng.sample(cast.people, n), rng.sample(cast.places, n)
-        friend = people.pop() if rng.random() < TOGETHER_RATE else ""
+        places = rng.sample(cast.places, len(cast.people))
+        if rng.random() < TOGETHER_RATE:
+            places[1] = places[0]
         starts = [
-            Event("start", person, "", place, "" if number else friend)
-            for number, (person, place) in enumerate(zip(people, places, strict=False))
+            Event("start", person, place=place)
+            for person, place in zip(cast.people, places, strict=True)
         ]
         things = [
             Event("own", rng.choice(cast.people), thing)
@@ -111,30 +110,23 @@ class Plot:
             if not self.world.holder(thing) and self.got_from[thing] != person
         ]
 
-    def walk(self, person: str, place: str, other: str = "") -> Event:
-        return Event("move", person, "", place, other)
+    def walk(self, person: str, place: str) -> Event:
+        return Event("move", person, place=place)
 
     def approach(self, giver: str, taker: str) -> list[Event]:
         """Bring `giver` to `taker`, if they are not at the same place."""
         place = self.world.where[taker]
         return [] if self.world.where[giver] == place else [self.walk(giver, place)]
 
-    def destination(self, *people: str) -> str:
-        """Draw a place where none of `people` is or has just been."""
-        avoided = {spot for one in people for spot in (self.world.where[one], self.came_from[one])}
+    def destination(self, person: str) -> str:
+        """Draw a place where `person` neither is nor has just been."""
+        avoided = (self.world.where[person], self.came_from[person])
         return self.rng.choice([place for place in self.cast.places if place not in avoided])
 
     # The errands; an empty list where one is impossible
 
     def wander(self, person: str) -> list[Event]:
         return [self.walk(person, self.destination(person))]
-
-    def walk_together(self, person: str) -> list[Event]:
-        others = [one for one in self.world.people(self.world.where[person]) if one != person]
-        if not others:
-            return []
-        other = self.rng.choice(others)
-        return [self.walk(person, self.destination(person, other), other)]
 
     def fetch(self, person: str) -> list[Event]:
         where = self.world.where

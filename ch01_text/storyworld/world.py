@@ -13,9 +13,8 @@ from ch01_text.storyworld.words import PEOPLE, PLACES
 class Event(NamedTuple):
     """What one sentence of a story tells.
 
-    start(actor, place[, other]): actor (and other) are there to begin with; lie(thing, place);
-    own(actor, thing); move(actor, place[, other]): actor (and other) go there;
-    take(actor, thing): it lies where the actor is; give(actor, thing, other);
+    start(actor, place): the actor is there to begin with; lie(thing, place); own(actor, thing);
+    move(actor, place); take(actor, thing): it lies where the actor is; give(actor, thing, other);
     drop(actor, thing, place): the actor leaves it there.
     These change nothing: wish(actor); weather(); happy(actor) and sad(actor) at the end.
     """
@@ -46,9 +45,8 @@ class World:
         """Make `event` happen. The caller ensures that it can."""
         verb, actor, thing, place, other = event
         if verb in ("start", "move"):
-            for person in filter(None, (actor, other)):
-                self.where[person] = place
-                self.visited.setdefault(person, []).append(place)
+            self.where[actor] = place
+            self.visited.setdefault(actor, []).append(place)
         elif verb in ("lie", "drop"):
             self.where[thing] = place
         elif verb in ("own", "take"):
