@@ -217,7 +217,7 @@ def test_rules_that_do_not_read_the_name_stay_below_half(level):
     assert all(table[rule]["all"] < 0.5 for rule in BLIND_RULES), table
     carried = [pair for pair in test if pair[1].hops == 2]
     hits = sum(shortcut_answers(s, q)["same sentence"] == q.answer for s, q in carried)
-    assert hits < 0.3 * len(carried)
+    assert hits < 0.4 * len(carried)
 
 
 @pytest.mark.parametrize("level", LEVELS)

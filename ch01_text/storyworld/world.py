@@ -33,20 +33,18 @@ class World:
     >>> for event in (Event("start", "Tom", place="mill"), Event("own", "Tom", "kite"),
     ...               Event("move", "Tom", place="lake")):
     ...     world.apply(event)
-    >>> world.holder("kite"), world.place("kite"), world.hops("kite"), world.visited["Tom"]
-    ('Tom', 'lake', 2, ['mill', 'lake'])
+    >>> world.holder("kite"), world.place("kite"), world.hops("kite")
+    ('Tom', 'lake', 2)
     """
 
     def __init__(self):
         self.where: dict[str, str] = {}
-        self.visited: dict[str, list[str]] = {}  # the places of each person, in order
 
     def apply(self, event: Event) -> None:
         """Make `event` happen. The caller ensures that it can."""
         verb, actor, thing, place, other = event
         if verb in ("start", "move"):
             self.where[actor] = place
-            self.visited.setdefault(actor, []).append(place)
         elif verb in ("lie", "drop"):
             self.where[thing] = place
         elif verb in ("own", "take"):
