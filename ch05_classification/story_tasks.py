@@ -4,7 +4,7 @@ counting words does not help.
     holder   Who has the thing? One of 20 people, or nobody.
     place    Where is the thing? One of 14 places. A two-hop task whose first hop asks who has it,
              so the people are classes, too.
-    ending   Will it end well? The story without its last sentence; as many happy as sad stories
+    ending   Is the hero happy? The story without its last sentence; as many happy as sad stories
              with the same words.
 
 Test stories contain pairs of people and things that no training story has. Each task comes with
@@ -22,14 +22,13 @@ from ch01_text.storyworld import (
     NOBODY,
     Question,
     Story,
-    names_in,
     question_lines,
     shortcut_answers,
     stories,
     where_is,
     who_has,
 )
-from ch01_text.storyworld.words import PEOPLE, PLACES, THINGS
+from ch01_text.storyworld.words import PEOPLE, PLACES
 from ch05_classification.dataset import FollowUp, LabelledTexts, Task
 
 TRAINING_ROWS = {"holder": 12_000, "place": 22_000, "ending": 12_000}
@@ -98,33 +97,34 @@ def place_rows(split: str, seed: int) -> Iterator[Row]:
 
 
 def ending_rows(split: str, seed: int, n: int) -> Iterator[Row]:
-    """Will it end well? It does if the hero has something when the story ends. For each happy story
-    there is a sad one that a bag-of-words model scores the same, so that word counts alone are of
-    no use.
+    """Does it end well? It does if the hero has something in the end. The text is the story without
+    its last sentence, and a question in the stories' form. For each happy story there is a sad one
+    that a bag-of-words model scores the same, so that word counts alone are of no use.
     """
     candidates = list(stories_of(split, seed, 3 * n + 200))
-    texts = [" ".join(story.sentences[:-1]) for story in candidates]
+    texts = [
+        " ".join(story.sentences[:-1]) + "\n" + question_lines(f"Is {story.cast.people[0]} happy?")
+        for story in candidates
+    ]
     happy = np.array([story.ending == "happy" for story in candidates])
     for row in match_by_words(texts, happy):
         yield texts[row], candidates[row].ending, ending_shortcuts(candidates[row]), ""
 
 
 def ending_shortcuts(story: Story) -> dict[str, str]:
-    """Guess the ending from the names in single sentences, without following who has what.
+    """Guess the ending from single events, without following who has what.
 
-    "last event": happy if the last event that names the hero names a thing, too; "ever together":
-    happy if any event does.
+    "last event": happy if the hero gets something in it; "ever gets something": happy if the hero
+    gets something in any event.
     """
     hero = story.cast.people[0]
-    told = [{*names_in(sentence)} for sentence in story.sentences[:-1]]
-    with_thing = [
-        not names.isdisjoint(THINGS)
-        for names, event in zip(told, story.events, strict=False)
-        if hero in names and event.verb != "wish"
+    gets = [
+        event.other == hero or (event.verb in ("own", "take") and event.actor == hero)
+        for event in story.events[:-1]
     ]
     return {
-        "last event": "happy" if with_thing[-1] else "sad",
-        "ever together": "happy" if any(with_thing) else "sad",
+        "last event": "happy" if gets[-1] else "sad",
+        "ever gets something": "happy" if any(gets) else "sad",
     }
 
 

@@ -2,17 +2,20 @@
 the likely cause?
 
 `published.json` holds each figure once: where a run stores it, and its mean and band for each kind
-of device. The README's table is generated from it. Times differ between machines and are not
-compared.
+of device. `publish` writes the bands from several runs, and the README's table is generated from
+the file. Times differ between machines and are not compared.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ch01_text.run import write_atomically
 from ch07_practice.benchmarks.machine import describe_machine
 from ch07_practice.report import Stage, as_markdown, find_stages
 
@@ -171,6 +174,39 @@ def verify(run: Path = Path("runs/default")) -> dict:
         )
     print(f"all {len(table)} figures agree with the published ones")
     return {"figures": table.to_dict("records")}
+
+
+def publish(runs: Sequence[Path], path: Path = PUBLISHED) -> None:
+    """Write the bands of the published figures anew, for the kind of device that made `runs`.
+
+    The runs differ in their seeds alone. A band holds one more run's result with a probability of
+    95 %, if results are normally distributed: mean ± t s √(1 + 1/n), with the standard deviation s
+    of n results and Student's t of n - 1 degrees of freedom. Budgets and machine are those of the
+    first run. KeyError if a run lacks a figure, ValueError if there are fewer than two runs.
+    """
+    from scipy.stats import t
+
+    if len(runs) < 2:
+        raise ValueError(f"a band takes at least two runs, not {len(runs)}")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    found = [find_stages(Path(run)) for run in runs]
+    for figure in data["figures"]:
+        key = figure["chapter"], figure["run"]
+        metrics = [
+            stage.metrics for some in found for stage in some if key == (stage.chapter, stage.run)
+        ]
+        values = np.array([value_at(one, tuple(figure["path"])) for one in metrics])
+        if len(values) < len(runs):
+            raise KeyError(f"{figure['name']} is missing in {len(runs) - len(values)} runs")
+        n = len(values)
+        margin = t.ppf(0.975, n - 1) * values.std(ddof=1) * (1 + 1 / n) ** 0.5
+        band = Band(values.mean(), values.mean() - margin, values.mean() + margin, n)
+        figure["bands"][kind_of_device(found[0])] = asdict(band)
+        figure["budget"] = {
+            name: value_at(metrics[0], tuple(name.split("."))) for name in figure["budget"]
+        }
+    data["machine"] = {name: str(describe_machine()[name]) for name in data["machine"]}
+    write_atomically(path, json.dumps(data, indent=2) + "\n")
 
 
 def published_table(path: Path = PUBLISHED) -> str:

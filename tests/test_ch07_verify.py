@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ch07_practice.verify import compare, load_published, published_table, verify
+from ch07_practice.verify import compare, load_published, publish, published_table, verify
 
 ROOT = Path(__file__).parent.parent
 MACHINE = {"PyTorch": "2.13.0", "instruction set": "AVX2", "threads": "2"}
@@ -92,6 +93,49 @@ def test_a_spoiled_run_is_told_its_likely_cause(made_up, spoiled, cause, value):
 def test_what_was_not_run_is_named(made_up):
     with pytest.raises(ValueError, match="ch04_pretraining has no such result"):
         made_up(0.5, questions=[])
+
+
+def test_published_bands_hold_one_more_run(tmp_path):
+    """Oracles: the t table (4.303 for three runs), and a simulation: the band of three results holds
+    a fourth one in 95 % of cases.
+    """
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps({"machine": MACHINE, "figures": [FIGURE]}), encoding="utf-8")
+
+    def leave(name: str, value: float) -> Path:
+        folder = tmp_path / name / "ch04_pretraining"
+        folder.mkdir(parents=True, exist_ok=True)
+        found = {"questions": [{}, {"model": value}], "tokens": 2000, "device": "cpu"}
+        found |= {"settings": {"preset": "story"}, "dtype": "float32"}
+        (folder / "metrics.json").write_text(json.dumps(found), encoding="utf-8")
+        return tmp_path / name
+
+    runs = [leave(name, value) for name, value in {"a": 0.4, "b": 0.5, "c": 0.6}.items()]
+    publish(runs, published)
+    figure = load_published(published)[1][0]
+    band = figure.bands["cpu, float32"]
+    assert (band.low, band.value, band.high) == pytest.approx(
+        (0.5 - 0.4969, 0.5, 0.5 + 0.4969), abs=1e-4
+    )
+    assert band.seeds == 3 and figure.budget["tokens"] == 2000
+    assert figure.bands["cuda, bfloat16"].value == 0.7  # other devices keep theirs
+
+    draws, inside = np.random.default_rng(0).normal(size=(100, 4)), 0
+    for *three, fourth in draws:
+        publish([leave(name, value) for name, value in zip("abc", three, strict=True)], published)
+        band = load_published(published)[1][0].bands["cpu, float32"]
+        inside += band.low <= fourth <= band.high
+    assert 88 <= inside <= 100
+
+
+@pytest.mark.parametrize(("n", "error"), [(1, ValueError), (2, KeyError)])
+def test_too_few_runs_or_figures_are_refused(tmp_path, n, error):
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps({"machine": MACHINE, "figures": [FIGURE]}), encoding="utf-8")
+    (tmp_path / "run" / "ch04_pretraining").mkdir(parents=True)
+    (tmp_path / "run" / "ch04_pretraining" / "metrics.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(error):
+        publish([tmp_path / "run"] * n, published)
 
 
 def test_without_a_run_there_is_one_line(refusal, tmp_path):
