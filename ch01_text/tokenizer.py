@@ -50,6 +50,9 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str: ...
 
     @property
+    def special_tokens(self) -> Mapping[str, int]: ...
+
+    @property
     def n_vocab(self) -> int: ...
 
     @property
@@ -157,9 +160,9 @@ class VocabularyTokenizer:
         self, tokens: list[str], special_tokens: tuple[str, ...], metadata: dict | None = None
     ):
         self.tokens = [*tokens, *special_tokens]
-        self.special_tokens = special_tokens
         self.metadata = metadata or {}
         self.ids = {token: i for i, token in enumerate(self.tokens)}
+        self.special_tokens = {token: self.ids[token] for token in special_tokens}
         if len(self.ids) != len(self.tokens):
             raise ValueError("a token occurs twice in the vocabulary")
 
@@ -236,7 +239,7 @@ class VocabularyTokenizer:
         }
         write_tokenizer_files(
             folder,
-            {token: self.ids[token] for token in self.special_tokens},
+            self.special_tokens,
             parts,
             {
                 "unk_token": UNKNOWN,
@@ -324,7 +327,9 @@ class SimpleTokenizerV2(WordTokenizer):
     def __init__(self, vocab: Mapping[str, int]):
         self.ids = dict(vocab)
         self.tokens = {i: token for token, i in vocab.items()}  # type: ignore[assignment]  # ids may have gaps
-        self.special_tokens = tuple(token for token in (END_OF_TEXT, UNKNOWN) if token in vocab)
+        self.special_tokens = {
+            token: vocab[token] for token in (END_OF_TEXT, UNKNOWN) if token in vocab
+        }
         self.metadata = {}
 
     def encode(self, text: str) -> list[int]:  # type: ignore[override]  # as in the book

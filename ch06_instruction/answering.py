@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from tqdm import tqdm
 
-from ch01_text import BPETokenizer
+from ch01_text import Tokenizer
 from ch03_gpt import GPTModel, Precision, complete
 from ch06_instruction.chat import END, Prompt, prompt_ids
 
@@ -18,7 +18,7 @@ class Chat:
     """A model that answers messages, with its tokenizer and the precision it computes in."""
 
     model: GPTModel
-    tokenizer: BPETokenizer
+    tokenizer: Tokenizer
     precision: Precision
 
     def prompt(self, messages: Prompt) -> list[int]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ch01_text import BPETokenizer
+from ch01_text import BPETokenizer, Tokenizer
 from ch03_gpt import GPTModel
 
 ROLES = ("system", "user", "assistant")
@@ -114,7 +114,7 @@ class EncodedChat:
     truncated: bool = False  # whether its beginning was cut to fit the context
 
 
-def encode_message(tokenizer: BPETokenizer, message: Message) -> tuple[list[int], list[bool]]:
+def encode_message(tokenizer: Tokenizer, message: Message) -> tuple[list[int], list[bool]]:
     """One message -> its ids and their assistant mask."""
     special = tokenizer.special_tokens
     content = tokenizer.encode(message["content"])
@@ -125,7 +125,7 @@ def encode_message(tokenizer: BPETokenizer, message: Message) -> tuple[list[int]
 
 
 def encode_chat(
-    tokenizer: BPETokenizer, messages: Conversation, context_length: int | None = None
+    tokenizer: Tokenizer, messages: Conversation, context_length: int | None = None
 ) -> EncodedChat:
     """Encode a conversation into at most `context_length` + 1 ids (the last one is only predicted).
 
@@ -160,7 +160,7 @@ def encode_chat(
 
 
 def prompt_ids(
-    tokenizer: BPETokenizer, messages: Prompt, context_length: int | None = None
+    tokenizer: Tokenizer, messages: Prompt, context_length: int | None = None
 ) -> list[int]:
     """A conversation that ends with the user -> ids up to and including <|assistant|>."""
     if not messages or messages[-1].get("role") != "user":
@@ -175,7 +175,7 @@ def with_response(prompt: list[int], response: list[int]) -> EncodedChat:
 
 
 def encode_response(
-    tokenizer: BPETokenizer, messages: Prompt, response: str, context_length: int | None = None
+    tokenizer: Tokenizer, messages: Prompt, response: str, context_length: int | None = None
 ) -> EncodedChat:
     """Encode a prompt and one response to it, which may be empty, as `encode_chat` would.
 

@@ -38,7 +38,7 @@ def evaluate_base_model(
     """`evaluate_greedy` for a model without a chat template: it continues each text to the end of
     the line.
     """
-    newline = chat.tokenizer.encode("\n")[0]
+    newline = chat.tokenizer.encode("\n")[:1]  # a word tokenizer knows none
     room = chat.model.config.context_length - max_new_tokens
     responses: list[str] = []
     for first in range(0, len(texts), 64):
@@ -47,7 +47,7 @@ def evaluate_base_model(
             for text in texts[first : first + 64]
         ]
         with torch.inference_mode(), chat.precision.autocast():
-            completions = complete(chat.model.eval(), prompts, max_new_tokens, stop_ids=(newline,))
+            completions = complete(chat.model.eval(), prompts, max_new_tokens, stop_ids=newline)
         responses += [chat.tokenizer.decode(one.ids).strip() for one in completions]
     return grade(responses, answers), responses
 

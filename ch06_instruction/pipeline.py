@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ch01_text import BPETokenizer
+from ch01_text import Tokenizer
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import (
     ensure_pretrained,
@@ -52,7 +52,7 @@ class AlignmentData:
     conversations: Sequence[Conversation] = ()  # SFT
     validation: Sequence[Conversation] = ()
     # old data among the new, against forgetting: (tokenizer, context_length) -> rows
-    replay: Callable[[BPETokenizer, int], list[EncodedChat]] | None = None
+    replay: Callable[[Tokenizer, int], list[EncodedChat]] | None = None
     pairs: Sequence[Preference] = ()  # the reward model
     test_pairs: Sequence[Preference] = ()
     prompts: Sequence[Prompt] = ()  # DPO, PPO and GRPO sample responses to these

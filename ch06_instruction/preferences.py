@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ch01_text import BPETokenizer
+from ch01_text import Tokenizer
 from ch06_instruction.chat import EncodedChat, encode_chat
 from ch06_instruction.chat_datasets import Preference
 
@@ -18,7 +18,7 @@ class EncodedPair:
 
 
 def encode_pairs(
-    tokenizer: BPETokenizer, preferences: Sequence[Preference], context_length: int | None = None
+    tokenizer: Tokenizer, preferences: Sequence[Preference], context_length: int | None = None
 ) -> list[EncodedPair]:
     """Preferences -> ids; ValueError if the two responses of one are equal."""
     pairs = []

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ch01_text import BPETokenizer
+from ch01_text import Tokenizer
 from ch01_text.storyworld import (
     UNKNOWN,
     Question,
@@ -413,7 +413,7 @@ def preferences(n: int, seed: int = 0, split: str = "train") -> list[Preference]
 
 
 def encode_replay(
-    tokenizer: BPETokenizer, documents: Iterable[str], context_length: int
+    tokenizer: Tokenizer, documents: Iterable[str], context_length: int
 ) -> list[EncodedChat]:
     """Texts of chapter 4 as ids, cut at the end of the context.
 
@@ -452,7 +452,7 @@ class StoryworldData:
     def validation(self) -> list[list[Message]]:
         return _as_messages(conversations(200, self.seed + 1))
 
-    def replay(self, tokenizer: BPETokenizer, context_length: int) -> list[EncodedChat]:
+    def replay(self, tokenizer: Tokenizer, context_length: int) -> list[EncodedChat]:
         documents = story_documents("train", self.n_replay, self.seed + 3)
         return encode_replay(tokenizer, documents, context_length)
 

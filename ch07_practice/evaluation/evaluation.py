@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ch01_text import BPETokenizer, CharTokenizer, WordTokenizer
+from ch01_text import Tokenizer
 from ch03_gpt import GPTModel, Precision
 from ch04_pretraining import bits_per_byte, wilson_interval
 from ch06_instruction.answering import Chat
@@ -23,7 +23,7 @@ class EvalModel:
 
     name: str
     model: GPTModel
-    tokenizer: BPETokenizer | CharTokenizer | WordTokenizer
+    tokenizer: Tokenizer
     precision: Precision
 
     @property
@@ -33,7 +33,6 @@ class EvalModel:
 
     @property
     def chat(self) -> Chat:
-        assert isinstance(self.tokenizer, BPETokenizer)  # the only kind with a chat template
         return Chat(self.model, self.tokenizer, self.precision)
 
     def score(self, rows: Sequence[tuple[Sequence[int], str]]) -> list[tuple[float, bool]]:
