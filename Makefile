@@ -34,7 +34,7 @@ run: .venv/.installed ## every chapter in order, then the report card $(RUN)/rep
 	$(BIN)/python ch05_classification/main.py --run $(RUN) --task ending --epochs 1 --train-rows $(ROWS)
 	$(BIN)/python ch06_instruction/main.py --run $(RUN) --stage sft --conversations $(CONVERSATIONS) --questions 300
 	$(BIN)/python ch07_practice/main.py scaling --run $(RUN) --data shakespeare --widths 16 32 64 \
-		--budgets 50_000 100_000 200_000 --target-width 96 --target-tokens 400_000
+		--budgets 40_000 80_000 160_000 --target-width 96 --target-tokens 320_000
 	$(BIN)/python ch07_practice/main.py report --run $(RUN)
 
 serve: .venv/.installed-serve ## chat with the run's models in the browser

@@ -31,9 +31,13 @@ from ch01_text.tokenizer import (
     write_tokenizer_files,
 )
 
+# Contractions; then, each with one space before it, runs of letters, of digits and of other marks;
+# then white space. `\s+(?!\S)` leaves the last space of a run to the word after it, so that " word"
+# is one chunk wherever it stands.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
-# GPT-2's, with every digit on its own
+# GPT-2's, with every digit on its own. Digits take no space before them, so the lookahead treats
+# one like the end of the text: white space before it stays whole.
 SINGLE_DIGITS_PATTERN = (
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?![^\s\p{N}])|\s+"""
 )
@@ -45,6 +49,7 @@ def printable_bytes() -> tuple[str, ...]:
     on.
     """
     visible = {b for span in (range(33, 127), range(161, 173), range(174, 256)) for b in span}
+    # the space is byte 32, the 33rd of the hidden ones, and so becomes U+0120, "Ġ"
     hidden = iter(range(256, 512))
     return tuple(chr(b) if b in visible else chr(next(hidden)) for b in range(256))
 
@@ -67,6 +72,8 @@ def all_merges(tokens: list[bytes]) -> list[tuple[bytes, bytes]]:
     >>> all_merges([b"a", b"b", b"ab", b"aba"])
     [(b'a', b'b'), (b'ab', b'a')]
     """
+    # A list of tokens does not tell which two parts each was merged from. tiktoken merges any
+    # neighbours whose union is a token, so every split into two tokens counts as a merge.
     known = set(tokens)
     return [
         (token[:i], token[i:])
@@ -80,6 +87,8 @@ def _pattern_of(pre_tokenizer: Mapping | None) -> str:
     """The regular expression of a byte-level pre-tokenizer of Hugging Face's; ValueError if it
     has none.
     """
+    # Only `add_prefix_space=False`: a pattern cuts a text, it cannot put a space before its first
+    # word.
     match pre_tokenizer:
         case {
             "type": "Sequence",
@@ -149,6 +158,7 @@ class BPETokenizer:
                 f"vocab_size {vocab_size} is below the 256 bytes and {len(special_tokens)} special "
                 f"tokens; choose at least {smallest}"
             )
+        # Special tokens are left out: their characters are no text to learn merges from.
         documents = (
             piece
             for document in as_documents(text)
@@ -159,12 +169,14 @@ class BPETokenizer:
         if not words:
             raise ValueError("the text to train a tokenizer on is empty")
         tokens, merges = train_merges(words, vocab_size - smallest)
+        # every chunk has become a single token, so no pair is left
         if len(tokens) < vocab_size - len(special_tokens):
             raise ValueError(
                 f"vocab_size {vocab_size} is above what this text supports: nothing is left to"
                 f" merge after {len(tokens) + len(special_tokens)} tokens; choose at most that, or"
                 " a longer text"
             )
+        # behind all others, because the id of a learned token is the rank of its merge
         specials = {token: len(tokens) + i for i, token in enumerate(special_tokens)}
         return cls(tokens, specials, merges=merges, metadata=metadata or {})
 
@@ -181,12 +193,16 @@ class BPETokenizer:
                 " GPT-2's vocab.bpe and encoder.json into the folder gpt2 of LLM_COMPANION_DATA,"
                 " or train a tokenizer with ch01_text/main.py"
             ) from error
-        tokens = sorted(encoding._mergeable_ranks, key=encoding._mergeable_ranks.__getitem__)
+        ranks = encoding._mergeable_ranks
+        tokens = [b""] * (max(ranks.values()) + 1)  # a special token may stand between the others
+        for token, rank in ranks.items():
+            tokens[rank] = token
         return cls(tokens, dict(encoding._special_tokens), encoding._pat_str)
 
     @classmethod
     def from_gpt2_files(cls, vocab_bpe: str | Path, encoder_json: str | Path) -> Self:
         """Build GPT-2's tokenizer from its two published files; ValueError if they disagree."""
+        # the first line is "#version: 0.2"; every other one is a merge, such as "Ġ t"
         lines = Path(vocab_bpe).read_text(encoding="utf-8").split("\n")[1:]
         pairs = [line.split() for line in lines if line]
         merges = [(from_printable(left), from_printable(right)) for left, right in pairs]
@@ -223,6 +239,7 @@ class BPETokenizer:
     @cached_property
     def ranks(self) -> dict[bytes, int]:
         """Token -> id, which is also its rank: among neighbours, the lowest union merges first."""
+        # an empty entry is a special token's: it has no rank, since no merge may produce it
         return {token: i for i, token in enumerate(self.tokens) if token}
 
     def normalize(self, text: str) -> str:
@@ -242,17 +259,17 @@ class BPETokenizer:
 
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
         """Text -> ids. Special tokens count as such only if allowed: a set of them, or "all"."""
-        allowed = (
-            allowed_special
-            if allowed_special == "all"
-            else set(allowed_special) & set(self.special_tokens)
-        )
-        return self._encoding.encode(
-            self.normalize(text), allowed_special=allowed, disallowed_special=()
-        )
+        special = self.special_tokens
+        allowed = set(special) if allowed_special == "all" else set(allowed_special) & set(special)
+        ids: list[int] = []
+        # tiktoken would find special tokens itself, but in no fixed order where one begins another
+        for piece in split_at_specials(self.normalize(text), allowed):
+            ids += [special[piece]] if piece in allowed else self._encoding.encode_ordinary(piece)
+        return ids
 
     def encode_batch(self, texts: list[str]) -> list[list[int]]:
         """Many texts -> ids, in parallel threads, without special tokens."""
+        # tiktoken is compiled and releases Python's lock, so that threads run side by side
         return self._encoding.encode_ordinary_batch(
             [self.normalize(text) for text in texts], num_threads=os.cpu_count() or 1
         )
@@ -269,14 +286,15 @@ class BPETokenizer:
                 ids.append(self.special_tokens[piece])
                 continue
             for chunk in regex.findall(self.pattern, piece):
-                parts = [bytes([b]) for b in chunk.encode("utf-8")]
+                parts = [bytes([b]) for b in chunk.encode("utf-8")]  # single bytes at first
                 while len(parts) > 1:
-                    ranks = [
-                        self.ranks.get(left + right, len(self.ranks))
+                    ranks = [  # of every union; infinite: it is no token
+                        self.ranks.get(left + right, float("inf"))
                         for left, right in pairwise(parts)
                     ]
+                    # among equal ranks, min finds the leftmost pair
                     first = min(range(len(ranks)), key=ranks.__getitem__)
-                    if ranks[first] == len(self.ranks):
+                    if ranks[first] == float("inf"):
                         break
                     parts[first : first + 2] = [parts[first] + parts[first + 1]]
                 ids += [self.ranks[part] for part in parts]
@@ -319,6 +337,7 @@ class BPETokenizer:
             },
         }
         config = {"eos_token": self.eos_token, "metadata": self.metadata}
+        # GPT-2's only special token separates texts; padding has to use it, too
         if END_OF_TEXT in self.special_tokens:
             config["bos_token"] = config["pad_token"] = END_OF_TEXT
         if self.chat_template is not None:
@@ -340,6 +359,7 @@ class BPETokenizer:
                 **_vocabulary(saved),
                 pattern=_pattern_of(saved["pre_tokenizer"]),
                 metadata=config.get("metadata") or {},
+                # some files hold an object here, with the string as its content
                 eos_token=eos_token if isinstance(eos_token, str) else eos_token["content"],
                 chat_template=config.get("chat_template"),
             )
@@ -355,15 +375,19 @@ def _vocabulary(saved: dict) -> dict:
         for token, i in saved["model"]["vocab"].items()
         if token not in special_tokens
     }
+    # ids of special tokens between those of others stay empty
     tokens = [b""] * (max(ids.values()) + 1)
     for token, i in ids.items():
         tokens[i] = token
     # older files write "a b", newer ones ["a", "b"]
     pairs = [m.split(" ") if isinstance(m, str) else m for m in saved["model"]["merges"]]
     merges = [(from_printable(left), from_printable(right)) for left, right in pairs]
+    # the ids in the order in which merges first produce them
     learned = list(dict.fromkeys(ids[left + right] for left, right in merges))
     if any(bytes([b]) not in ids for b in range(256)):
         raise ValueError("its tokens lack some of the 256 bytes")
+    # Encoding takes a token's id for its rank. In another order of ids, it would merge in another
+    # order than in training, and give ids that the model has never seen for this text.
     if learned != sorted(learned):
         raise ValueError("its ids are not in the order of its merges")
     normalizer = saved.get("normalizer") or {}

@@ -13,6 +13,7 @@ import regex
 
 # GPT-2 numbers the 256 bytes with the visible characters first.
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256), *range(33), *range(127, 161), 173]
+# the inverse of BYTES, as a table for `bytes.translate`
 _BYTE_TO_ID = bytes(BYTES.index(b) for b in range(256))
 
 Pair = tuple[int, int]
@@ -25,6 +26,8 @@ def count_words(documents: Iterable[str], pattern: str) -> Counter[str]:
     compiled = regex.compile(pattern)
     counts: Counter[str] = Counter()
     for document in documents:
+        # A long text has far fewer distinct words than words. Counted once, each is split and
+        # merged once, however often it occurs.
         counts.update(compiled.findall(document))
     return counts
 
@@ -58,9 +61,10 @@ def train_merges_reference(word_counts: Counter[str], n_new: int) -> list[tuple[
                 counts[pair] += word_counts[word]
         if not counts:
             break
-        pair = min(counts, key=lambda p: (-counts[p], p))
+        pair = min(counts, key=lambda p: (-counts[p], p))  # ties: the lowest ids
         merges.append((tokens[pair[0]], tokens[pair[1]]))
         union = tokens[pair[0]] + tokens[pair[1]]
+        # already a token if another pair gave the same bytes
         if union not in tokens:
             tokens.append(union)
         words = {word: merge_pair(ids, pair, tokens.index(union)) for word, ids in words.items()}
@@ -78,20 +82,26 @@ def train_merges(
     """
     tokens = [bytes([b]) for b in BYTES]
     ids = {token: i for i, token in enumerate(tokens)}
+    # each distinct word once, as ids; its frequency is its weight in all counts
     words = [list(word.encode().translate(_BYTE_TO_ID)) for word in word_counts]
     frequencies = list(word_counts.values())
     counts, places = _count_pairs(words, frequencies)
+    # heapq pops the smallest entry: the highest count and, among equal counts, the lowest ids
     queue = [(-count, pair) for pair, count in counts.items()]
     heapq.heapify(queue)
     merges = []
     while len(tokens) < 256 + n_new and queue:
         count, pair = heapq.heappop(queue)
-        if counts[pair] != -count:  # outdated: push the pair again, with its present count
+        # A heap cannot change an entry in place. A count that rises gets a second entry at the end
+        # of the loop; a count that falls keeps its entry, which comes too early and is corrected
+        # here.
+        if counts[pair] != -count:
             if 0 < counts[pair] < -count:
                 heapq.heappush(queue, (-counts[pair], pair))
             continue
         left, right = tokens[pair[0]], tokens[pair[1]]
         merges.append((left, right))
+        # "aba" can be "ab" + "a" in one word and "a" + "ba" in another: two merges, one token
         new = ids.setdefault(left + right, len(tokens))
         if new == len(tokens):
             tokens.append(left + right)
@@ -100,6 +110,7 @@ def train_merges(
             words[place] = _merge_in_word(
                 words[place], pair, new, frequencies[place], place, counts, places, grown
             )
+        # `_merge_in_word` updates the pairs beside a merge, but not the merged pair itself
         counts[pair] = 0
         for changed in grown:
             if counts[changed] > 0:
@@ -110,6 +121,8 @@ def train_merges(
 def _count_pairs(
     words: list[list[int]], frequencies: list[int]
 ) -> tuple[dict[Pair, int], dict[Pair, set[int]]]:
+    # `places` holds indices of words. Merging never removes one, so a word in it may have lost the
+    # pair; it then goes through `_merge_in_word` unchanged.
     counts: dict[Pair, int] = defaultdict(int)
     places: dict[Pair, set[int]] = defaultdict(set)
     for place, (word, frequency) in enumerate(zip(words, frequencies, strict=True)):
@@ -137,12 +150,15 @@ def _merge_in_word(
             merged.append(word[i])
             i += 1
             continue
+        # (before, first) becomes (before, new); `before` is `new` itself right after another merge
         if merged:
             before = merged[-1]
             counts[before, first] -= frequency
             counts[before, new] += frequency
             places[before, new].add(place)
             grown.add((before, new))
+        # (second, after) becomes (new, after); should `after` begin the next merge, that merge
+        # turns (new, first) into (new, new)
         if i + 2 <= last:
             after = word[i + 2]
             counts[second, after] -= frequency

@@ -16,6 +16,7 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 from ch01_text.run import write_atomically
 
 END_OF_TEXT = "<|endoftext|>"
+# the book's token for words, and here also characters, that are not in the vocabulary
 UNKNOWN = "<|unk|>"
 FILE_NAME = "tokenizer.json"
 CONFIG_NAME = "tokenizer_config.json"
@@ -26,6 +27,8 @@ def as_documents(text: str | Iterable[str]) -> Iterable[str]:
     return [text] if isinstance(text, str) else text
 
 
+# A class need not inherit from a Protocol, only have its methods. `isinstance` compares their
+# names, not their parameters.
 @runtime_checkable
 class Tokenizer(Protocol):
     """What every tokenizer of this project can do; code that takes one needs no more."""
@@ -67,11 +70,11 @@ def split_at_specials(text: str, specials: Collection[str]) -> list[str]:
     """
     if not specials:
         return [text]
-    return [
-        piece
-        for piece in re.split("(" + "|".join(map(re.escape, sorted(specials))) + ")", text)
-        if piece
-    ]
+    # re takes the first alternative that fits, so a longer token must stand before its beginning
+    longest_first = sorted(specials, key=lambda token: (-len(token), token))
+    # the parentheses make re.split return the special tokens, too
+    pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
+    return [piece for piece in re.split(pattern, text) if piece]
 
 
 def _read_json(path: Path) -> dict:
@@ -104,6 +107,7 @@ def read_tokenizer_files(folder: str | Path) -> tuple[dict, dict]:
 def tokenizer_kind(saved: dict) -> str:
     """What a `tokenizer.json` holds: "BPE", "characters", "words", or the name of another model."""
     for kind in (CharTokenizer, WordTokenizer):
+        # both are "WordLevel" in Hugging Face's format; only how they cut a text differs
         if saved["model"].get("type") == "WordLevel" and saved["pre_tokenizer"] == kind.SPLIT:
             return kind.kind
     return saved["model"].get("type")
@@ -124,15 +128,19 @@ def write_tokenizer_files(
     """Write `tokenizer.json`, made of its `parts`, and `tokenizer_config.json` into `folder`."""
     added_tokens = [
         {"id": i, "content": token, "special": True}
+        # matched exactly as written: inside words too, without the spaces around, and in the text
+        # as it is before normalization
         | dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
         for token, i in special_tokens.items()
     ]
+    # null: a step that is left out
     empty = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor"))
     saved = {"version": "1.0", "added_tokens": added_tokens} | empty | parts
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "clean_up_tokenization_spaces": False,  # decoding must not change the text
     } | config
+    # `ensure_ascii=False` writes an "é" as it is; the other way would be \u00e9
     for name, content in ((FILE_NAME, saved), (CONFIG_NAME, config)):
         write_atomically(
             Path(folder) / name, json.dumps(content, ensure_ascii=False, indent=2) + "\n"
@@ -159,6 +167,7 @@ class VocabularyTokenizer:
     def __init__(
         self, tokens: list[str], special_tokens: tuple[str, ...], metadata: dict | None = None
     ):
+        # for decoding, a list: its index is the id; for encoding, a dictionary
         self.tokens = [*tokens, *special_tokens]
         self.metadata = metadata or {}
         self.ids = {token: i for i, token in enumerate(self.tokens)}
@@ -179,10 +188,13 @@ class VocabularyTokenizer:
         `vocab_size` keeps only the most frequent tokens and counts the special ones, too.
         ValueError if the text is empty or the size leaves no room for a token.
         """
+        # as in a set, every token once, but in the given order
         special_tokens = tuple(dict.fromkeys((*special_tokens, UNKNOWN)))
         counts: Counter[str] = Counter()
         for document in as_documents(text):
             counts.update(cls.split(document))
+        # In a training text, "<|endoftext|>" is a word like any other to `WordTokenizer.split`. It
+        # would enter the vocabulary a second time.
         for special in special_tokens:
             counts.pop(special, None)
         if not counts:
@@ -193,6 +205,7 @@ class VocabularyTokenizer:
                 f"vocab_size {vocab_size} leaves no room beside {len(special_tokens)} special"
                 f" tokens; choose at least {len(special_tokens) + 1}"
             )
+        # the alphabet decides between equal counts, so that the result is reproducible
         frequent = sorted(counts, key=lambda token: (-counts[token], token))[:kept]
         return cls(sorted(frequent), special_tokens, metadata)
 
@@ -216,11 +229,13 @@ class VocabularyTokenizer:
         allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
         unknown = self.ids[UNKNOWN]
         ids = []
+        # a special token that is not allowed is not cut out, and goes through `split` like any word
         for piece in split_at_specials(text, allowed & set(self.special_tokens)):
             if piece in allowed:
                 ids.append(self.ids[piece])
             else:
                 ids += [
+                    # `ids` knows special tokens as well, but here they are not allowed
                     unknown if token in self.special_tokens else self.ids.get(token, unknown)
                     for token in self.split(piece)
                 ]
@@ -235,6 +250,7 @@ class VocabularyTokenizer:
         parts = {
             "pre_tokenizer": self.SPLIT,
             "decoder": self.JOIN,
+            # a plain table: whatever SPLIT cuts out is looked up, and is unknown if it is not there
             "model": {"type": "WordLevel", "vocab": self.ids, "unk_token": UNKNOWN},
         }
         write_tokenizer_files(
@@ -256,6 +272,7 @@ class VocabularyTokenizer:
         check_kind(saved, folder, cls.kind)
         ids = saved["model"]["vocab"]
         special_tokens = tuple(token["content"] for token in saved["added_tokens"])
+        # the constructor appends the special tokens, which `vocab` contains already
         tokens = [token for token in sorted(ids, key=ids.get) if token not in special_tokens]
         return cls(tokens, special_tokens, config.get("metadata"))
 
@@ -269,13 +286,14 @@ class CharTokenizer(VocabularyTokenizer):
     """
 
     kind = "characters"
+    # [\s\S] is any character at all; a dot would leave out line ends
     SPLIT: ClassVar = {
         "type": "Split",
         "pattern": {"Regex": r"[\s\S]"},
         "behavior": "Isolated",
         "invert": False,
     }
-    JOIN: ClassVar = {"type": "Fuse"}
+    JOIN: ClassVar = {"type": "Fuse"}  # joins without spaces
 
     @classmethod
     def split(cls, text: str) -> Iterable[str]:
@@ -292,6 +310,8 @@ class WordTokenizer(VocabularyTokenizer):
 
     kind = "words"
     joiner = " "
+    # A double dash, a single mark, or a run of anything else but white space. (?!--) ends a word
+    # before a double dash ("so--then"), though not before a hyphen ("well-known").
     # \x1c to \x1f are spaces to Python, but not to the regular expressions of `tokenizers`
     PIECES = re.compile(r"""--|[,.:;?_!"()']|(?:(?!--)[^\s\x1c-\x1f,.:;?_!"()'])+""")
     # `invert` keeps the matches and removes what lies between them
@@ -316,6 +336,8 @@ class WordTokenizer(VocabularyTokenizer):
         return cls.PIECES.findall(text)
 
     def decode(self, ids: Iterable[int]) -> str:
+        # The book's rule, no space before a mark, cannot tell opening quotation marks and brackets
+        # from closing ones: `say "hi"` comes back as `say" hi"`.
         return re.sub(r"""\s+([,.:;?!"()'])""", r"\1", super().decode(ids))
 
 
@@ -331,6 +353,16 @@ class SimpleTokenizerV2(WordTokenizer):
             token: vocab[token] for token in (END_OF_TEXT, UNKNOWN) if token in vocab
         }
         self.metadata = {}
+
+    @classmethod
+    def train(cls, *arguments, **settings) -> Self:
+        """`WordTokenizer.train`."""
+        return cls(WordTokenizer.train(*arguments, **settings).ids)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """`WordTokenizer.load`."""
+        return cls(WordTokenizer.load(folder).ids)
 
     def encode(self, text: str) -> list[int]:  # type: ignore[override]  # as in the book
         return super().encode(text, allowed_special="all")

@@ -39,6 +39,7 @@ class LayerCache:
         dtype: torch.dtype,
         device: torch.device | str,
     ) -> Self:
+        # key/value heads only: with grouped queries, the cache shrinks by the factor H / H_kv
         shape = (batch_size, n_kv_heads, n_slots + 1, head_dim)
         return cls(
             k_cache=torch.zeros(shape, dtype=dtype, device=device),
@@ -54,6 +55,7 @@ class LayerCache:
         k_cache, v_cache = self.tensors["k_cache"], self.tensors["v_cache"]
         self.layout.store(k_cache, keys)
         self.layout.store(v_cache, values)
+        # views of the cache: a decoding step copies one token per row, not S
         return self.layout.load(k_cache), self.layout.load(v_cache)
 
     def append_state(self, name: str, x: Tensor, n: int) -> Tensor:
@@ -64,6 +66,7 @@ class LayerCache:
         positions = self.layout.previous(n, x.device)  # (1, n) or (B, n)
         rows = torch.arange(len(state), device=x.device).unsqueeze(1)
         previous = state[rows, 0, positions % (state.shape[2] - 1)]  # (B, n, C)
+        # % has turned negative positions into slots at the end, which are not the text's past
         previous = previous.masked_fill((positions < 0).unsqueeze(2), 0)
         self.layout.store(state, x.unsqueeze(1))
         return torch.cat((previous.to(x.dtype), x), dim=1)
@@ -94,6 +97,8 @@ class KVCache:
     ):
         self.max_length, self.window = max_length, window
         self.dtype, self.device = dtype, device
+        # Attention reads a chunk after all of it is stored, and the chunk's first token still needs
+        # the window before it. A ring of `window` slots would have overwritten that.
         self.n_slots = max_length if window is None else min(max_length, window + chunk)
         self.chunk = max_length if self.n_slots == max_length else chunk
         self.cache_seqlens = np.zeros(batch_size, dtype=np.int64)
@@ -132,10 +137,13 @@ class KVCache:
                 f"this cache takes {self.chunk} tokens at once, not {T}; give it shorter chunks"
             )
         start = int(self.cache_seqlens[0])
+        # Rows of equal length share one mask, and their slots are one slice. Their `counts` may
+        # differ: padding comes after a row's tokens, where causal attention never looks.
         if start + T <= self.n_slots and (self.cache_seqlens == start).all():
             layout = CacheLayout.contiguous(start, T, self.window, self.device)
         else:
             layout = self._ragged(T, new)
+        # in place, because the counts of a cache made by `rows` are a view of the whole cache's
         self.cache_seqlens += new
         for layer in self.layers:
             layer.layout = layout
@@ -146,14 +154,17 @@ class KVCache:
         offsets = np.arange(T)
         positions = self.cache_seqlens[:, None] + offsets  # (B, T)
         real = offsets < new[:, None]
+        # padding goes to the extra slot: in a ring, its own may hold a token still attended to
         slots = np.where(real, positions % self.n_slots, self.n_slots)
         last = (self.cache_seqlens + new - 1)[:, None]
         S = min(self.n_slots, int(last.max()) + 1)
-        # (B, S): the position that each slot holds; negative: none
+        # (B, S): the position that each slot holds, the newest position <= last that equals the
+        # slot's number modulo n_slots; negative: none
         held = last - (last - np.arange(S)) % self.n_slots
         mask = (held[:, None] >= 0) & (held[:, None] <= positions[:, :, None])  # (B, T, S)
         if self.window is not None:
             mask &= held[:, None] > positions[:, :, None] - self.window
+        # padding may lie beyond the end of the tables of positions, which these numbers index
         in_texts = np.minimum(positions, self.max_length - 1)
         numbers = np.arange(len(new))[:, None]
         new_positions, slot_mapping, rows, attn_mask = (
@@ -163,6 +174,7 @@ class KVCache:
         return CacheLayout(S, new_positions, slot_mapping, rows, attn_mask)
 
     def _map(self, seqlens: np.ndarray, function: Callable[[Tensor], Tensor]) -> Self:
+        # shallow: only the counts and the tensors differ from this cache's
         other = copy.copy(self)
         other.cache_seqlens = seqlens
         other.layers = [layer.map(function) for layer in self.layers]
@@ -186,6 +198,7 @@ class KVCache:
         index = torch.as_tensor(rows, device=self.device)
         used = min(self.n_slots, int(self.cache_seqlens.max()))
         for tensor in self._tensors():
+            # indexing by a tensor copies, so the right side is complete before the left is written
             tensor[:, :, :used] = tensor[index, :, :used]
         self.cache_seqlens[:] = self.cache_seqlens[rows]
 
@@ -199,6 +212,7 @@ class KVCache:
                 f"a ring of {self.n_slots} slots cannot copy the first {length} of"
                 f" {self.cache_seqlens[source]} tokens; copy all of them"
             )
+        # in a ring, the row's tokens may be in any slot
         end = self.n_slots if bounded else length
         for tensor in self._tensors():
             tensor[target, :, :end] = tensor[source, :, :end]
@@ -208,4 +222,6 @@ class KVCache:
         """Forget all tokens from position `lengths` on: at most `chunk` of them, if a window bounds
         memory.
         """
+        # nothing is erased: no mask shows the slots beyond the new length, and new tokens reuse
+        # them
         self.cache_seqlens[:] = np.minimum(self.cache_seqlens, lengths)

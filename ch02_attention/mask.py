@@ -15,8 +15,8 @@ def causal_mask(T: int, S: int, window: int | None = None, device=None) -> Tenso
     tensor([[1, 1, 0],
             [1, 1, 1]], dtype=torch.int32)
     """
-    queries = torch.arange(S - T, S, device=device).unsqueeze(1)
-    keys = torch.arange(S, device=device)
+    queries = torch.arange(S - T, S, device=device).unsqueeze(1)  # (T, 1) positions
+    keys = torch.arange(S, device=device)  # (S,)
     allowed = keys <= queries
     return allowed if window is None else allowed & (keys > queries - window)
 
@@ -42,10 +42,12 @@ class CacheLayout:
         S, new = start + T, slice(start, start + T)
         if window is not None and window < S:
             return cls(S, new, new, attn_mask=causal_mask(T, S, window, device))
-        if T == 1:
+        if T == 1:  # the newest token may attend to everything
             return cls(S, new, new)
         if T == S:
             return cls(S, new, new, is_causal=True)
+        # For T < S, PyTorch's `is_causal` would let query i attend to keys 0 to i, as if the new
+        # tokens stood at the beginning of the text.
         return cls(S, new, new, attn_mask=causal_mask(T, S, device=device))
 
     def previous(self, n: int, device=None) -> Tensor:
@@ -60,6 +62,8 @@ class CacheLayout:
         if self.rows is None:
             cache[:, :, self.slot_mapping] = new
         else:
+            # Index tensors with a slice between them put their axes first: (B, T, H, D) on the
+            # left. Unlike an assignment to a slice, this one does not convert the dtype.
             cache[self.rows, :, self.slot_mapping] = new.transpose(1, 2).to(cache.dtype)
 
     def load(self, cache: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ def rope_table(
     """Return cosines and sines, float32 (T, D), of every position's angle at every frequency."""
     if head_dim % 2:
         raise ValueError(f"RoPE rotates pairs, so the head width must be even, not {head_dim}")
+    # (D/2,), in radians per token: from 1 for the first pair, which tells neighbours apart, to
+    # nearly 1 / base for the last, which tells distant parts of a text apart
     frequencies = base ** (
         -torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim
     )
@@ -29,6 +31,7 @@ def apply_rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(B, H, T, D), cosines and sines (T, D) -> (B, H, T, D) rotated, in x's dtype."""
     first, second = x.chunk(2, dim=-1)
     rotated = torch.cat((-second, first), dim=-1)  # by 90 degrees
+    # (first cos - second sin, second cos + first sin), in the tables' float32
     return (x * cos + rotated * sin).to(x.dtype)
 
 

@@ -49,6 +49,7 @@ class GPTConfig:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
                 )
+        # a kernel of 1 would have no token before the current one, and so no weights
         if not isinstance(self.conv_kernel, int) or self.conv_kernel < 0 or self.conv_kernel == 1:
             raise ValueError(
                 "conv_kernel must be 0 (off) or a whole number of at least 2, not"
@@ -85,6 +86,7 @@ class GPTConfig:
         """
         if self.ffn_dim is not None:
             return self.ffn_dim
+        # -(-a // b) rounds a / b up; 96 = 3 x 32
         return 4 * self.emb_dim if self.ffn == "gelu" else -(-8 * self.emb_dim // 96) * 32
 
     @classmethod
@@ -135,7 +137,7 @@ PRESETS: dict[str, GPTConfig] = {
     "messages": replace(
         _QWEN3, vocab_size=1000, context_length=256, emb_dim=128, n_heads=4, n_layers=3
     ),
-    # for characters: layers x width
+    # for characters: layers x width; 65 in Shakespeare's plays and two special tokens
     "chars-3x128": replace(
         _QWEN3, vocab_size=67, context_length=128, emb_dim=128, n_heads=2, n_layers=3
     ),

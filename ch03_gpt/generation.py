@@ -40,17 +40,20 @@ def prefill(
     """Prefill: run each row's new tokens through the model in chunks, fill the cache, return each
     row's last hidden state (B, C).
     """
-    lengths = torch.tensor([len(row) for row in rows])
-    ids = right_pad(rows, device=model.device)
+    lengths = torch.tensor([len(row) for row in rows])  # (B,)
+    ids = right_pad(rows, device=model.device)  # (B, longest)
+    # attention is causal, so padding on the right cannot change the tokens before it
     if cache is None:
         return model.hidden_states(ids)[torch.arange(len(rows)), lengths - 1]
     last = None
     chunk = min(chunk, cache.chunk)
     for first in range(0, ids.shape[1], chunk):
         piece = ids[:, first : first + chunk]
+        # each row's tokens in this chunk; 0 if it ended in an earlier one
         counts = (lengths - first).clamp(0, piece.shape[1])
         padded = counts.min() < piece.shape[1]
         hidden = model.hidden_states(piece, cache, counts.tolist() if padded else None)
+        # hidden is (B, chunk, C)
         newest = hidden[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
         if last is None:
             last = newest
@@ -80,6 +83,7 @@ class DecodingState:
         self.limit = model.config.context_length
         longest = min(self.limit, max(map(len, prompts)) + max_new_tokens)
         self.cache = model.make_cache(len(prompts), longest) if use_cache else None
+        # (P, C) for P prompts; their samples, B = P x samples, are rows of their own from here on
         hidden = prefill(model, prompts, self.cache, chunk)
         if self.cache is not None and samples > 1:
             self.cache = self.cache.repeat(samples)
@@ -90,6 +94,8 @@ class DecodingState:
         """Append a token (B, 1) to each text, and predict the next."""
         for text, token in zip(self.texts, chosen.flatten().tolist(), strict=True):
             text.append(token)
+        # Dropping one token would move all others to new positions, and change all their keys and
+        # values. Half the context goes at once, so that a new prefill is rare.
         full = [row for row, text in enumerate(self.texts) if len(text) > self.limit]
         for row in full:
             del self.texts[row][: len(self.texts[row]) - (self.limit - self.limit // 2)]
@@ -98,6 +104,7 @@ class DecodingState:
         elif full:
             hidden = self._refill_after_overflow(chosen, full)
         else:
+            # the usual step: (B, 1) ids -> (B, C), and the output head within the same fast path
             with native_gemv_on_cpu(len(chosen), self.model.tok_emb.weight.dtype):
                 hidden = self.model.hidden_states(chosen, self.cache)[:, -1]
                 self.logits = self.model.out_head(hidden)
@@ -115,9 +122,12 @@ class DecodingState:
         the others.
         """
         assert self.cache is not None
+        # The rows take part in one forward pass, where a full row counts as padding (0 tokens). Its
+        # wrong hidden state is then replaced.
         counts = [int(row not in full) for row in range(len(self.texts))]
         hidden = self.model.hidden_states(chosen, self.cache, counts)[:, -1].clone()
         for row in full:
+            # shares memory and counts with the whole cache
             alone = self.cache.rows(row, row + 1)
             alone.truncate(0)
             hidden[row] = prefill(self.model, [self.texts[row]], alone, self.chunk)[0]
@@ -145,6 +155,8 @@ def stream(
         SamplingParams(**options), prompts, model.config.vocab_size, model.device, generator
     )
     stops = torch.tensor(sorted(stop_ids), device=ids.device)
+    # A generator's body runs only when its first item is asked for. As `stream` is not one itself,
+    # it raises its errors at once.
     return _stream(model, prompts, max_new_tokens, sampler, stops, use_cache)
 
 
@@ -159,6 +171,8 @@ def _stream(
     finished = torch.zeros(len(prompts), 1, dtype=torch.bool, device=model.device)
     for chosen in decode_loop(model, prompts, max_new_tokens, sampler, use_cache=use_cache):
         if len(stops):
+            # Rows of a batch advance together. A finished one goes on being sampled, but yields
+            # only its padding.
             chosen = torch.where(finished, stops[0], chosen)
             finished = finished | torch.isin(chosen, stops)
         yield chosen
@@ -180,15 +194,19 @@ def decode_loop(
     """Yield sampled ids (B, 1), one step at a time; `logits_callback(logits, ids)` is called before
     each.
     """
+    # eval: no dropout. `finally` also runs when the consumer stops early and closes the generator.
     was_training = model.training
     model.eval()
     try:
         state = ids = None
         for _ in range(max_new_tokens):
+            # inference mode must not include the `yield`: it would then hold in the consumer's code
             with torch.inference_mode():
                 if state is None or ids is None:
                     state = DecodingState(model, prompts, max_new_tokens, samples, use_cache, chunk)
                 else:
+                    # at the beginning of a step, so that the last token never passes through the
+                    # model
                     state.append(ids)
                 ids = sampler.sample(state.logits)
                 logits_callback(state.logits, ids)
@@ -299,6 +317,7 @@ def complete(
         for row, (completion, token) in enumerate(
             zip(completions, chosen.flatten().tolist(), strict=True)
         ):
+            # this row ended earlier, but others of its batch have not
             if completion.finish_reason == "stop":
                 continue
             if token in stops:
@@ -309,6 +328,7 @@ def complete(
                 completion.logprobs.append(found[0][row][0])
                 completion.top_logprobs.append(dict(zip(found[2][row], found[1][row], strict=True)))
         if all(completion.finish_reason == "stop" for completion in completions):
+            # runs decode_loop's `finally`; the loop over `steps` then ends
             steps.close()
     return completions
 
@@ -323,6 +343,7 @@ def generate_text_simple(
     context. Put the model into eval mode first.
     """
     for _ in range(max_new_tokens):
+        # the last `context_size` tokens, all computed anew: only the last row of logits is used
         logits = model(idx[:, -context_size:])[:, -1]  # (B, V)
         idx = torch.cat((idx, logits.argmax(dim=-1, keepdim=True)), dim=1)
     return idx

@@ -23,7 +23,8 @@ def layer_norm_reference(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1
     >>> layer_norm_reference(x, torch.ones(2), torch.zeros(2), eps=0.0)
     tensor([-1.,  1.])
     """
-    mean = x.mean(dim=-1, keepdim=True)
+    mean = x.mean(dim=-1, keepdim=True)  # (..., 1)
+    # correction=0 divides by C, not by C - 1: these are all the values, not a sample
     variance = x.var(dim=-1, keepdim=True, correction=0)
     return scale * (x - mean) / torch.sqrt(variance + eps) + shift
 
@@ -34,6 +35,8 @@ def gelu_reference(x: Tensor) -> Tensor:
     >>> gelu_reference(torch.tensor([0.0, 1.0]))
     tensor([0.0000, 0.8412])
     """
+    # GELU is x times the probability that a standard normal variable is below x. The tanh formula
+    # approximates that probability; 0.044715 is a fitted constant.
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
@@ -91,12 +94,14 @@ class SwiGLU(nn.Module):
         self.down = nn.Linear(config.hidden_dim, config.emb_dim, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        # silu(gate) = gate * sigmoid(gate) decides how much of each value of `up` passes
         gate, up = self.gate_up(x).chunk(2, dim=-1)  # (B, T, 8/3 C) each
         return self.down(F.silu(gate) * up)
 
 
 def make_norm(config: GPTConfig) -> nn.Module:
     """Return the normalisation layer that `config.norm` names."""
+    # RMSNorm has neither mean nor shift, so `config.bias` does not concern it
     if config.norm == "rmsnorm":
         return RMSNorm(config.emb_dim, config.norm_eps)
     return LayerNorm(config.emb_dim, config.norm_eps, config.bias)

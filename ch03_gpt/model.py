@@ -55,9 +55,11 @@ class TransformerBlock(nn.Module):
         self.drop_shortcut = Dropout(config.drop_rate)
 
     def forward(self, x: Tensor, cache: LayerCache | None = None) -> Tensor:
-        h = self.norm1(x)
+        # Pre-norm: each branch reads a normalised copy of the residual stream x. The stream itself
+        # is only added to, so gradients have a direct path to every block (Xiong et al. 2020).
+        h = self.norm1(x)  # (B, T, C)
         if self.conv is not None:
-            h = self.conv(h, cache)
+            h = self.conv(h, cache)  # (B, T, C)
         x = x + self.drop_shortcut(self.att(h, cache))
         return x + self.drop_shortcut(self.ff(self.norm2(x)))
 
@@ -65,7 +67,7 @@ class TransformerBlock(nn.Module):
 class GPTModel(nn.Module):
     """Token ids (B, T), int64 -> logits (B, T, V).
 
-    `config` is a GPTConfig or the book's dictionary. Weights start as GPT-2's did: normal with
+    `config` is a GPTConfig or the book's dictionary. Weights start as in nanoGPT: normal with
     standard deviation 0.02, the two matrices that write into the residual stream divided by
     sqrt(2 x layers), biases zero.
     """
@@ -83,12 +85,17 @@ class GPTModel(nn.Module):
         self.out_head = nn.Linear(config.emb_dim, config.vocab_size, bias=False)
         self.reset_parameters()
         if config.tie_embeddings:
+            # One (V, C) matrix reads tokens and predicts them (Press & Wolf 2017). With two,
+            # GPT-2's 124 million parameters would be 163 million.
             self.out_head.weight = self.tok_emb.weight
 
     def reset_parameters(self) -> None:
         """Draw all weights anew from the default generator (`torch.manual_seed` decides)."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
+                # attention's output projection, FeedForward's second matrix, SwiGLU's `down`: every
+                # block adds two terms to the stream; without the division, the variance of their
+                # sum would grow with the number of blocks
                 writes_to_residual = name.endswith(("out_proj", "layers.2", "down"))
                 depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
                 nn.init.normal_(module.weight, std=0.02 / depth)
@@ -129,6 +136,7 @@ class GPTModel(nn.Module):
             device=weight.device,
             layer_class=layer_class,
         )
+        # the convolution looks back at its own inputs, which are neither keys nor values
         if config.conv_kernel:
             cache.add_state("conv", config.emb_dim)
         return cache
@@ -143,22 +151,30 @@ class GPTModel(nn.Module):
         exceeds the context length.
         """
         T, limit = ids.shape[1], self.config.context_length
-        held = int(cache.cache_seqlens.max()) if cache is not None and counts is None else 0
-        if held + T > limit:
+        longest = T
+        if cache is not None:
+            # padding does not count: it may lie beyond the limit
+            longest = int((cache.cache_seqlens + (T if counts is None else counts)).max())
+        if longest > limit:
             raise ValueError(
-                f"{held + T} tokens exceed the context length {limit}; shorten the input or build"
+                f"{longest} tokens exceed the context length {limit}; shorten the input or build"
                 " the model with a longer context"
             )
         layout = cache.prepare(T, counts) if cache is not None else CacheLayout.contiguous(0, T)
         x = self.tok_emb(ids)  # (B, T, C)
         if self.pos_emb is not None:
-            x = x + self.pos_emb.weight[layout.positions]
+            x = x + self.pos_emb.weight[layout.positions]  # plus (T, C) or (B, T, C)
         x = self.drop_emb(x)
-        if torch.is_autocast_enabled(x.device.type):  # for the residual stream, too
+        # Autocast lowers the precision of matrix products, not of additions: with a float32 x, the
+        # residual stream would stay float32 and take twice the memory of bfloat16.
+        if torch.is_autocast_enabled(x.device.type):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         for i, block in enumerate(self.trf_blocks):
             x = block(x, cache.layer_cache(i) if cache is not None else None)
+        # the stream itself is unnormalised: the sum of the embeddings and of all branches
         return self.final_norm(x)
 
     def forward(self, ids: Tensor, cache: KVCache | None = None) -> Tensor:
+        # (B, T, V), often the largest tensor of all; generation needs the last token's logits only,
+        # and applies the head to `hidden_states` itself
         return self.out_head(self.hidden_states(ids, cache))

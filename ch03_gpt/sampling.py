@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-EXCLUDED = float("-inf")
+EXCLUDED = float("-inf")  # a logit whose probability is 0
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class SamplingParams:
     suppress_tokens: Collection[int] = ()  # tokens that are never sampled
 
     def __post_init__(self):
+        # not `temperature < 0`, which NaN would pass
         if not self.temperature >= 0:
             raise ValueError(f"temperature must be 0 (greedy) or more, not {self.temperature}")
         if self.top_k is not None and self.top_k < 1:
@@ -86,6 +87,7 @@ def penalize_repetition(logits: Tensor, seen: Tensor, penalty: float | Tensor) -
     >>> penalize_repetition(logits, seen, 2.0)
     tensor([[ 1., -4.,  1.]])
     """
+    # dividing a negative logit would raise it
     return torch.where(seen, torch.where(logits < 0, logits * penalty, logits / penalty), logits)
 
 
@@ -95,10 +97,13 @@ def top_p_filter(logits: Tensor, p: float | Tensor) -> Tensor:
     >>> top_p_filter(torch.log(torch.tensor([[0.5, 0.3, 0.2]])), 0.7).exp()
     tensor([[0.5000, 0.3000, 0.0000]])
     """
+    # From the least likely up, a token goes if it and all less likely ones have at most 1 - p: the
+    # others then reach p. The most likely one always stays.
     ascending, order = logits.sort(dim=-1)
     cumulative = ascending.softmax(dim=-1).cumsum(dim=-1)
     excluded = cumulative <= 1 - p
     excluded[:, -1] = False
+    # scatter puts each mark back at its token's id
     return logits.masked_fill(excluded.scatter(1, order, excluded), EXCLUDED)
 
 
@@ -118,6 +123,9 @@ def sample(logits: Tensor, uniform: Tensor) -> Tensor:
     """
     cumulative = logits.softmax(dim=-1).cumsum(dim=-1)
     total = cumulative[:, -1:]
+    # Rounded sums do not end at exactly 1, so the number is scaled to the total, and kept below it
+    # even if the product is rounded up. right=True finds the first sum above the number, which a
+    # token of probability 0 cannot be: its sum is that of the token before.
     below = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, below, right=True)
 
@@ -151,11 +159,13 @@ class Sampler:
         constraints: Sequence[Constraint | None] | None = None,
         outputs: Sequence[Sequence[int]] | None = None,
     ):
+        # Settings are columns (B, 1), broadcast over (B, V) logits; None: no row needs the step.
         B = len(prompts)
         self.params = [params] * B if isinstance(params, SamplingParams) else list(params)
         self.generators, self.device = generators, device
         self.constraints = constraints if constraints and any(constraints) else None
         self.do_sample = self._column_unless_all(False, [p.temperature > 0 for p in self.params])
+        # a greedy row is divided by 1 rather than by 0; `do_sample` keeps it greedy
         self.temperature = self._column_unless_all(1.0, [p.temperature or 1.0 for p in self.params])
         ks = [min(p.top_k or n_vocab, n_vocab) for p in self.params]
         self.k, self.largest_k = self._column_unless_all(n_vocab, ks), max(ks)
@@ -211,6 +221,7 @@ class Sampler:
         """(B, V) logits -> (B, V) float32 logits of the distribution to sample from; excluded
         tokens have -inf.
         """
+        # bfloat16 has 8 significant bits, too few to sum probabilities over a vocabulary
         logits = logits.float()
         if self.output_counts is not None:
             written = self.output_counts > 0
@@ -220,23 +231,14 @@ class Sampler:
             logits = logits + self.bias
         if self.constraints is not None:
             logits = logits.masked_fill(~self._allowed(self.constraints, logits), EXCLUDED)
+        # before the filters: top-p and min-p look at the probabilities after temperature
         if self.temperature is not None:
             logits = logits / self.temperature
-        # filter only the k most likely tokens
-        if self.k is not None and self.largest_k < logits.shape[-1]:
-            few, ids = logits.topk(self.largest_k)  # (B, k)
-            few = few.masked_fill(
-                torch.arange(self.largest_k, device=logits.device) >= self.k, EXCLUDED
-            )
-            return torch.full_like(logits, EXCLUDED).scatter(
-                1, ids, self._filter_probabilities(few)
-            )
         if self.k is not None:
-            threshold = logits.sort(dim=-1, descending=True).values.gather(1, self.k - 1)
+            # Tokens that tie with the k-th all stay, as in transformers. Which of them `topk`
+            # returns must not decide: that depends on the other rows' k.
+            threshold = logits.topk(self.largest_k).values.gather(1, self.k - 1)  # (B, 1)
             logits = logits.masked_fill(logits < threshold, EXCLUDED)
-        return self._filter_probabilities(logits)
-
-    def _filter_probabilities(self, logits: Tensor) -> Tensor:
         if self.top_p is not None:
             logits = top_p_filter(logits, self.top_p)
         return logits if self.min_p is None else min_p_filter(logits, self.min_p)
@@ -249,6 +251,7 @@ class Sampler:
     def _uniform(self, B: int) -> Tensor:
         if self.generators is None or isinstance(self.generators, torch.Generator):
             return torch.rand(B, 1, generator=self.generators, device=self.device)
+        # a generator for each row: what it draws does not depend on the other rows of the batch
         numbers = [
             torch.rand(1, 1, generator=generator, device=generator.device)
             for generator in self.generators

@@ -39,13 +39,15 @@ def save_checkpoint(
     All processes must call it, and the first one writes. OSError if it cannot be written, on a full
     disk for example; what stood there before is untouched then.
     """
+    # before the other processes leave: gathering sharded weights takes all of them
     tensors = model_tensors(model)
     if not is_rank_zero():
         return
     folder = Path(folder)
     try:
-        with replacing(folder) as new:
+        with replacing(folder) as new:  # a folder beside it, renamed at the end
             new.mkdir(parents=True)
+            # for other programs: what stands before a document, and where generation stops
             token_ids = {"bos_token_id": tokenizer.eot_id, "eos_token_id": tokenizer.stop_ids}
             write_weights(new, model.config, tensors, token_ids)
             tokenizer.save(new)
@@ -81,7 +83,7 @@ def load_checkpoint(folder: str | Path, device: torch.device | str = "cpu"):
         raise FileNotFoundError(
             f"there is no checkpoint at {folder}; run ch04_pretraining/main.py first"
         )
-    for name in MODEL_FILES:
+    for name in MODEL_FILES:  # only resuming needs train_state.pt
         if not (found / name).is_file():
             raise ValueError(
                 f"the checkpoint {found} is incomplete: {name} is missing; train it again"
@@ -95,6 +97,7 @@ def unsharded_copy(model: GPTModel) -> GPTModel:
     """`model` itself if it is whole in this process, else a whole copy; all processes must call
     it.
     """
+    # `is`: `full_tensor` copies sharded tensors and returns others themselves
     if all(full_tensor(p) is p for p in model.parameters()):
         return model
     copy = GPTModel(model.config)
@@ -108,12 +111,15 @@ def training_state(
     """Everything beside the weights that the next step depends on, and the settings of the run."""
     return {
         "settings": settings,
+        # gathered, so that the run can go on with another number of processes
         "optimizers": [
             _map_state(optimizer.state_dict(), lambda index, tensor: full_tensor(tensor))
             for optimizer in optimizers
         ],
         "batches": batches.state_dict(),
+        # a dictionary of numbers, lists and tensors: `weights_only` loads no classes
         "progress": vars(progress),
+        # what dropout draws from; the batches have a generator of their own
         "torch_rng": torch.get_rng_state(),
         "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -121,6 +127,7 @@ def training_state(
 
 def _map_state(state: dict, convert: Callable[[int, torch.Tensor], torch.Tensor]) -> dict:
     """An optimizer's state with `convert(index of the parameter, tensor)` for each tensor."""
+    # state["state"] is {0: {"step": ..., "exp_avg": ..., "exp_avg_sq": ...}, 1: ...} for AdamW
     moments = {
         index: {
             name: convert(index, value) if isinstance(value, torch.Tensor) else value
@@ -136,11 +143,14 @@ def read_training_state(folder: str | Path) -> dict:
     path = Path(folder) / TRAIN_STATE
     if not path.is_file():
         raise ValueError(f"the checkpoint {folder} cannot be resumed: {TRAIN_STATE} is missing")
+    # `load_state_dict` moves each tensor to the device of its parameter later
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _restore_optimizer(optimizer: Optimizer, saved: dict) -> None:
     """Load a state, sharded as the parameters are."""
+    # A state dictionary numbers the parameters in this order. The step counters are scalars, not of
+    # a parameter's shape, so `shard_like` leaves them whole.
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.load_state_dict(
         _map_state(saved, lambda index, tensor: shard_like(parameters[index], tensor))
@@ -156,8 +166,10 @@ def restore_training_state(
     batches.load_state_dict(state["batches"])
     torch.set_rng_state(state["torch_rng"])
     if torch.cuda.is_available():
+        # this machine may have fewer GPUs than the one that saved
         torch.cuda.set_rng_state_all(state["cuda_rng"][: torch.cuda.device_count()])
     device = optimizers[0].param_groups[0]["params"][0].device
+    # `summarize` stacks these sums with those of the next steps, so they must be on one device
     return TrainState(
         **state["progress"]
         | {"pending": [sums.to(device) for sums in state["progress"]["pending"]]}

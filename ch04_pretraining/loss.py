@@ -27,6 +27,8 @@ def token_losses(model: nn.Module, batch: Batch) -> Tensor:
     """
     inputs, targets = batch
     logits = model(inputs)  # (B, T, V)
+    # In float32, because a sum of V exponentials needs more than bfloat16's 8 significant bits.
+    # cross_entropy takes (B T, V) logits and (B T,) targets.
     losses = F.cross_entropy(
         logits.flatten(0, 1).float(), targets.flatten(), ignore_index=IGNORE, reduction="none"
     )
@@ -37,6 +39,7 @@ def next_token_loss(model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
     """(inputs (B, T), targets (B, T)) -> (sum of the losses in nats, number of targets),
     scalars.
     """
+    # The count stays a tensor, too: a Python number would make the CPU wait for the device.
     return token_losses(model, batch).sum(), (batch[1] != IGNORE).sum()
 
 
@@ -52,6 +55,7 @@ def evaluate_loss(
     No gradients are computed. ValueError if there is no token in them.
     """
     was_training = model.training
+    # no dropout; within a training run it must be on again afterwards
     model.eval()
     total, count = 0.0, 0
     for batch in batches:
@@ -60,7 +64,7 @@ def evaluate_loss(
         else:
             with precision.autocast():
                 loss, tokens = loss_fn(model, batch)
-        total += loss.item()
+        total += loss.item()  # in Python's 64 bits, because many batches are summed
         count += int(tokens)
     model.train(was_training)
     if not count:
@@ -75,4 +79,4 @@ def bits_per_byte(loss: float, n_tokens: int, n_bytes: int) -> float:
     >>> round(bits_per_byte(math.log(2), n_tokens=100, n_bytes=400), 3)
     0.25
     """
-    return loss * n_tokens / math.log(2) / n_bytes
+    return loss * n_tokens / math.log(2) / n_bytes  # nats -> bits, tokens -> bytes

@@ -16,7 +16,9 @@ from torch.optim import Optimizer
 
 from ch04_pretraining.parallel import full_tensor, shard_like
 
-# Jordan's coefficients: any s in (0, 1] ends between about 0.7 and 1.2
+# Jordan's coefficients do not converge to 1: five rounds take every s from 0.002 to 1 to between
+# about 0.7 and 1.2, and a smaller s grows almost 500-fold. A steep slope at 0 (A) lifts small
+# singular values in few rounds, and the update need not be exactly orthogonal.
 A, B, C = 3.4445, -4.7750, 2.0315
 ROUNDS = 5
 
@@ -27,10 +29,10 @@ def orthogonalize_reference(matrix: Tensor) -> Tensor:
     """
     # wide, so that x x^T is the small product
     x = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    x = x / x.norm().clamp(min=1e-7)  # all singular values are at most 1
+    x = x / x.norm().clamp(min=1e-7)  # no singular value exceeds 1 now
     for _ in range(ROUNDS):
-        gram = x @ x.T
-        x = A * x + (B * gram + C * gram @ gram) @ x
+        gram = x @ x.T  # U S^2 U^T, (m, m)
+        x = A * x + (B * gram + C * gram @ gram) @ x  # U p(S) V^T, (m, n)
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
@@ -48,8 +50,12 @@ def orthogonalize(matrices: Tensor) -> Tensor:
     if matrices.dtype == torch.bfloat16 or matrices.shape[2] < 2 * matrices.shape[1]:
         for _ in range(ROUNDS):
             gram = x @ x.mT  # (k, m, m)
+            # A x + (B gram + C gram^2) x, because baddbmm(x, y, z, beta=b, alpha=a) computes b x +
+            # a y z in one kernel
             x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=B, alpha=C), x, beta=A)
         return x
+    # Each factor is a polynomial of the first x x^T, so all are symmetric and commute. The Gram
+    # matrix of `factor @ x` is therefore `factor @ gram @ factor`.
     gram = x @ x.mT
     factor = product = _polynomial(gram)
     for _ in range(ROUNDS - 1):
@@ -99,6 +105,7 @@ class Muon(Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     by_shape[tuple(p.shape)].append(p)
+            # Blocks repeat a few shapes: one batched product takes the place of many small ones.
             for parameters in by_shape.values():
                 self._step_together(
                     parameters, **{k: group[k] for k in ("lr", "momentum", "weight_decay")}
@@ -112,14 +119,22 @@ class Muon(Optimizer):
                 self.state[p]["momentum_buffer"] = torch.zeros_like(p)
         gradients = [p.grad for p in parameters if p.grad is not None]
         averages = [self.state[p]["momentum_buffer"] for p in parameters]
+        # averages = momentum * averages + (1 - momentum) * gradients. Their scale has no effect,
+        # because `orthogonalize` normalises its input.
         torch._foreach_lerp_(averages, gradients, 1 - momentum)
-        ahead = torch._foreach_lerp(gradients, averages, momentum)  # Nesterov
+        # Nesterov's look-ahead: the newest gradient is averaged in once more
+        ahead = torch._foreach_lerp(gradients, averages, momentum)
+        # Singular values are those of the whole matrix: with FSDP it is gathered here and the
+        # update cut into shards again.
         stacked = orthogonalize(torch.stack([full_tensor(a) for a in ahead]).to(self.dtype))
         updates = [
             shard_like(p, u)
             for p, u in zip(parameters, stacked.to(parameters[0].dtype), strict=True)
         ]
+        # decoupled: the decay does not pass through momentum and orthogonalisation
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
-        # a tall matrix's update is lengthened, as in its authors' code
+        # An orthogonal (rows, columns) matrix maps inputs of root mean square 1 to outputs of at
+        # most sqrt(columns / rows). The factor makes up for that in tall matrices, as in Jordan's
+        # code.
         rows, columns = parameters[0].shape
         torch._foreach_add_(parameters, updates, alpha=-lr * math.sqrt(max(1, rows / columns)))

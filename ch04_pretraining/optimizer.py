@@ -22,6 +22,9 @@ def _adamw(
         {"params": decayed, "weight_decay": weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
+    # beta2 = 0.95 as in GPT-3 (Brown et al. 2020) averages squared gradients over about 20 steps,
+    # PyTorch's 0.999 over 1,000: too slow for a short run or a changing gradient. `fused` updates
+    # all parameters in one kernel.
     return torch.optim.AdamW(
         [g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.95), fused=True
     )
@@ -44,15 +47,17 @@ def make_optimizers(
     if name not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {name!r}; choose {' or '.join(OPTIMIZERS)}")
     trainable = [p for p in model.parameters() if p.requires_grad]
-    vectors = [p for p in trainable if p.dim() < 2]
+    vectors = [p for p in trainable if p.dim() < 2]  # biases and scales of norms
     matrices = [p for p in trainable if p.dim() >= 2]
     if name == "adamw":
         return [_adamw(matrices, vectors, lr, weight_decay)]
     blocks = model.trf_blocks if isinstance(model, GPTModel) else model
+    # A fused matrix (qkv, gate_up) counts as one here. The weights of the short convolution are a
+    # (K - 1, C) matrix, so Muon takes them, too.
     hidden = [p for p in blocks.parameters() if p.requires_grad and p.dim() == 2]
     if not hidden:
         return [_adamw(matrices, vectors, lr, weight_decay)]
-    in_muon = {id(p) for p in hidden}
+    in_muon = {id(p) for p in hidden}  # `p in hidden` would compare elements
     rest = [p for p in matrices if id(p) not in in_muon]
     return [
         Muon(hidden, lr=muon_lr, weight_decay=weight_decay, dtype=dtype),
@@ -64,4 +69,6 @@ def set_learning_rate(optimizers: list[Optimizer], multiplier: float) -> None:
     """Set every group's learning rate to `multiplier` times its peak."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
+            # The first call keeps the peak in the group, and so in checkpoints. Without it the
+            # multipliers of successive steps would multiply each other.
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * multiplier

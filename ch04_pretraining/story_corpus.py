@@ -35,6 +35,7 @@ TRAINING_STORIES, HELD_OUT_STORIES = 15_000, 500
 BEGIN_ANYWHERE = 8
 Pair = tuple[Story, Question]
 LATE = 3  # a story's last questions, asked when most of it has been told
+# name in the table -> level of the stories (see `stories`)
 TEST_SETS = {"same length": "base", "longer than trained": "long"}
 
 
@@ -50,6 +51,7 @@ def window_starts(tokens: np.ndarray, eot_id: int, seed: int) -> np.ndarray:
     on once the beginning has slid out of its context.
     """
     documents = document_starts(tokens, eot_id)
+    # n document starts and n / 7 others: the others are 1 in 8 of all
     anywhere = np.random.default_rng(seed).integers(
         len(tokens), size=len(documents) // (BEGIN_ANYWHERE - 1)
     )
@@ -66,10 +68,16 @@ def answer_mask(inputs: Tensor, newline: int, mark: tuple[int, int]) -> Tensor:
     tensor([[0, 0, 1, 1, 0, 0, 0]], dtype=torch.int32)
     """
     positions = torch.arange(inputs.shape[1], device=inputs.device)
+    # True at the second token of each mark
     marked = torch.zeros_like(inputs, dtype=torch.bool)
     marked[:, 1:] = (inputs[:, :-1] == mark[0]) & (inputs[:, 1:] == mark[1])
+    # At each position: where the latest mark and the latest newline stand, -1 if there is none. The
+    # running maximum finds both without a loop over positions.
     last_mark = torch.where(marked, positions, -1).cummax(dim=1).values
     last_newline = torch.where(inputs == newline, positions, -1).cummax(dim=1).values
+    # True from the ":", whose next token is the first of the answer, to the token before the
+    # newline. A window that begins within an answer has no mark of it, so its rest is not in the
+    # mask.
     return last_mark > last_newline
 
 
@@ -84,6 +92,8 @@ class AnswerLoss:
     def __init__(self, tokenizer: Tokenizer, weight: float = 15.0):
         self.weight = weight
         self.newline = tokenizer.encode("\n")[0]
+        # Tokenizers that separate letters from punctuation, GPT-2's among them, cut the mark like
+        # this wherever it stands, so two comparisons find it.
         mark = tokenizer.encode("A:")
         if len(mark) != 2:
             raise ValueError(
@@ -96,6 +106,8 @@ class AnswerLoss:
         inputs, targets = batch
         losses = token_losses(model, batch)  # (B, T)
         in_answer = answer_mask(inputs, self.newline, self.mark)
+        # (B, T): 1, in answers 1 + weight, and 0 for padding. Their sum stands in for the number of
+        # tokens, so that `train` divides by it.
         weights = (1 + self.weight * in_answer) * (targets != IGNORE)
         return (losses * weights).sum(), weights.sum()
 
@@ -106,7 +118,7 @@ def draw_questions(split: str, level: str, n: int, seed: int) -> list[Pair]:
     """
     pairs = (
         (story, question)
-        for story in stories(split=split, level=level, seed=seed)
+        for story in stories(split=split, level=level, seed=seed)  # endless; islice ends it
         for question in story.questions[-LATE:]
         if question.answer != UNKNOWN
     )
@@ -128,12 +140,15 @@ def grade(
     """
     rows = []
     for story, question in pairs:
+        # The prompt ends in "A:", and a text goes on with a space. The newline belongs to the
+        # answer: "the mill house" would be wrong where "the mill" is right.
         answer = tokenizer.encode(f" {question.answer}\n")
         prompt = [tokenizer.eot_id, *tokenizer.encode(story.prompt(question))]
-        room = model.config.context_length + 1 - len(answer)
+        room = model.config.context_length + 1 - len(answer)  # the last token is not read
         rows.append((prompt[-room:] + answer, len(answer)))
     correct = [False] * len(rows)
     for batch in batches_by_length([len(ids) for ids, _ in rows], batch_size):
+        # padding on the right changes no prediction: tokens attend only to earlier ones
         ids = right_pad([rows[row][0] for row in batch], device=model.device)
         with torch.inference_mode(), precision.autocast():
             likeliest = model(ids[:, :-1]).argmax(dim=-1).tolist()  # (B, T)
@@ -159,13 +174,15 @@ def measure_understanding(
     """Accuracy on held-out worlds by test set, kind of question and hops, with its 95 % interval,
     beside the accuracy of each shortcut on the same questions; the rows "all" are over all kinds.
     """
+    # two of the shortcuts, the majority and the bag of words, learn from training stories
     fitted_on = draw_questions("train", "base", 4 * n, seed)
     rows = []
     for test_set, level in TEST_SETS.items():
         pairs = draw_questions("test", level, n, seed)
-        table = guess(fitted_on, pairs)
+        table = guess(fitted_on, pairs)  # (n, shortcuts) booleans
         table.insert(0, "model", grade(model, tokenizer, pairs, precision))
         kinds, hops = zip(*((one.kind, str(one.hops)) for _, one in pairs), strict=True)
+        # one part for each kind and number of hops, one for each number of hops, and one for all
         parts = [
             *table.groupby([list(kinds), list(hops)]),
             *((("all", number), part) for number, part in table.groupby(list(hops))),
@@ -182,7 +199,7 @@ def measure_understanding(
                     "ci95_low": low,
                     "ci95_high": high,
                 }
-                | part.mean().to_dict()
+                | part.mean().to_dict()  # of booleans: accuracies
             )
     return pd.DataFrame(rows)
 

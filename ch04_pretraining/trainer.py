@@ -58,6 +58,8 @@ def finish_step_on_ctrl_c() -> Iterator[list[bool]]:
             raise KeyboardInterrupt
         interrupted.append(True)
 
+    # Python's own handler raises KeyboardInterrupt at once, perhaps in the middle of an optimizer's
+    # update, where some weights are new and others old.
     previous = signal.signal(signal.SIGINT, handler)
     try:
         yield interrupted
@@ -84,18 +86,21 @@ class Trainer:
         assert config.batch_size and config.grad_accumulation
         self.config, self.dataset, self.model = config, dataset, model
         self.precision, self.folder = precision, folder
+        # `module` is what `train` calls; `model` remains the GPT inside it, for samples and
+        # checkpoints. The optimizers come later because FSDP replaces the parameters.
         self.module, self.loss_fn = parallelize(model, dataset.loss_fn, config.strategy)
         self.optimizers = make_optimizers(
             model, config.optimizer, config.lr, config.muon_lr, dtype=precision.dtype
         )
         T = model.config.context_length
-        self.tokens_per_step = config.batch_size * config.grad_accumulation * T
+        self.tokens_per_step = config.batch_size * config.grad_accumulation * T  # of all processes
         self.steps = config.planned_steps(self.tokens_per_step)
         rank, world_size = get_rank_and_world_size()
         self.batches = RandomWindows(
             dataset.train,
             T,
             config.batch_size,
+            # a generator for the batches alone, so that dropout and samples do not change them
             torch.Generator().manual_seed(config.seed),
             dataset.starts,
             precision.device,
@@ -134,6 +139,7 @@ class Trainer:
     @property
     def ended_by(self) -> str:
         """The budget that was used up: tokens, steps or seconds."""
+        # `self.steps` is the smaller of the two budgets, both counted in steps
         if self.steps and self.state.step >= self.steps:
             return "steps" if self.steps == self.config.steps else "tokens"
         return "seconds"
@@ -150,7 +156,8 @@ class Trainer:
         """Mean loss in nats per held-out token, over the first `n_batches` batches or all."""
         T, val = model.config.context_length, self.dataset.val
         if n_batches is not None:
-            val = val[: n_batches * VALIDATION_BATCH * T + 1]
+            val = val[: n_batches * VALIDATION_BATCH * T + 1]  # the last one is only a target
+        # Windows do not overlap: the first tokens of each are predicted from little context.
         batches = sequential_windows(val, T, VALIDATION_BATCH, model.device)
         return evaluate_loss(model, batches, self.precision)[0]
 
@@ -171,12 +178,12 @@ class Trainer:
             top_k=50,
             generator=generator,
         )
-        return ids[:, len(start) :].cpu()
+        return ids[:, len(start) :].cpu()  # `generate` returns the prompt, too
 
     def sample(self, model: GPTModel) -> str:
         """The prompt and a continuation of 120 tokens."""
         tokenizer, prompt = self.dataset.tokenizer, self.config.prompt or ""
-        start = tokenizer.encode(prompt) if prompt else [tokenizer.eot_id]
+        start = tokenizer.encode(prompt) if prompt else [tokenizer.eot_id]  # as documents begin
         return prompt + tokenizer.decode(self.continue_text(model, start, 1, 120)[0].tolist())
 
     def memorisation(self, model: GPTModel) -> dict:
@@ -184,8 +191,9 @@ class Trainer:
         for comparison.
         """
         train, val, eot_id = self.dataset.train, self.dataset.val, self.dataset.tokenizer.eot_id
-        n_tokens = min(MEMORY_TOKENS, model.config.context_length - 1)
+        n_tokens = min(MEMORY_TOKENS, model.config.context_length - 1)  # the start takes one
         texts = self.continue_text(model, [eot_id], MEMORY_SAMPLES, n_tokens).numpy()
+        # Held-out text was not copied. Its share is how often 8-grams recur by themselves.
         held_out = val[: MEMORY_SAMPLES * MEMORY_TOKENS]
         return {
             "copied_8grams": ngram_overlap(texts, train),
@@ -194,10 +202,18 @@ class Trainer:
             ),
         }
 
+    def share_at(self, entry: dict) -> float:
+        """The share of the plan that was done when `entry` of the log was written."""
+        then = TrainState(step=entry["step"], seconds=entry["seconds"])
+        return then.share(self.steps, self.config.seconds)
+
     def report(self, state: TrainState) -> dict:
         """About ten times in a run: validation loss and a sample, for the log."""
-        reports = sum("val_loss" in entry for entry in state.log)
-        if state.share(self.steps, self.config.seconds) < reports / REPORTS:
+        # A report is due at the first log step, and whenever another tenth of the plan is done. The
+        # plan may have grown since the last one (--resume with a larger budget).
+        tenths = int(REPORTS * state.share(self.steps, self.config.seconds))
+        last = next((entry for entry in reversed(state.log) if "val_loss" in entry), None)
+        if last and tenths <= int(REPORTS * self.share_at(last)):
             return {}
         model = unsharded_copy(self.model)
         loss = self.validation_loss(model, n_batches=VALIDATION_BATCHES)
@@ -215,6 +231,8 @@ class Trainer:
         assert config.grad_accumulation and config.schedule
         board = None
         if is_rank_zero():
+            # After a crash the file may have entries later than the checkpoint. They are dropped:
+            # the resumed run writes them again.
             write_atomically(log_path, "".join(json.dumps(entry) + "\n" for entry in state.log))
             if config.tensorboard:
                 board = TensorBoardLog(self.folder / "tensorboard")
@@ -226,6 +244,8 @@ class Trainer:
             if board:
                 board.write(entry)
 
+        # Several processes would have to stop after the same step, so only a single one catches
+        # Ctrl-C. With several, `interrupted` is None.
         single = get_world_size() == 1
         with finish_step_on_ctrl_c() if single else contextlib.nullcontext() as interrupted:
             train(
@@ -257,8 +277,10 @@ class Trainer:
 
     def save(self, state: TrainState) -> None:
         """Replace the latest checkpoint, and the best one if this is better than all before."""
-        losses = [entry["val_loss"] for entry in state.log if "val_loss" in entry]
-        if losses and "val_loss" in state.log[-1] and losses[-1] == min(losses):
+        losses = {entry["step"]: entry["val_loss"] for entry in state.log if "val_loss" in entry}
+        # Only weights that were just validated can be the best. After Ctrl-C they have moved on.
+        if state.step in losses and losses[state.step] == min(losses.values()):
+            # for use, not for resuming: without the training state
             save_checkpoint(self.folder / "best", self.model, self.dataset.tokenizer)
         saved = training_state(self.optimizers, self.batches, state, asdict(self.config))
         save_checkpoint(self.checkpoint, self.model, self.dataset.tokenizer, saved)
@@ -271,15 +293,19 @@ class Trainer:
         return {
             "val_loss": loss,
             "val_bits_per_byte": self.bits_per_byte(loss),
-            "val_perplexity": math.exp(loss),
+            "val_perplexity": math.exp(loss),  # so many equally likely tokens would be as hard
+            # of the validations on the way: over VALIDATION_BATCHES batches, not all held-out text
             "best_val_loss": min(entry["val_loss"] for entry in state.log if "val_loss" in entry),
-            "train_loss": state.log[-1]["train_loss"],
+            "train_loss": state.log[-1]["train_loss"],  # weighted if the loss function is
             **self.memorisation(model),
             "steps": state.step,
             "tokens": state.tokens,
             "seconds": state.seconds,
             "ended_by": self.ended_by,
             "tokens_per_s": tokens_per_s,
+            # Model FLOPs utilisation (Chowdhery et al. 2022), here relative to the measured peak of
+            # matrix products. A step costs as much as three forward passes: backward is twice the
+            # work.
             "mfu": 3 * flops_per_token(self.model.config) * tokens_per_s / peak,
             "matmul_peak_gflops": peak / 1e9,
             "n_params": model.n_parameters(),

@@ -41,17 +41,21 @@ class TrainState:
 
     def share(self, steps: int | None, seconds: float | None, ahead: int = 0) -> float:
         """The share of the plan, in [0, 1], that is done after `ahead` more steps."""
+        # Nobody knows how long the next step takes, so `ahead` counts in a plan of steps only. The
+        # first step of a run that time alone limits is at progress 0, where a warm-up has rate 0.
         by_steps = (self.step + ahead) / steps if steps else 0.0
         by_time = self.seconds / seconds if seconds else 0.0
-        return min(1.0, max(by_steps, by_time))
+        return min(1.0, max(by_steps, by_time))  # the budget nearest its end decides
 
     def check(self) -> None:
         """ValueError if the loss or gradient of a step since the last log entry is infinite or
         NaN.
         """
+        # (n, 3) on the device -> three lists of n numbers, in a single transfer
         losses, _, norms = torch.stack(self.pending).T.tolist() if self.pending else ([], [], [])
         for i, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
             if not (math.isfinite(loss) and math.isfinite(norm)):
+                # the norms before the failure: did training diverge gradually or fail at once?
                 earlier = norms[:i] or [entry["grad_norm"] for entry in self.log[-1:]]
                 raise ValueError(
                     f"the {'gradient' if math.isfinite(loss) else 'loss'} of step"
@@ -68,15 +72,17 @@ class TrainState:
             "step": self.step,
             "tokens": self.tokens,
             "seconds": round(self.seconds, 3),
-            "train_loss": sum(losses) / sum(counts),
-            "grad_norm": sum(norms) / len(norms),
-            "clipped": self.clipped / self.step,
+            "train_loss": sum(losses) / sum(counts),  # a mean over tokens, not over steps
+            "grad_norm": sum(norms) / len(norms),  # before clipping
+            "clipped": self.clipped / self.step,  # share of all steps so far
         }
 
 
 def _likely_cause(earlier_norms: list[float]) -> str:
     if not earlier_norms:
         return "it was so from the first step, so look at the weights and the data"
+    # A healthy run's norms stay within an order of magnitude. At ten times their median, or above
+    # 100, the run had begun to diverge.
     if earlier_norms[-1] > 10 * statistics.median(earlier_norms) or earlier_norms[-1] > 100:
         return (
             f"the gradient norm had risen to {earlier_norms[-1]:.3g}, so the learning rate is too"
@@ -110,12 +116,13 @@ class TrainOptions:
 
 def _progress_bar(description: str) -> tqdm:
     layout = "{desc}: {n:3.0f}% |{bar:24}| {elapsed}<{remaining} {postfix}"
+    # disable=None hides the bar where the output is not a terminal
     return tqdm(total=100, unit="%", desc=description, disable=None, bar_format=layout)
 
 
 def _update_bar(bar: tqdm, share: float, state: TrainState) -> None:
     """Move the bar to the share of the plan that is done, with the latest loss and the speed."""
-    bar.update(round(100 * share, 1) - bar.n)
+    bar.update(round(100 * share, 1) - bar.n)  # tqdm takes increments
     bar.set_postfix_str(
         f"step {state.step:,}, loss {state.log[-1]['train_loss']:.3f}, "
         f"{state.tokens / state.seconds:,.0f} tokens/s"
@@ -139,11 +146,15 @@ def average_and_clip_grads(
     and return the norm of the means before clipping.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    # One norm over all parameters, so that clipping keeps the gradient's direction. With FSDP each
+    # process has the norm of its shards; `full_tensor` combines them.
     norm = full_tensor(nn.utils.get_total_norm(gradients)) / n_tokens
     factor = 1.0 / n_tokens
+    # Clipping is part of the factor, a tensor on the device, even where it is 1: an `if norm >
+    # max_norm` would make the CPU wait for the device in every step.
     if max_norm is not None:
         factor = factor * torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-    torch._foreach_mul_(gradients, factor)
+    torch._foreach_mul_(gradients, factor)  # in place: these tensors are the parameters' .grad
     return norm
 
 
@@ -165,17 +176,23 @@ def train_step(
     n_inputs = 0
     for _ in range(options.grad_accumulation):
         batch = next(batches)
+        # The forward pass alone runs under autocast; each operation's backward pass then uses the
+        # dtype that its forward pass had.
         with precision.autocast():
             loss, count = loss_fn(model, batch)
+        # `loss` is a sum over tokens, and backward adds to .grad. After the last micro-batch .grad
+        # is what one large batch would have given.
         loss.backward()
-        loss_sum = loss_sum + loss.detach().float()
+        loss_sum = loss_sum + loss.detach().float()  # detached: keeps no graph alive
         count_sum = count_sum + count.float()
         n_inputs += batch[0].numel()
+    # DDP and FSDP leave the mean over processes in .grad, where the sum is wanted. Dividing it by
+    # the mean of the counts instead of by their sum makes up for that exactly.
     loss_sum, count_sum = all_reduce_mean(torch.stack((loss_sum, count_sum)))
     norm = average_and_clip_grads(parameters, count_sum, options.max_norm)
     for optimizer in optimizers:
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)  # None frees the memory; zeros would keep it
     return torch.stack((loss_sum, count_sum, norm)), n_inputs
 
 
@@ -183,7 +200,7 @@ def _add_log_entry(state: TrainState, options: TrainOptions, extra: dict) -> dic
     """Add an entry about the pending steps to the log, with `extra` and what `options.evaluate`
     finds; returns these findings.
     """
-    state.check()
+    state.check()  # first: `summarize` clears the pending steps
     entry = state.summarize(options.max_norm) | extra
     findings = options.evaluate(state) if options.evaluate else {}
     state.log.append(entry | findings)
@@ -220,6 +237,7 @@ def train(
     state = state or TrainState()
     if precision.device.type == "cpu":
         disable_malloc_trim()
+    # without arguments, so that the monitor can take the same step between its measurements
     step = partial(train_step, model, batches, loss_fn, optimizers, precision, options)
     model.train()
     stopped, begun = False, (state.step, state.seconds)
@@ -228,26 +246,32 @@ def train(
             started = time.perf_counter()
             set_learning_rate(optimizers, options.schedule(state.share(steps, seconds, ahead=1)))
             layers: dict = {}
-            if options.monitor is not None and (state.step + 1) % options.log_every == 0:
+            # + 1, because the counter still stands at the step before this one
+            logging = (state.step + 1) % options.log_every == 0
+            if options.monitor is not None and logging:
                 sums, n_inputs, layers = options.monitor.measure(step)
             else:
                 sums, n_inputs = step()
-            state.pending.append(sums)
+            if logging:
+                sums[0].item()  # wait for the work queued on a GPU: the clock must not miss it
+            state.pending.append(sums)  # (3,), still on the device
             state.step += 1
             state.tokens += n_inputs * get_world_size()
             state.seconds += time.perf_counter() - started
             stopped = options.should_stop()
+            # The estimate waits for five steps: the first ones also allocate memory and may
+            # compile.
             if steps and state.step == begun[0] + 5:
                 seconds_per_step = (state.seconds - begun[1]) / 5
                 _announce(options.description, steps - state.step, seconds_per_step)
             share = state.share(steps, seconds)
-            if state.step % options.log_every == 0 or share >= 1:
+            if logging or share >= 1:
                 extra = {"lr": optimizers[0].param_groups[0]["lr"]} | layers
                 findings = _add_log_entry(state, options, extra)
                 _update_bar(bar, share, state)
-                if options.save and findings and not stopped:
+                if options.save and findings and not stopped:  # a stopped run is saved below
                     options.save(state)
         if options.save and stopped:
-            state.check()
+            state.check()  # steps since the last log entry have not been checked
             options.save(state)
     return state

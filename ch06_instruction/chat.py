@@ -53,6 +53,7 @@ def check_conversation(messages: Conversation) -> None:
             )
         if not isinstance(content, str) or not content.strip():
             raise ValueError(f"message {number}, from the {role}, is empty")
+        # after a system message, as after an answer, it is the user's turn
         expected = ("user",) if role in ("system", "assistant") else ("assistant",)
     if messages[-1]["role"] == "system":
         raise ValueError("the conversation has only a system message; add a user message")
@@ -71,6 +72,7 @@ def chat_tokenizer(tokenizer: BPETokenizer) -> BPETokenizer:
     new = [token for token in SPECIALS if token not in tokenizer.special_tokens]
     if not new and tokenizer.chat_template == TEMPLATE:
         return tokenizer
+    # ids from n_vocab on: existing tokens keep theirs, and with them their embeddings
     specials = tokenizer.special_tokens | {
         token: tokenizer.n_vocab + i for i, token in enumerate(new)
     }
@@ -97,8 +99,11 @@ def chat_model(model: GPTModel, n_vocab: int, context_length: int | None = None)
     )
     other = GPTModel(config)
     state = model.state_dict()
+    # With tied embeddings both names are one parameter; both get the same extra rows.
     for name in ("tok_emb.weight", "out_head.weight"):
         old = state[name]
+        # A random row could have the largest logit, and the model would write a token that it has
+        # never seen. The mean's logit is the mean of the logits, never above their maximum.
         extra = old.mean(dim=0).expand(config.vocab_size - len(old), -1)
         state[name] = torch.cat((old, extra))
     other.load_state_dict(state)
@@ -117,7 +122,7 @@ class EncodedChat:
 def encode_message(tokenizer: Tokenizer, message: Message) -> tuple[list[int], list[bool]]:
     """One message -> its ids and their assistant mask."""
     special = tokenizer.special_tokens
-    content = tokenizer.encode(message["content"])
+    content = tokenizer.encode(message["content"])  # text like <|end|> stays text
     learned = message["role"] == "assistant"
     ids = [special[f"<|{message['role']}|>"], *content, special[END]]
     # the role token is given, not predicted, even the assistant's
@@ -137,20 +142,22 @@ def encode_chat(
     parts = [encode_message(tokenizer, message) for message in messages]
     # <|endoftext|> takes one place, and the last token, which is only predicted, needs none
     room = float("inf") if context_length is None else context_length
-    first = int(messages[0]["role"] == "system")
+    first = int(messages[0]["role"] == "system")  # the oldest part that may go
     total = sum(len(ids) for ids, _ in parts)
     truncated = total > room
-    while total > room and len(parts) - first > 2:
+    while total > room and len(parts) - first > 2:  # the last exchange stays
+        # a user message together with its answer, so that the roles go on alternating
         total -= sum(len(ids) for ids, _ in parts[first : first + 2])
         del parts[first : first + 2]
     if total > room:
         ids, mask = parts[first]
-        excess = int(total - room)
-        if len(ids) - 2 <= excess:
+        excess = int(total - room)  # tokens to drop
+        if len(ids) - 2 <= excess:  # its content, without role and <|end|>
             raise ValueError(
                 f"the last exchange has {int(total)} tokens, {context_length} fit; shorten the"
                 " answer or the system message"
             )
+        # the role token stays, and the end of the message, where the question usually is
         parts[first] = ([ids[0], *ids[1 + excess :]], [mask[0], *mask[1 + excess :]])
     return EncodedChat(
         [tokenizer.eot_id, *(token for ids, _ in parts for token in ids)],
@@ -165,6 +172,7 @@ def prompt_ids(
     """A conversation that ends with the user -> ids up to and including <|assistant|>."""
     if not messages or messages[-1].get("role") != "user":
         raise ValueError("a prompt ends with a user message")
+    # one place for <|assistant|>
     room = None if context_length is None else context_length - 1
     return [*encode_chat(tokenizer, messages, room).ids, tokenizer.special_tokens["<|assistant|>"]]
 
@@ -182,5 +190,6 @@ def encode_response(
     Earlier messages of the assistant are part of the prompt here: only the response is learned.
     """
     ids = [*tokenizer.encode(response), tokenizer.special_tokens[END]]
+    # the prompt is cut, never the response
     room = None if context_length is None else context_length - len(ids)
     return with_response(prompt_ids(tokenizer, messages, room), ids)

@@ -39,10 +39,12 @@ def precompute_ref_log_probs(
     parts = []
     for first in range(0, len(pairs), batch_size):
         part = pairs[first : first + batch_size]
+        # Chosen and rejected responses go through the model in one batch of 2B rows: one forward
+        # pass, and one padded length T for both.
         chats = [pair.chosen for pair in part] + [pair.rejected for pair in part]
         with precision.autocast():
             log_probs = response_log_probs(model, *collate(chats, pad_id, precision.device))
-        parts.append(torch.stack(log_probs.chunk(2), dim=1))
+        parts.append(torch.stack(log_probs.chunk(2), dim=1))  # (B, 2)
     return torch.cat(parts)
 
 
@@ -56,20 +58,24 @@ def pair_batches(
     """Yield shuffled batches without end, on the device of `ref_log_probs` (n, 2)."""
     for rows in shuffled_groups([len(pair.chosen.ids) for pair in pairs], batch_size, generator):
         chats = [pairs[row].chosen for row in rows] + [pairs[row].rejected for row in rows]
+        # (B, 2) -> (2, B) -> (2B,): the chosen ones first, as in `chats`
         yield *collate(chats, pad_id, ref_log_probs.device), ref_log_probs[rows].T.flatten()
 
 
 def preference_loss(config: DPOConfig) -> Callable[[GPTModel, Batch], tuple[Tensor, Tensor]]:
     """A loss function for `train`: sum of losses and number of pairs."""
     function = PREFERENCE_LOSSES[config.loss]
+    # beta means another thing in each loss, so each has its own default
     options = {} if config.beta is None else {"beta": config.beta}
 
     def loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, ref_log_probs = batch
-        chosen, rejected = response_log_probs(model, inputs, targets).chunk(2)
-        lengths = (targets != IGNORE).sum(dim=1).chunk(2)
+        chosen, rejected = response_log_probs(model, inputs, targets).chunk(2)  # (B,) each
+        lengths = (targets != IGNORE).sum(dim=1).chunk(2)  # tokens, (B,) each
         pairs = PairLogProbs(chosen, rejected, *ref_log_probs.chunk(2), *lengths)
         losses = function(pairs, **options)
+        # `train` divides by the second, here a number of pairs: every pair weighs the same, however
+        # long its responses are
         return losses.sum(), losses.new_tensor(len(losses))
 
     return loss
@@ -103,6 +109,7 @@ def train_dpo(
         preference_loss(config),
         steps=steps,
         precision=precision,
+        # no weight decay: it would pull the matrices towards zero, away from the reference
         optimizers=make_optimizers(model, "adamw", config.lr, weight_decay=0.0),
         options=TrainOptions(
             log_every=max(1, steps // 20), schedule=SCHEDULES["wsd"](), description=config.loss

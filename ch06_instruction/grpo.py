@@ -33,7 +33,10 @@ def grpo_batches(
     rollouts: Iterator[Rollouts], config: GRPOConfig, generator: np.random.Generator
 ) -> Iterator[Batch]:
     """Yield the minibatches of each rollout."""
+    # `rollouts` samples only when this loop asks for the next one: after the updates on all
+    # minibatches of the one before, so from the policy as it is by then.
     for one in rollouts:
+        # (N, 1): one for all tokens of a response, computed before shuffling takes groups apart
         advantages = group_advantages(one.rewards, config.num_generations).unsqueeze(1)
         tensors = (one.inputs, one.targets, one.log_probs, one.ref_log_probs, advantages)
         for rows in minibatches(len(one.rewards), config, generator):
@@ -45,8 +48,10 @@ def grpo_loss(config: GRPOConfig) -> Callable[[GPTModel, Batch], tuple[Tensor, T
 
     def loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, old_log_probs, ref_log_probs, advantages = batch
-        mask = targets != IGNORE
+        mask = targets != IGNORE  # the sampled tokens, (B, T)
         log_probs = token_log_probs(model, inputs, targets)
+        # Until the first update on a rollout the policy is the one that sampled it, and the ratio
+        # is 1. Clipping matters from the second minibatch on.
         surrogate = clipped_surrogate(log_probs, old_log_probs, advantages, config.epsilon)
         losses = surrogate + config.beta * kl_estimate(log_probs, ref_log_probs)
         return losses[mask].sum(), mask.sum()
@@ -71,7 +76,7 @@ def train_grpo(
     log: list[dict] = []
     rollouts = rollout_steps(
         chat,
-        frozen_copy(chat.model),
+        frozen_copy(chat.model),  # before the first update
         prompts,
         reward_fn,
         config,
@@ -87,7 +92,7 @@ def train_grpo(
         precision=chat.precision,
         optimizers=make_optimizers(chat.model, "adamw", config.lr, weight_decay=0.0),
         options=TrainOptions(
-            log_every=config.num_iterations * config.num_minibatches,
+            log_every=config.num_iterations * config.num_minibatches,  # once per rollout
             description="grpo",
             schedule=SCHEDULES["wsd"](),
         ),

@@ -44,8 +44,10 @@ class ActorCritic(nn.Module):
 
 def token_rewards(rollouts: Rollouts, beta: float) -> Tensor:
     """(N, T) rewards: the KL penalty of each token, and the response's reward at its last token."""
-    rewards = -beta * (rollouts.log_probs - rollouts.ref_log_probs)
-    last = rollouts.mask.long().cumsum(dim=1).argmax(dim=1)
+    rewards = -beta * (rollouts.log_probs - rollouts.ref_log_probs)  # (N, T)
+    # The cumulative sum stops growing at the last response token; argmax returns the first of equal
+    # maxima.
+    last = rollouts.mask.long().cumsum(dim=1).argmax(dim=1)  # (N,)
     rewards[torch.arange(len(rewards)), last] += rollouts.rewards
     return torch.where(rollouts.mask, rewards, 0.0)
 
@@ -58,12 +60,17 @@ def ppo_batches(
     generator: np.random.Generator,
 ) -> Iterator[Batch]:
     """Yield the minibatches of each rollout, with the critic's values as they were before it."""
+    # `rollouts` samples only when this loop asks for the next one: after the updates on all
+    # minibatches of the one before, so from the policy as it is by then.
     for one in rollouts:
         with torch.no_grad(), precision.autocast():
+            # At position t the critic has read the prompt and y_<t. Its value is what it expects
+            # before y_t is chosen.
             values = torch.where(one.mask, critic(one.inputs), 0.0)
         advantages, returns = generalized_advantages(
             token_rewards(one, config.beta), values, one.mask, lam=config.gae_lambda
         )
+        # over the whole rollout, before it is divided; the returns keep the scale of the rewards
         advantages = whiten(advantages, one.mask)
         tensors = (one.inputs, one.targets, one.log_probs, advantages, values, returns)
         for rows in minibatches(len(one.rewards), config, generator):
@@ -75,10 +82,11 @@ def ppo_loss(config: PPOConfig) -> Callable[[ActorCritic, Batch], tuple[Tensor, 
 
     def loss(model: ActorCritic, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs, targets, old_log_probs, advantages, old_values, returns = batch
-        mask = targets != IGNORE
+        mask = targets != IGNORE  # the sampled tokens, (B, T)
         log_probs = token_log_probs(model.policy, inputs, targets)
         surrogate = clipped_surrogate(log_probs, old_log_probs, advantages, config.epsilon)
         values = value_loss(model.critic(inputs), old_values, returns, config.epsilon)
+        # Policy and critic share no parameter, so each loss has a gradient for one of them alone.
         return (surrogate + values)[mask].sum(), mask.sum()
 
     return loss
@@ -98,6 +106,7 @@ def train_ppo(
     `accuracy_fn`, a second reward function, is logged for each rollout but not learned from.
     """
     set_trainable(chat.model, config.trainable)
+    # after `set_trainable`: the critic's copy freezes the same parameters; its new head learns
     model = ActorCritic(chat.model).to(chat.precision.device)
     log: list[dict] = []
     rollouts = rollout_steps(
@@ -121,7 +130,7 @@ def train_ppo(
             *make_optimizers(model.critic, "adamw", config.critic_lr, weight_decay=0.0),
         ],
         options=TrainOptions(
-            log_every=config.num_iterations * config.num_minibatches,
+            log_every=config.num_iterations * config.num_minibatches,  # once per rollout
             description="ppo",
             schedule=SCHEDULES["wsd"](),
         ),

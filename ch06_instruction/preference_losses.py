@@ -52,6 +52,8 @@ class PairLogProbs:
 
 def dpo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
     """(B,) losses; log 2 when the policy equals the reference."""
+    # logsigmoid, because sigmoid rounds to 0 where the margin is very negative, and its log would
+    # be infinite. The gradient shrinks with a growing margin but never becomes 0.
     return -F.logsigmoid(beta * pairs.margin)
 
 
@@ -62,6 +64,8 @@ def ipo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
     """
     chosen = pairs.chosen_logratios / pairs.chosen_lengths
     rejected = pairs.rejected_logratios / pairs.rejected_lengths
+    # A smaller beta asks for a larger margin. Beyond it the loss rises again, which keeps the
+    # policy near the reference.
     return (chosen - rejected - 1 / (2 * beta)) ** 2
 
 
@@ -69,12 +73,15 @@ def simpo(pairs: PairLogProbs, beta: float = 2.0, gamma: float = 1.0) -> Tensor:
     """(B,) losses without a reference; gamma is the margin to reach."""
     chosen = pairs.chosen_logps / pairs.chosen_lengths
     rejected = pairs.rejected_logps / pairs.rejected_lengths
+    # Means over tokens, or else a longer response would lose by its length alone: every token adds
+    # a negative log-probability.
     return -F.logsigmoid(beta * (chosen - rejected) - gamma)
 
 
 def log_odds(log_p: Tensor) -> Tensor:
     """log(p / (1 - p)), with p kept just below 1, where the gradient would be infinite."""
     log_p = log_p.clamp(max=-1e-7)
+    # log(1 - p) as log(-expm1(log p)), because 1 - exp(log p) loses its digits where p is near 1
     return log_p - torch.log(-torch.expm1(log_p))
 
 
@@ -82,6 +89,8 @@ def orpo(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
     """(B,) losses without a reference: SFT on the chosen response plus an odds-ratio term."""
     chosen = pairs.chosen_logps / pairs.chosen_lengths
     rejected = pairs.rejected_logps / pairs.rejected_lengths
+    # exp(chosen) is the geometric mean of the tokens' probabilities, so that odds of long and short
+    # responses can be compared.
     return -chosen - beta * F.logsigmoid(log_odds(chosen) - log_odds(rejected))
 
 
@@ -93,10 +102,12 @@ def kto(pairs: PairLogProbs, beta: float = 0.1) -> Tensor:
     another forward pass.
     """
     logratios = torch.cat((pairs.chosen_logratios, pairs.rejected_logratios))
+    # A KL divergence is never negative, but its estimate can be. It is the point of reference, not
+    # something to learn, hence detached.
     kl = logratios.mean().clamp(min=0).detach()
     chosen = 1 - torch.sigmoid(beta * (pairs.chosen_logratios - kl))
     rejected = 1 - torch.sigmoid(beta * (kl - pairs.rejected_logratios))
-    return (chosen + rejected) / 2
+    return (chosen + rejected) / 2  # (B,)
 
 
 PREFERENCE_LOSSES: dict[str, Callable[..., Tensor]] = {

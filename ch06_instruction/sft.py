@@ -25,7 +25,10 @@ from ch06_instruction.log_probs import target_logits
 
 def response_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
     """A loss function for `train`: sum of losses and number of learned tokens."""
+    # (n, V), (n,): only the n targets that are learned
     logits, ids = target_logits(model, *batch)
+    # A sum, which `train` divides by the number of learned tokens of the whole step: a token weighs
+    # the same in short and in long answers.
     return F.cross_entropy(logits, ids, reduction="sum"), torch.tensor(
         len(ids), device=logits.device
     )
@@ -53,7 +56,9 @@ def mean_response_loss(
 def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
     """Put adapters on the matrices of the blocks; only they and the embeddings learn."""
     replace_linear_with_lora(model.trf_blocks, rank, alpha)
+    # New adapters are on the CPU. Freeze everything, then let adapters and embeddings learn.
     model.to(model.device).requires_grad_(False)
+    # a tied output head has no entry of its own; it learns as tok_emb.weight
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(".lora." in name or name in ("tok_emb.weight", "out_head.weight"))
 
@@ -78,14 +83,16 @@ def train_sft(
 
     LoRA's adapters are merged at the end: the model has the layers that it had before.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # for the adapters' A and for dropout
     if config.lora_rank:
         add_lora(model, config.lora_rank, config.lora_alpha)
+    # `epochs` may be a fraction, because batches come without end
     steps = max(1, round(config.epochs * len(chats) / config.batch_size))
     generator = np.random.default_rng(seed)
 
     def evaluate(progress: TrainState) -> dict:
         loss = mean_response_loss(model, validation, pad_id, precision)
+        # `mean_response_loss` leaves it in eval mode
         model.train()
         return {"val_loss": loss}
 
@@ -96,9 +103,11 @@ def train_sft(
         ),
         response_loss,
         steps=steps,
+        # made after `add_lora`, so that they find the adapters
         optimizers=sft_optimizers(model, config, precision.dtype),
         precision=precision,
         options=TrainOptions(
+            # `evaluate` runs at each log step
             log_every=max(1, steps // 10),
             evaluate=evaluate,
             schedule=SCHEDULES["wsd"](),
@@ -107,5 +116,6 @@ def train_sft(
     )
     if config.lora_rank:
         merge_lora(model)
+        # `add_lora` froze everything but the embeddings
         model.requires_grad_(True)
     return progress

@@ -194,6 +194,39 @@ def test_tiktoken_offline_is_one_clear_error(monkeypatch, tmp_path):
         BPETokenizer.from_tiktoken("gpt2")
 
 
+def test_special_ids_between_the_others(monkeypatch):
+    """Oracle: tiktoken, for an encoding whose special tokens come first and in the middle."""
+    import tiktoken
+
+    words = [bytes([b]) for b in range(256)] + [b"ab", b"abc", b"cd"]
+    ranks = {token: i + 1 + (i > 256) for i, token in enumerate(words)}
+    special = {"<|endoftext|>": 0, "<|mid|>": 258}
+    encoding = tiktoken.Encoding(
+        "gapped", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
+    )
+    monkeypatch.setattr(tiktoken, "get_encoding", lambda name: encoding)
+    tokenizer = BPETokenizer.from_tiktoken("gapped")
+    for text in ("abc", "abcd ab<|mid|>cd", "<|endoftext|>é"):
+        expected = encoding.encode(text, allowed_special="all")
+        assert tokenizer.encode(text, allowed_special="all") == expected
+        assert tokenizer.encode_reference(text, set(special)) == expected
+        assert tokenizer.decode(expected) == text
+
+
+def test_the_longest_special_token_wins(tmp_path):
+    """Oracle: Hugging Face's tokenizers, where one special token begins another."""
+    from tokenizers import Tokenizer
+
+    specials = ("<|endoftext|>", "<|a|>", "<|a|>b", "<|a|>bc")
+    tokenizer = BPETokenizer.train("a bc", 256 + len(specials), special_tokens=specials)
+    tokenizer.save(tmp_path)
+    theirs = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    for text in ("<|a|>", "<|a|>b", "x<|a|>bcd", "<|a|>bb<|a|>bc"):
+        ids = tokenizer.encode(text, allowed_special="all")
+        assert ids == theirs.encode(text).ids
+        assert tokenizer.encode_reference(text, set(specials)) == ids
+
+
 def test_vocabulary_sizes_are_exact_and_their_limits_are_told():
     """Oracle: the size that the message names works, one more does not."""
     text = "abcd abcd ab"
@@ -223,6 +256,14 @@ def test_special_tokens_are_never_merged_nor_smuggled_in():
     assert tokenizer.encode_reference("a<|user|>", {"<|user|>"}) == tokenizer.encode(
         "a<|user|>", {"<|user|>"}
     )
+
+
+def test_the_books_tokenizer_can_be_trained_and_loaded(tmp_path):
+    trained = SimpleTokenizerV2.train("to be, or not to be")
+    trained.save(tmp_path)
+    for tokenizer in (trained, SimpleTokenizerV2.load(tmp_path)):
+        assert tokenizer.decode(tokenizer.encode("not to be")) == "not to be"
+        assert tokenizer.encode("<|endoftext|>") == [tokenizer.eot_id]
 
 
 @pytest.mark.parametrize("kind", [CharTokenizer, WordTokenizer])

@@ -276,6 +276,20 @@ def test_filters_equal_transformers(seed, top_k, top_p, min_p, penalty, temperat
     torch.testing.assert_close(sampler.filter(logits), processors(seen, logits))
 
 
+def test_ties_at_the_kth_logit_are_cut_alike_in_every_batch():
+    """All tokens that tie with the k-th stay, whatever the other rows ask for (oracle: the
+    definition).
+    """
+    logits = torch.tensor([[1.0, 1.0, 0.0, -1.0], [1.0, 0.0, 0.0, 0.0]])
+    for k in (1, 2, 3):
+        kept = logits >= logits.sort(descending=True).values[:, k - 1 : k]
+        for other in (1, 2, 4, None):
+            params = [SamplingParams(temperature=1.0, top_k=n) for n in (k, k, other)]
+            batch = torch.cat((logits, torch.zeros(1, 4)))
+            found = Sampler(params, [[0]] * 3, 4).filter(batch)[:2].isfinite()
+            assert torch.equal(found, kept)
+
+
 OPTIONS = st.builds(
     lambda temperature, filters, **rest: SamplingParams(
         temperature=temperature, **(filters if temperature else {}), **rest

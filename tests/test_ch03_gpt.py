@@ -387,6 +387,19 @@ def test_convolution_starts_with_a_distinct_sign_code_for_each_offset():
     assert torch.equal(again.trf_blocks[1].conv.weight, weights[1])
 
 
+@pytest.mark.parametrize("position", ["learned", "rope"])
+def test_no_row_of_a_cache_outgrows_the_context(position):
+    """Also where the cache has room for more; padding is no token."""
+    config = replace(TINY, position=position)
+    model = GPTModel(config).eval()
+    cache = KVCache(2, config.n_layers, config.kv_heads, 30, config.head_dim)
+    ids = torch.zeros(2, 16, dtype=torch.long)
+    model.hidden_states(ids, cache, counts=[15, 10])
+    model.hidden_states(ids[:, :1], cache, counts=[1, 0])
+    with pytest.raises(ValueError, match="17 tokens exceed the context length 16"):
+        model.hidden_states(ids[:, :1], cache, counts=[1, 1])
+
+
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="gpt2-124m"):
         preset_config("gpt5")

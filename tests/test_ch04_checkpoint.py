@@ -4,6 +4,7 @@ oracle (more of it in test_hf_folders.py).
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,18 +14,23 @@ from safetensors.torch import load_file, save_file
 from ch01_text import CharTokenizer, RandomWindows
 from ch03_gpt import GPTConfig, GPTModel
 from ch04_pretraining import (
+    PretrainConfig,
     TrainOptions,
+    TrainState,
+    fill_in,
     find_checkpoint,
     from_pretrained,
     load_checkpoint,
     load_weights_into_gpt,
     make_optimizers,
     next_token_loss,
+    pretrain,
     save_checkpoint,
     save_pretrained,
     train,
 )
 from ch04_pretraining.checkpoint import read_training_state, restore_training_state, training_state
+from ch04_pretraining.trainer import Trainer
 
 TOKENIZER = CharTokenizer.train("abcdefghij ")
 TINY = GPTConfig(
@@ -190,6 +196,38 @@ def test_resumed_equals_uninterrupted_bit_for_bit(tmp_path, cut):
     assert all(torch.equal(a, b) for a, b in pairs)
     exact = [{k: v for k, v in entry.items() if k != "seconds"} for entry in whole.log]
     assert [{k: v for k, v in entry.items() if k != "seconds"} for entry in resumed.log] == exact
+
+
+def test_a_longer_plan_goes_on_reporting_and_saving(tmp_path):
+    """Resumed with a larger budget, a run validates in every tenth of the new plan, and the model
+    on disk is the one that the metrics describe.
+    """
+    text = tmp_path / "text.txt"
+    text.write_text("It is a truth universally acknowledged. " * 300, encoding="utf-8")
+    for steps in (120, 300):
+        settings = PretrainConfig(data=str(text), tokenizer="char", preset="tiny", steps=steps)
+        metrics = pretrain(fill_in(settings), run=tmp_path, device="cpu", resume=steps > 120)
+        assert read_training_state(tmp_path / "ch04_pretraining/checkpoint")["progress"]["step"] == steps
+    log = (tmp_path / "ch04_pretraining/log.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in log]
+    steps = [entry["step"] for entry in entries if "val_loss" in entry]
+    assert {10 * step // 300 for step in steps if step > 120} == set(range(5, 11))
+    assert metrics["best_val_loss"] == min(e["val_loss"] for e in entries if "val_loss" in e)
+
+
+def test_only_validated_weights_become_the_best(tmp_path):
+    """Ctrl-C a few steps past the best validation saves the run, but leaves `best` as it was."""
+    trainer = Trainer.__new__(Trainer)  # `save` needs no more than this
+    trainer.folder, trainer.dataset = tmp_path, SimpleNamespace(tokenizer=TOKENIZER)
+    trainer.model, trainer.optimizers, trainer.batches = begin()
+    trainer.config = PretrainConfig()
+    for step, expected in ((10, 1.0), (13, 1.0), (20, 2.0)):
+        torch.nn.init.constant_(trainer.model.tok_emb.weight, {10: 1.0, 13: 3.0, 20: 2.0}[step])
+        log = [{"step": 10, "val_loss": 2.0}, {"step": 20, "val_loss": 1.0}][: step // 10]
+        trainer.save(TrainState(step=step, log=log))
+        best, latest = (load_checkpoint(tmp_path / name)[0] for name in ("best", "checkpoint"))
+        assert (best.tok_emb.weight == expected).all()
+        assert torch.equal(latest.tok_emb.weight, trainer.model.tok_emb.weight)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@ measurement is lost.
 """
 
 import importlib.util
+import itertools
 import json
 import os
 import re
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 from ch03_gpt import GPTConfig, GPTModel
-from ch07_practice.benchmarks import bench_command, benchmark_runner, training_bench
+from ch04_pretraining.training import next_token_loss, train_step
+from ch07_practice.benchmarks import bench_command, benchmark_runner, step_profile, training_bench
 from ch07_practice.benchmarks.bench_command import bench
 from ch07_practice.benchmarks.machine import describe_machine, instruction_set
 from ch07_practice.benchmarks.nano_gpt import nano_gpt
@@ -300,3 +302,25 @@ def test_ctrl_c_keeps_the_results_so_far(tmp_path):
     found = json.loads(path.read_text(encoding="utf-8"))
     assert not found["finished"]
     assert [row["candidate"] for row in found["train"]][:1] == ["ours"]
+
+
+def test_the_parts_of_a_step_are_a_training_step():
+    """Oracle: chapter 4's `train_step` on the same batch."""
+    step, twin = (step_profile.Step.of("tiny", 4, CPU) for _ in range(2))
+    twin_batches = itertools.repeat((twin.ids, twin.targets))
+    for _ in range(3):
+        for part in step.parts().values():
+            part()
+        train_step(twin.model, twin_batches, next_token_loss, twin.optimizers, twin.precision)
+    ours, theirs = step.model.state_dict(), twin.model.state_dict()
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_shares_of_a_step_add_up(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(step_profile, "BATCH_SIZES", {"tiny": 4})
+    result = bench("step", quick=True, run=tmp_path, device="cpu")
+    (row,) = result["step"]
+    shares = [float(value.rstrip("%")) for name, value in row.items() if str(value).endswith("%")]
+    assert len(shares) == 6 and abs(sum(shares) - 100) <= 3  # each is rounded
+    assert row["tokens/s"] > 0 and "Muon" in capsys.readouterr().out

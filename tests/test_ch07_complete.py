@@ -25,6 +25,8 @@ from ch07_practice.benchmarks.decoding_bench import (
 )
 from ch07_practice.benchmarks.decoding_candidates import available_candidates
 from ch07_practice.benchmarks.reference_models import ctranslate2_generator
+from ch07_practice.decoding import completion
+from ch07_practice.decoding.completion import CompletionConfig
 
 ROOT = Path(__file__).parent.parent
 
@@ -51,15 +53,15 @@ def complete(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_a_text_is_continued_the_same_way_for_the_same_seed(run_folder):
-    outputs = [
-        complete(run_folder, "Once upon", "--max-new-tokens", "20", "--seed", seed)
-        for seed in "112"
-    ]
-    assert all(result.returncode == 0 for result in outputs), outputs[0].stderr
-    assert outputs[0].stdout == outputs[1].stdout != outputs[2].stdout
-    assert outputs[0].stdout.startswith(b"Once upon")
-    assert re.search(rb"\(20 tokens, [\d,]+ tokens/s\)", outputs[0].stderr)
+def test_a_text_is_continued_the_same_way_for_the_same_seed(run_folder, capsys):
+    outputs = []
+    for seed in (1, 1, 2):
+        config = CompletionConfig(max_new_tokens=20, seed=seed)
+        completion.complete("Once upon", config, run=run_folder, device="cpu")
+        outputs.append(capsys.readouterr())
+    assert outputs[0].out == outputs[1].out != outputs[2].out
+    assert outputs[0].out.startswith("Once upon")
+    assert re.search(r"\(20 tokens, [\d,]+ tokens/s\)", outputs[0].err)
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def test_greedy_text_is_exactly_the_models(prompt, new, num_speculative_tokens, 
 
 @pytest.mark.parametrize(
     "kind",
-    ["lookup", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("draft", "close draft"))],
+    [pytest.param(kind, marks=pytest.mark.slow) for kind in ("lookup", "draft", "close draft")],
 )
 @pytest.mark.parametrize(
     "options", [dict(temperature=1.0), dict(temperature=0.7, top_k=4, top_p=0.95)]

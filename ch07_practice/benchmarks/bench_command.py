@@ -13,7 +13,7 @@ import torch
 from ch01_text.run import chapter_folder, write_atomically
 from ch03_gpt import pick_device, pick_precision
 from ch04_pretraining import ensure_pretrained
-from ch07_practice.benchmarks import decoding_bench, gpu_bench, training_bench
+from ch07_practice.benchmarks import decoding_bench, gpu_bench, step_profile, training_bench
 from ch07_practice.benchmarks.benchmark_runner import Rows
 from ch07_practice.benchmarks.machine import describe_machine
 from ch07_practice.benchmarks.quantization_table import quantization_table
@@ -75,6 +75,9 @@ def run_bench(
     if name == "quantization":
         smaller = (QUICK_QUESTIONS, QUICK_TOKENS) if quick else ()
         return quantization_table(ensure_pretrained(run), save, *smaller)
+    if name == "step":
+        n_steps = step_profile.QUICK_STEPS if quick else step_profile.STEPS
+        return step_profile.step_profile(device, n_steps, save)
     if name == "gpu":
         return gpu_bench.run_parts(gpu_bench.parts(device), device, save)
     if name == "train":
@@ -90,7 +93,7 @@ def run_bench(
 
 
 def bench(
-    bench: Literal["train", "decode", "quantization", "gpu"] = "train",
+    bench: Literal["train", "step", "decode", "quantization", "gpu"] = "train",
     size: str | None = None,
     seconds: float = 3.0,
     quick: bool = False,
@@ -106,15 +109,17 @@ def bench(
     install --no-deps llms-from-scratch.
 
     Args:
-        bench: train: tokens per second of training. decode: tokens per second of decoding 1, 8 and
-            32 prompts. quantization: size, perplexity, right answers and speed of the run's model
-            in fewer bits. gpu: on a data-centre GPU, the training speed of GPT-2 124M and the time
-            to nanoGPT's loss on characters.
+        bench: train: tokens per second of training. step: where the time of a training step goes,
+            for every laptop preset. decode: tokens per second of decoding 1, 8 and 32 prompts.
+            quantization: size, perplexity, right answers and speed of the run's model in fewer
+            bits. gpu: on a data-centre GPU, the training speed of GPT-2 124M and the time to
+            nanoGPT's loss on characters.
         size: Measure only this shape. For training 4x128, 6x384-b8, 6x384-b32, 12x768, on a GPU
             also gpt2-124m; for decoding 12m, 124m; by default all.
         seconds: Length of each of the three training measurements of a candidate.
         quick: Measure only the smallest shape (or the one of --size), once, with a shorter warm-up
-            or shorter outputs; for quantization, use a fifth of the text and the questions.
+            or shorter outputs; for step, fewer steps; for quantization, a fifth of the text and
+            the questions.
         run: Folder of the run; results go to RUN/ch07_practice, after every measurement.
         seed: Accepted as in every chapter; weights and texts are the same in each run.
         device: Where to compute; auto prefers a GPU.
