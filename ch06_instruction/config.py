@@ -6,8 +6,6 @@ from typing import Literal
 from ch01_text.run import check_positive
 from ch06_instruction.preference_losses import PREFERENCE_LOSSES
 
-LORA_LR, FULL_LR = 3e-3, 9e-4  # an adapter starts at zero and needs larger steps
-
 
 @dataclass(frozen=True)
 class SFTConfig:
@@ -16,9 +14,9 @@ class SFTConfig:
     # Passes over the conversations.
     epochs: float = 1.0
     # Conversations per update.
-    batch_size: int = 16
-    # Peak learning rate of AdamW; by default 9e-4, or 3e-3 with LoRA.
-    lr: float | None = None
+    batch_size: int = 8
+    # Peak learning rate of AdamW.
+    lr: float = 3e-3
     # Rank of LoRA adapters, merged into the weights before saving; 0 trains all weights.
     lora_rank: int = 0
 
@@ -26,8 +24,9 @@ class SFTConfig:
 
     # Adapters are scaled by this over their rank.
     lora_alpha: float = 32.0
-    # muon trains the matrices of the blocks with Muon, all else with AdamW; without LoRA only.
-    optimizer: Literal["adamw", "muon"] = "adamw"
+    # muon trains the matrices of the blocks with Muon, all else with AdamW; by default muon, or
+    # adamw with LoRA.
+    optimizer: Literal["adamw", "muon"] | None = None
     # Peak learning rate of Muon.
     muon_lr: float = 1e-2
     # Decoupled weight decay of the matrices.
@@ -43,10 +42,9 @@ class SFTConfig:
             raise ValueError("LoRA adapters are trained with adamw; choose it, or --lora-rank 0")
 
     @property
-    def peak_lr(self) -> float:
-        """`lr`, or the default for what is trained."""
-        default = LORA_LR if self.lora_rank else FULL_LR
-        return default if self.lr is None else self.lr
+    def chosen_optimizer(self) -> str:
+        """`optimizer`, or the default for what is trained."""
+        return self.optimizer or ("adamw" if self.lora_rank else "muon")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
 def sft_optimizers(model: GPTModel, config: SFTConfig, dtype: torch.dtype) -> list[Optimizer]:
     """The optimizers that a recipe asks for."""
     return make_optimizers(
-        model, config.optimizer, config.peak_lr, config.muon_lr, config.weight_decay, dtype
+        model, config.chosen_optimizer, config.lr, config.muon_lr, config.weight_decay, dtype
     )
 
 

@@ -68,9 +68,8 @@ class Step:
 
     def parts(self) -> dict[str, Callable[[], object]]:
         """The parts of a step by name, in their order."""
-        return {"forward and backward": self.gradients, "clipping": self.clip} | {
-            type(optimizer).__name__: optimizer.step for optimizer in self.optimizers
-        }
+        updates = {type(optimizer).__name__: optimizer.step for optimizer in self.optimizers}
+        return {"forward and backward": self.gradients, "clipping": self.clip, **updates}
 
 
 def time_parts(step: Step, n_steps: int) -> dict[str, float]:
