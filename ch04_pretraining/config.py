@@ -60,7 +60,7 @@ class PretrainConfig:
     grad_accumulation: int | None = None
     # Number format of matrix products; auto takes bfloat16 where the device is good at it.
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    # Compile the blocks with torch.compile; on two CPU cores it gained next to nothing (speed.md).
+    # Compile the blocks with torch.compile; on two CPU cores it gained next to nothing.
     compile: bool = False
     # How the processes that torchrun started share the work: ddp (each has a whole model) or fsdp
     # (each has a part of it).
@@ -99,7 +99,7 @@ class PretrainConfig:
                 )
 
 
-# The rates and shapes were chosen by the ablations in speed.md.
+# The rates and shapes were chosen by short runs that changed one setting at a time.
 _ANY_TEXT = PretrainConfig(
     tokenizer="bpe",
     preset="small",

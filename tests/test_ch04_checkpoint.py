@@ -207,7 +207,10 @@ def test_a_longer_plan_goes_on_reporting_and_saving(tmp_path):
     for steps in (120, 300):
         settings = PretrainConfig(data=str(text), tokenizer="char", preset="tiny", steps=steps)
         metrics = pretrain(fill_in(settings), run=tmp_path, device="cpu", resume=steps > 120)
-        assert read_training_state(tmp_path / "ch04_pretraining/checkpoint")["progress"]["step"] == steps
+        assert (
+            read_training_state(tmp_path / "ch04_pretraining/checkpoint")["progress"]["step"]
+            == steps
+        )
     log = (tmp_path / "ch04_pretraining/log.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in log]
     steps = [entry["step"] for entry in entries if "val_loss" in entry]
