@@ -5,13 +5,13 @@ EXTRA := pip install --quiet --disable-pip-version-check --constraint constraint
 
 # What `make run` trains on: tokens of plays, tokens of stories, labelled stories, conversations.
 PLAYS := 120_000
-STORIES := 2_500_000
+STORIES := 2_100_000
 ROWS := 1500
 CONVERSATIONS := 3000
 COST := all of the training; QUICK=1 does a quarter of it
 ifdef QUICK
 PLAYS := 30_000
-STORIES := 625_000
+STORIES := 525_000
 ROWS := 400
 CONVERSATIONS := 750
 COST := QUICK: a quarter of the training, so the models answer markedly fewer questions

@@ -123,7 +123,7 @@ PRESETS: dict[str, GPTConfig] = {
         vocab_size=600,
         context_length=256,
         emb_dim=128,
-        n_heads=2,
+        n_heads=8,
         n_layers=3,
         conv_kernel=7,
     ),

@@ -124,7 +124,7 @@ _CHARACTERS = replace(
 
 RECIPES: dict[str, PretrainConfig] = {
     "storyworld": replace(
-        _ANY_TEXT, data="storyworld", preset="story", tokens=2_500_000, lr=5e-3, muon_lr=1.5e-2
+        _ANY_TEXT, data="storyworld", preset="story", tokens=2_100_000, lr=5e-3, muon_lr=1.5e-2
     ),
     "shakespeare": replace(_ANY_TEXT, data="shakespeare", prompt="ROMEO:\n"),
     "chars-500k": replace(_CHARACTERS, preset="chars-3x128"),
