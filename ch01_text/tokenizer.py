@@ -70,7 +70,7 @@ def split_at_specials(text: str, specials: Collection[str]) -> list[str]:
     """
     if not specials:
         return [text]
-    # re takes the first alternative that fits, so a longer token must stand before its beginning
+    # re takes the first alternative that fits, so a token must stand before any of its prefixes
     longest_first = sorted(specials, key=lambda token: (-len(token), token))
     # the parentheses make re.split return the special tokens, too
     pattern = "(" + "|".join(map(re.escape, longest_first)) + ")"
@@ -226,11 +226,12 @@ class VocabularyTokenizer:
 
     def encode(self, text: str, allowed_special: Collection[str] | str = frozenset()) -> list[int]:
         """Text -> ids. Unknown pieces become `<|unk|>`; no text raises an error."""
-        allowed = set(self.special_tokens) if allowed_special == "all" else set(allowed_special)
+        special = set(self.special_tokens)
+        allowed = special if allowed_special == "all" else special & set(allowed_special)
         unknown = self.ids[UNKNOWN]
         ids = []
         # a special token that is not allowed is not cut out, and goes through `split` like any word
-        for piece in split_at_specials(text, allowed & set(self.special_tokens)):
+        for piece in split_at_specials(text, allowed):
             if piece in allowed:
                 ids.append(self.ids[piece])
             else:
@@ -361,8 +362,10 @@ class SimpleTokenizerV2(WordTokenizer):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """`WordTokenizer.load`."""
-        return cls(WordTokenizer.load(folder).ids)
+        """Read what `save` wrote, with the same ids, also where they have gaps."""
+        saved, _ = read_tokenizer_files(folder)
+        check_kind(saved, folder, cls.kind)
+        return cls(saved["model"]["vocab"])
 
-    def encode(self, text: str) -> list[int]:  # type: ignore[override]  # as in the book
-        return super().encode(text, allowed_special="all")
+    def encode(self, text: str, allowed_special: Collection[str] | str = "all") -> list[int]:
+        return super().encode(text, allowed_special)

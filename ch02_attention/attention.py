@@ -1,8 +1,9 @@
 """Multi-head causal self-attention (Vaswani et al. 2017), fast: one projection for queries, keys
-and values, PyTorch's fused kernel for the rest. `attention_reference` spells the formula out.
+and values, PyTorch's fused kernel for the rest, or `cpu_attention.py`'s where that is faster.
+`attention_reference` spells the formula out.
 
-Switches: grouped-query heads (Ainslie et al. 2023), RoPE, QK-norm, sliding window (Beltagy et al.
-2020), cache.
+Options: grouped-query heads (Ainslie et al. 2023), RoPE, QK-norm, sliding window (Beltagy et al.
+2020). `forward` also takes a cache.
 """
 
 import math
@@ -20,8 +21,8 @@ from ch02_attention.rope import apply_rope, rope_table
 def attention_reference(
     queries: Tensor, keys: Tensor, values: Tensor, causal: bool = True, window: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """softmax(Q K^T / sqrt(D)) V: (..., T, D), (..., S, D) twice -> context (..., T, D), weights
-    (..., T, S).
+    """softmax(Q K^T / sqrt(D)) V: queries (..., T, D), keys and values (..., S, D) -> context
+    (..., T, D), weights (..., T, S).
     """
     scores = queries @ keys.transpose(-2, -1) / math.sqrt(queries.shape[-1])  # (..., T, S)
     if causal:

@@ -1,8 +1,9 @@
 """The key/value cache: keys and values of earlier tokens, kept so that they are computed once.
 
-Every row of the batch is a text of its own length. Rows are padded on the right: what padding
-writes lies beyond the row's end, where no token attends and the next tokens overwrite it. With a
-sliding window the slots form a ring, so that memory stays bounded however long the text gets.
+Every row of the batch is a text of its own length. Rows are padded on the right. Where all rows
+have equally many tokens, padding is written behind a row's end: no token attends there, and the
+next tokens overwrite it. Otherwise it goes to an extra slot. With a sliding window the slots form a
+ring, so that memory stays bounded however long the text gets.
 """
 
 import copy
@@ -219,9 +220,17 @@ class KVCache:
         self.cache_seqlens[target] = length
 
     def truncate(self, lengths: int | Sequence[int]) -> None:
-        """Forget all tokens from position `lengths` on: at most `chunk` of them, if a window bounds
-        memory.
+        """Forget all tokens from position `lengths` on. ValueError if a window bounds memory and
+        more than `chunk` of them would go, but not all: the slots no longer hold what came before.
         """
+        kept = np.minimum(self.cache_seqlens, lengths)
+        cut = np.where(
+            (kept > 0) & (self.cache_seqlens > self.n_slots), self.cache_seqlens - kept, 0
+        )
+        if cut.max() > self.chunk:
+            raise ValueError(
+                f"a ring of {self.n_slots} slots can forget {self.chunk} tokens, not {cut.max()}"
+            )
         # nothing is erased: no mask shows the slots beyond the new length, and new tokens reuse
         # them
         self.cache_seqlens[:] = np.minimum(self.cache_seqlens, lengths)

@@ -1,8 +1,8 @@
 """The small parts of a transformer block: normalisation, activation, feed-forward.
 
-Each public layer runs PyTorch's kernel; its `*_reference` twin spells the formula out and is
-asserted equal. Sources: LayerNorm (Ba et al. 2016), GELU (Hendrycks & Gimpel 2016), SwiGLU (Shazeer
-2020). RMSNorm is chapter 2's, where attention uses it.
+LayerNorm and GELU run PyTorch's kernels; their `*_reference` twins spell the formulas out, and
+tests compare them. Sources: LayerNorm (Ba et al. 2016), GELU (Hendrycks & Gimpel 2016), SwiGLU
+(Shazeer 2020). RMSNorm is chapter 2's, where attention uses it.
 """
 
 import math
@@ -56,8 +56,8 @@ class LayerNorm(nn.Module):
 class GELU(nn.Module):
     """Elementwise `gelu_reference`.
 
-    In bfloat16 on a CPU it is the exact form with the error function: the two differ by less than
-    5e-4, which bfloat16 cannot resolve, and PyTorch's kernel for it is four times as fast.
+    In bfloat16 on a CPU it is the exact form with the error function. The two differ by less than
+    5e-4, and PyTorch's kernel for the exact form is four times as fast.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -25,7 +25,10 @@ from ch03_gpt.short_convolution import ShortConvolution
 
 
 class TransformerBlock(nn.Module):
-    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x))."""
+    """(B, T, C) -> (B, T, C): x + attention(norm(x)), then x + feed_forward(norm(x)).
+
+    With `conv_kernel` a short convolution stands between the first norm and attention.
+    """
 
     def __init__(self, config: GPTConfig | Mapping):
         super().__init__()
@@ -68,8 +71,8 @@ class GPTModel(nn.Module):
     """Token ids (B, T), int64 -> logits (B, T, V).
 
     `config` is a GPTConfig or the book's dictionary. Weights start as in nanoGPT: normal with
-    standard deviation 0.02, the two matrices that write into the residual stream divided by
-    sqrt(2 x layers), biases zero.
+    standard deviation 0.02, divided by sqrt(2 x layers) for the two matrices of a block that write
+    into the residual stream; biases zero.
     """
 
     def __init__(self, config: GPTConfig | Mapping):
@@ -90,15 +93,17 @@ class GPTModel(nn.Module):
             self.out_head.weight = self.tok_emb.weight
 
     def reset_parameters(self) -> None:
-        """Draw all weights anew from the default generator (`torch.manual_seed` decides)."""
+        """Draw the weights of linear layers, embeddings and convolutions anew from the default
+        generator (`torch.manual_seed` decides); norms stay as they are.
+        """
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding):
                 # attention's output projection, FeedForward's second matrix, SwiGLU's `down`: every
                 # block adds two terms to the stream; without the division, the variance of their
                 # sum would grow with the number of blocks
                 writes_to_residual = name.endswith(("out_proj", "layers.2", "down"))
-                depth = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
-                nn.init.normal_(module.weight, std=0.02 / depth)
+                divisor = math.sqrt(2 * self.config.n_layers) if writes_to_residual else 1.0
+                nn.init.normal_(module.weight, std=0.02 / divisor)
                 if isinstance(module, nn.Linear) and module.bias is not None:
                     nn.init.zeros_(module.bias)
             elif isinstance(module, ShortConvolution):

@@ -2,7 +2,7 @@
 
 By default glibc returns every large freed block to the system at once. A training step frees and
 requests the same hundreds of megabytes again and again, and each time the system hands out pages
-that it has to clear first: on a CPU a tenth to a half of the time of a step (speed.md). Only this
+that it has to clear first: on a CPU about a tenth of the time of a step (speed.md). Only this
 process's memory is affected.
 """
 

@@ -16,14 +16,15 @@ def layer_parameters(model: GPTModel) -> dict[str, list[nn.Parameter]]:
     """The model's parameters by layer: embeddings, each block's attention and feed-forward, the
     output head.
 
-    A norm counts with the layer that it feeds, a tied head with the embeddings.
+    A norm and a convolution count with the layer that they feed, a tied head with the embeddings.
     """
     layers = {"embeddings": list(model.tok_emb.parameters())}
     if model.pos_emb is not None:
         layers["embeddings"] += list(model.pos_emb.parameters())
     for i, block in enumerate(model.trf_blocks):
         assert isinstance(block, TransformerBlock)
-        layers[f"block {i} attention"] = [*block.norm1.parameters(), *block.att.parameters()]
+        before = [block.norm1] if block.conv is None else [block.norm1, block.conv]
+        layers[f"block {i} attention"] = [p for m in (*before, block.att) for p in m.parameters()]
         layers[f"block {i} feed-forward"] = [*block.norm2.parameters(), *block.ff.parameters()]
     tied = model.out_head.weight is model.tok_emb.weight
     layers["head"] = [

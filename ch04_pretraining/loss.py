@@ -16,8 +16,9 @@ from ch01_text import IGNORE
 from ch01_text.data import Batch
 from ch03_gpt import Precision
 
-# (model, batch) -> (sum of losses, number of tokens), both as scalar tensors; the model and the
-# batch are of whatever kind the loss function expects
+# (model, batch) -> (sum of losses, what to divide it by), both as scalar tensors. The second is the
+# number of tokens, or of pairs in preference tuning. The model and the batch are of whatever kind
+# the loss function expects.
 LossFunction = Callable[[Any, Any], tuple[Tensor, Tensor]]
 
 

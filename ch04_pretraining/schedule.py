@@ -1,7 +1,8 @@
 """Learning-rate schedules: a multiplier of the peak rate as a function of progress in [0, 1].
 
 Progress is the share of the planned steps (or seconds) that will be over after the coming step, so
-that the first step already learns and the last one ends at the final rate.
+that the first step already learns and the last one ends at the final rate. In a plan of seconds
+alone nobody knows how long the coming step takes; its progress is that of the steps before it.
 """
 
 import math

@@ -39,7 +39,7 @@ from ch04_pretraining.training import TrainOptions, TrainState, train
 # validations, samples and checkpoints in a run
 REPORTS = 10
 # sequences in a batch of validation, and how many batches the validations during the run take
-VALIDATION_BATCH, VALIDATION_BATCHES = 16, 3
+VALIDATION_BATCH, VALIDATION_BATCHES = 16, 2
 # after this many passes over a text, another pass teaches clearly less than new text would
 MANY_EPOCHS = 4
 # texts, and tokens in each, that are searched for runs copied from the training text

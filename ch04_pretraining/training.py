@@ -252,15 +252,15 @@ def train(
                 sums, n_inputs, layers = options.monitor.measure(step)
             else:
                 sums, n_inputs = step()
-            if logging:
+            if logging or seconds or state.step + 1 == steps:
                 sums[0].item()  # wait for the work queued on a GPU: the clock must not miss it
             state.pending.append(sums)  # (3,), still on the device
             state.step += 1
             state.tokens += n_inputs * get_world_size()
             state.seconds += time.perf_counter() - started
             stopped = options.should_stop()
-            # The estimate waits for five steps: the first ones also allocate memory and may
-            # compile.
+            # The first steps also allocate memory and may compile, so five of them give an
+            # estimate on the high side.
             if steps and state.step == begun[0] + 5:
                 seconds_per_step = (state.seconds - begun[1]) / 5
                 _announce(options.description, steps - state.step, seconds_per_step)

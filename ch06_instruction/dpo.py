@@ -89,7 +89,8 @@ def train_dpo(
     precision: Precision,
     seed: int = 0,
 ) -> TrainState:
-    """Train `model` in place; its weights at the start are the reference. ValueError if there is no
+    """Train `model` in place; its weights at the start are the reference. Only the part that
+    `config.trainable` names learns, and the rest stays frozen afterwards. ValueError if there is no
     pair.
     """
     if not pairs:
@@ -102,7 +103,6 @@ def train_dpo(
     ref_log_probs = precompute_ref_log_probs(model, pairs, pad_id, precision).clone()
     generator = np.random.default_rng(seed)
     steps = max(1, round(config.epochs * len(pairs) / config.batch_size))
-    model.train()
     return train(
         model,
         pair_batches(pairs, ref_log_probs, config.batch_size, pad_id, generator),

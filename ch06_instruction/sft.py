@@ -3,7 +3,7 @@
     L = -sum over t of s_t log p(x_t | x_<t)  /  sum over t of s_t
 
 s_t is 1 where the token is the assistant's (`EncodedChat.assistant_mask`) and 0 elsewhere. With
-LoRA (chapter 5) only adapters learn, and the embeddings, which the new role tokens need.
+LoRA (chapter 5) only the adapters and the embeddings are trained; the new role tokens need these.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,14 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from ch03_gpt import GPTModel, Precision
-from ch04_pretraining import SCHEDULES, TrainOptions, TrainState, make_optimizers, train
+from ch04_pretraining import (
+    SCHEDULES,
+    TrainOptions,
+    TrainState,
+    evaluate_loss,
+    make_optimizers,
+    train,
+)
 from ch05_classification import merge_lora, replace_linear_with_lora
 from ch06_instruction.batches import Batch, chat_batches, collate
 from ch06_instruction.chat import EncodedChat
@@ -24,7 +31,7 @@ from ch06_instruction.log_probs import target_logits
 
 
 def response_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
-    """A loss function for `train`: sum of losses and number of learned tokens."""
+    """A loss function for `train`: sum of losses and number of target tokens."""
     # (n, V), (n,): only the n targets that are learned
     logits, ids = target_logits(model, *batch)
     # A sum, which `train` divides by the number of learned tokens of the whole step: a token weighs
@@ -34,7 +41,6 @@ def response_loss(model: GPTModel, batch: Batch) -> tuple[Tensor, Tensor]:
     )
 
 
-@torch.inference_mode()
 def mean_response_loss(
     model: GPTModel,
     chats: Sequence[EncodedChat],
@@ -42,15 +48,12 @@ def mean_response_loss(
     precision: Precision,
     batch_size: int = 32,
 ) -> float:
-    """Mean loss of a learned token, in nats."""
-    model.eval()
-    total = count = 0.0
-    for first in range(0, len(chats), batch_size):
-        batch = collate(chats[first : first + batch_size], pad_id, precision.device)
-        with precision.autocast():
-            loss, n = response_loss(model, batch)
-        total, count = total + loss.item(), count + n.item()
-    return total / count
+    """Mean loss of a target token, in nats."""
+    batches = (
+        collate(chats[first : first + batch_size], pad_id, precision.device)
+        for first in range(0, len(chats), batch_size)
+    )
+    return evaluate_loss(model, batches, precision, response_loss)[0]
 
 
 def add_lora(model: GPTModel, rank: int, alpha: float) -> None:
@@ -79,7 +82,7 @@ def train_sft(
     precision: Precision,
     seed: int = 0,
 ) -> TrainState:
-    """Train `model` in place on conversations; the log has the validation loss ten times.
+    """Train `model` in place on conversations; the log has the validation loss some ten times.
 
     LoRA's adapters are merged at the end: the model has the layers that it had before.
     """
@@ -91,10 +94,7 @@ def train_sft(
     generator = np.random.default_rng(seed)
 
     def evaluate(progress: TrainState) -> dict:
-        loss = mean_response_loss(model, validation, pad_id, precision)
-        # `mean_response_loss` leaves it in eval mode
-        model.train()
-        return {"val_loss": loss}
+        return {"val_loss": mean_response_loss(model, validation, pad_id, precision)}
 
     progress = train(
         model,

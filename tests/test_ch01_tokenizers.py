@@ -264,6 +264,25 @@ def test_the_books_tokenizer_can_be_trained_and_loaded(tmp_path):
     for tokenizer in (trained, SimpleTokenizerV2.load(tmp_path)):
         assert tokenizer.decode(tokenizer.encode("not to be")) == "not to be"
         assert tokenizer.encode("<|endoftext|>") == [tokenizer.eot_id]
+        assert tokenizer.eot_id not in tokenizer.encode("<|endoftext|>", frozenset())
+
+
+def test_the_books_ids_survive_saving(tmp_path):
+    """Ids may have gaps, and special tokens may stand between the others."""
+    vocab = {"<|unk|>": 0, "be": 3, "to": 7, "<|endoftext|>": 9}
+    SimpleTokenizerV2(vocab).save(tmp_path)
+    loaded = SimpleTokenizerV2.load(tmp_path)
+    assert loaded.ids == vocab
+    assert loaded.encode("to be or <|endoftext|>") == [7, 3, 0, 9]
+    assert loaded.decode([7, 3]) == "to be"
+
+
+@pytest.mark.parametrize("kind", [BPETokenizer, CharTokenizer, WordTokenizer, SimpleTokenizerV2])
+def test_a_special_token_that_the_tokenizer_lacks_is_plain_text(kind):
+    vocab_size = (300,) if kind is BPETokenizer else ()
+    tokenizer = kind.train("to be, or not to be <|user|> that is the question " * 9, *vocab_size)
+    plain = tokenizer.encode("to be <|user|>", frozenset())
+    assert tokenizer.encode("to be <|user|>", {"<|user|>"}) == plain
 
 
 @pytest.mark.parametrize("kind", [CharTokenizer, WordTokenizer])

@@ -384,6 +384,12 @@ def test_bad_shapes_are_refused_with_both_numbers():
         KVCache(1, 1, 1, 4, 8).prepare(5)
     with pytest.raises(ValueError, match="takes 3 tokens at once, not 4"):
         KVCache(1, 1, 1, 40, 8, window=2, chunk=3).prepare(4)
+    ring = KVCache(1, 1, 1, 40, 8, window=2, chunk=3)
+    for _ in range(4):
+        ring.prepare(3)
+    ring.truncate(9)
+    with pytest.raises(ValueError, match="a ring of 5 slots can forget 3 tokens, not 4"):
+        ring.truncate(5)
 
 
 def test_device_policy():
