@@ -200,12 +200,18 @@ def publish(runs: Sequence[Path], path: Path = PUBLISHED) -> None:
             raise KeyError(f"{figure['name']} is missing in {len(runs) - len(values)} runs")
         n = len(values)
         margin = t.ppf(0.975, n - 1) * values.std(ddof=1) * (1 + 1 / n) ** 0.5
-        band = Band(values.mean(), values.mean() - margin, values.mean() + margin, n)
+        # the runs' own results are inside: rounding of the mean could leave equal ones out
+        low = min(values.mean() - margin, values.min())
+        high = max(values.mean() + margin, values.max())
+        if figure["share"]:
+            low, high = max(low, 0.0), min(high, 1.0)
+        band = Band(values.mean(), low, high, n)
         figure["bands"][kind_of_device(found[0])] = asdict(band)
         figure["budget"] = {
             name: value_at(metrics[0], tuple(name.split("."))) for name in figure["budget"]
         }
-    data["machine"] = {name: str(describe_machine()[name]) for name in data["machine"]}
+    machine = describe_machine()
+    data["machine"] = {name: machine[name].partition("+")[0] for name in data["machine"]}
     write_atomically(path, json.dumps(data, indent=2) + "\n")
 
 

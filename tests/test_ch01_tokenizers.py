@@ -279,7 +279,7 @@ def test_the_books_ids_survive_saving(tmp_path):
 
 @pytest.mark.parametrize("kind", [BPETokenizer, CharTokenizer, WordTokenizer, SimpleTokenizerV2])
 def test_a_special_token_that_the_tokenizer_lacks_is_plain_text(kind):
-    vocab_size = (300,) if kind is BPETokenizer else ()
+    vocab_size = (280,) if kind is BPETokenizer else ()
     tokenizer = kind.train("to be, or not to be <|user|> that is the question " * 9, *vocab_size)
     plain = tokenizer.encode("to be <|user|>", frozenset())
     assert tokenizer.encode("to be <|user|>", {"<|user|>"}) == plain

@@ -120,7 +120,7 @@ def test_published_bands_hold_one_more_run(tmp_path):
     assert band.seeds == 3 and figure.budget["tokens"] == 2000
     assert figure.bands["cuda, bfloat16"].value == 0.7  # other devices keep theirs
 
-    draws, inside = np.random.default_rng(0).normal(size=(100, 4)), 0
+    draws, inside = np.random.default_rng(0).normal(0.5, 0.01, size=(100, 4)), 0
     for *three, fourth in draws:
         publish([leave(name, value) for name, value in zip("abc", three, strict=True)], published)
         band = load_published(published)[1][0].bands["cpu, float32"]
