@@ -237,7 +237,9 @@ class Sampler:
         if self.k is not None:
             # Tokens that tie with the k-th all stay, as in transformers. Which of them `topk`
             # returns must not decide: that depends on the other rows' k.
-            threshold = logits.topk(self.largest_k).values.gather(1, self.k - 1)  # (B, 1)
+            # one k may stand for all rows (verifying a draft samples several rows of one text)
+            k = self.k.expand(len(logits), 1)
+            threshold = logits.topk(self.largest_k).values.gather(1, k - 1)  # (B, 1)
             logits = logits.masked_fill(logits < threshold, EXCLUDED)
         if self.top_p is not None:
             logits = top_p_filter(logits, self.top_p)

@@ -288,6 +288,8 @@ def test_ties_at_the_kth_logit_are_cut_alike_in_every_batch():
             batch = torch.cat((logits, torch.zeros(1, 4)))
             found = Sampler(params, [[0]] * 3, 4).filter(batch)[:2].isfinite()
             assert torch.equal(found, kept)
+        one = Sampler(SamplingParams(temperature=1.0, top_k=k), [[0]], 4)
+        assert torch.equal(one.filter(logits).isfinite(), kept)  # one text, several rows of logits
 
 
 OPTIONS = st.builds(
