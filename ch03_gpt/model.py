@@ -141,7 +141,7 @@ class GPTModel(nn.Module):
             device=weight.device,
             layer_class=layer_class,
         )
-        # the convolution looks back at its own inputs, which are neither keys nor values
+        # the convolution needs the last few inputs of each row, so the cache keeps them, too
         if config.conv_kernel:
             cache.add_state("conv", config.emb_dim)
         return cache
